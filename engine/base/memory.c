@@ -1,0 +1,71 @@
+/* Thin over malloc: one relaxed counter and one countdown, both off the paths that must be fast. */
+#include "engine/base/memory.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Atomic uint64_t allocation_count;
+static _Atomic int64_t fail_countdown = -1;
+static _Atomic bool fail_sticky;
+
+static bool must_fail(void)
+{
+    atomic_fetch_add_explicit(&allocation_count, 1, memory_order_relaxed);
+    int64_t left = atomic_load_explicit(&fail_countdown, memory_order_relaxed);
+    if (left < 0)
+        return false;
+    if (left == 0)
+        return atomic_load(&fail_sticky) ||
+               atomic_compare_exchange_strong(&fail_countdown, &left, -1);
+    atomic_fetch_sub(&fail_countdown, 1);
+    return false;
+}
+
+void *mem_alloc(size_t size)
+{
+    return must_fail() ? NULL : malloc(size > 0 ? size : 1);
+}
+
+void *mem_alloc_zeroed(size_t size)
+{
+    return must_fail() ? NULL : calloc(1, size > 0 ? size : 1);
+}
+
+void *mem_resize(void *memory, size_t size)
+{
+    return must_fail() ? NULL : realloc(memory, size > 0 ? size : 1);
+}
+
+char *mem_copy_text(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = mem_alloc(size);
+    if (copy != NULL)
+        memcpy(copy, text, size);
+    return copy;
+}
+
+void *mem_alloc_aligned(size_t alignment, size_t size)
+{
+    void *memory = NULL;
+    if (must_fail() || posix_memalign(&memory, alignment, size > 0 ? size : alignment) != 0)
+        return NULL;
+    return memory;
+}
+
+void mem_free(void *memory)
+{
+    free(memory);
+}
+
+uint64_t mem_allocation_count(void)
+{
+    return atomic_load_explicit(&allocation_count, memory_order_relaxed);
+}
+
+void mem_fail_after(int64_t count, bool sticky)
+{
+    atomic_store(&fail_sticky, sticky);
+    atomic_store(&fail_countdown, count);
+}

@@ -1,0 +1,41 @@
+/*
+ * The one door to the heap: everything else in engine/ allocates here.
+ *
+ * Counting: the number of calls is kept per process, so that a test can show that a path allocates
+ * nothing. Failing: mem_fail_after() makes the n-th allocation from now fail, once or for ever, so
+ * that a test can walk through every allocation of an operation.
+ */
+#ifndef ENGINE_BASE_MEMORY_H
+#define ENGINE_BASE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* NULL when out of memory. A size of 0 gives a pointer that may be freed. */
+void *mem_alloc(size_t size) __attribute__((malloc, warn_unused_result));
+void *mem_alloc_zeroed(size_t size) __attribute__((malloc, warn_unused_result));
+void *mem_resize(void *memory, size_t size) __attribute__((warn_unused_result));
+char *mem_copy_text(const char *text) __attribute__((warn_unused_result));
+/* `alignment` is a power of two, at least sizeof(void *); freed with mem_free() like all others. */
+void *mem_alloc_aligned(size_t alignment, size_t size) __attribute__((malloc, warn_unused_result));
+void mem_free(void *memory); /* NULL is allowed */
+
+/* Sizes from outside are multiplied and added through these; false on overflow. */
+static inline bool mem_add(size_t a, size_t b, size_t *sum)
+{
+    return !__builtin_add_overflow(a, b, sum);
+}
+static inline bool mem_multiply(size_t a, size_t b, size_t *product)
+{
+    return !__builtin_mul_overflow(a, b, product);
+}
+
+/* Allocations made by this process since it began. */
+uint64_t mem_allocation_count(void);
+
+/* For tests: the allocation after `count` more fails; with `sticky` all later ones too. Negative:
+ * none fails (the default). */
+void mem_fail_after(int64_t count, bool sticky);
+
+#endif

@@ -1,0 +1,188 @@
+/*
+ * The one place that does I/O: files, directories, mappings, locks, clock and randomness.
+ *
+ * A `struct io` is one environment, made by a backend:
+ *   uring   io_uring for queues, plain system calls for the rest      io_uring_open()
+ *   posix   system calls only (where io_uring is refused)             io_posix_open()
+ *   sim     a disk in memory that loses, tears and reorders what was  engine/io/sim.h
+ *           not synced, and can be told to fail
+ * io_open() picks one. Everybody above is written against requests and completions, so that the
+ * simulated disk decides their order and result.
+ *
+ * Synchronous calls (io_file_read, io_file_write, io_file_sync) loop over short transfers, EINTR
+ * and EAGAIN. Queues give many requests in flight: push, submit, reap; see io_queue below.
+ *
+ * Names inside a directory never hold '/'; every open is relative to a directory handle, refuses
+ * symbolic links and anything but regular files, and is O_CLOEXEC. Errors name directory and file.
+ */
+#ifndef ENGINE_IO_IO_H
+#define ENGINE_IO_IO_H
+
+#include "engine/base/status.h"
+
+#define IO_ALIGNMENT ((size_t)4096) /* of direct reads and writes: offset, length and memory */
+#define IO_NAME_MAX  ((size_t)64)   /* longest file name the engine makes, with its NUL */
+
+struct io;
+struct io_dir;
+struct io_file;
+struct io_queue;
+struct io_mapping;
+struct io_lock;
+
+/* ---- environment ----------------------------------------------------------------------------- */
+
+/*
+ * kind: "auto", "uring" or "posix". "auto" obeys the environment variable LSM_IO, then tries
+ * io_uring with a real write, sync and read, and falls back to posix when it is refused.
+ * "uring" fails (LSM_UNSUPPORTED) where it is refused.
+ */
+lsm_status io_open(const char *kind, struct io **io, lsm_error *err);
+void io_close(struct io *io); /* every file, queue and mapping has been closed */
+
+const char *io_name(const struct io *io);   /* "uring", "posix", "sim" */
+const char *io_reason(const struct io *io); /* why this one: a sentence */
+
+uint64_t io_now_ns(struct io *io);                            /* monotonic */
+uint64_t io_wall_ms(struct io *io);                           /* since 1970; for display only */
+void io_random(struct io *io, void *bytes, size_t size);      /* good enough for uuids and nonces */
+uint64_t io_submission_count(struct io *io);                  /* queue submissions so far */
+
+/* ---- directories ----------------------------------------------------------------------------- */
+
+enum io_dir_flags {
+    IO_DIR_CREATE = 1, /* make it (0700, or as `mode`) when missing; the parent must exist */
+};
+
+/* LSM_MISSING when it does not exist and is not to be created. `path` is copied for messages. */
+lsm_status io_dir_open(struct io *io, const char *path, unsigned flags, uint32_t mode,
+                       struct io_dir **dir, lsm_error *err);
+void io_dir_close(struct io_dir *dir);
+const char *io_dir_path(const struct io_dir *dir);
+
+/* Makes creations, renames and removals in the directory durable. */
+lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err);
+
+/* Calls visit for every entry but "." and ".."; stops at the first status that is not LSM_OK. */
+typedef lsm_status (*io_visit)(void *context, const char *name, lsm_error *err);
+lsm_status io_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_error *err);
+
+lsm_status io_dir_rename(struct io_dir *dir, const char *from, const char *to, lsm_error *err);
+/* *existed (may be NULL) tells whether there was something to remove; a missing one is LSM_OK. */
+lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, lsm_error *err);
+/* Removes the empty directory `path` itself. LSM_EXISTS when it is not empty. */
+lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err);
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+enum io_file_flags {
+    IO_FILE_WRITE = 1,   /* read and write; otherwise read only */
+    IO_FILE_CREATE = 2,  /* make it when missing */
+    IO_FILE_NEW = 4,     /* with CREATE: LSM_EXISTS when there is one */
+    IO_FILE_DIRECT = 8,  /* bypass the page cache where the file system lets us, see below */
+};
+
+/*
+ * LSM_MISSING when it does not exist; LSM_CORRUPT when it is no regular file.
+ *
+ * IO_FILE_DIRECT: every read and write is aligned to IO_ALIGNMENT in offset, length and memory.
+ * When the file system refuses O_DIRECT the file is used buffered (io_file_is_direct() tells).
+ */
+lsm_status io_file_open(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
+                        struct io_file **file, lsm_error *err);
+/* No request on it is in flight. NULL is allowed. Does not sync. */
+void io_file_close(struct io_file *file);
+const char *io_file_name(const struct io_file *file);
+bool io_file_is_direct(const struct io_file *file);
+
+/* Reads up to `size` bytes; *got < size only at the end of the file. */
+lsm_status io_file_read(struct io_file *file, void *memory, size_t size, uint64_t offset,
+                        size_t *got, lsm_error *err);
+/* Reads exactly `size` bytes; an earlier end of the file is LSM_CORRUPT with both sizes. */
+lsm_status io_file_read_exact(struct io_file *file, void *memory, size_t size, uint64_t offset,
+                              lsm_error *err);
+lsm_status io_file_write(struct io_file *file, const void *memory, size_t size, uint64_t offset,
+                         lsm_error *err);
+/* fdatasync: bytes and size durable (the name needs io_dir_sync). Never retry a failed one. */
+lsm_status io_file_sync(struct io_file *file, lsm_error *err);
+lsm_status io_file_size(struct io_file *file, uint64_t *size, lsm_error *err);
+lsm_status io_file_truncate(struct io_file *file, uint64_t size, lsm_error *err);
+/* Reserves disk space for [offset, offset + size) so that later writes and mapped stores there
+ * cannot run out of it; extends the size. LSM_NO_SPACE when there is none. */
+lsm_status io_file_allocate(struct io_file *file, uint64_t offset, uint64_t size, lsm_error *err);
+
+/* ---- mappings -------------------------------------------------------------------------------- */
+
+enum io_map_flags {
+    IO_MAP_WRITE = 1,
+};
+
+/*
+ * Maps [0, size) of a file, shared: stores are in the page cache at once, so they survive the death
+ * of the process but no power cut before an io_file_sync(). The range must be allocated. Not
+ * inherited by fork. LSM_UNSUPPORTED where mapped writes are unsafe (see decision 6 of the log:
+ * the caller then writes with io_file_write).
+ */
+lsm_status io_map(struct io_file *file, size_t size, unsigned flags, struct io_mapping **mapping,
+                  lsm_error *err);
+void io_unmap(struct io_mapping *mapping);
+void *io_mapping_memory(const struct io_mapping *mapping);
+/* Tells the kernel that [offset, offset + size) will be overwritten soon (drops page table entries
+ * made read-only by write-back); contents stay. A hint. */
+void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size);
+
+/* ---- locks ----------------------------------------------------------------------------------- */
+
+/*
+ * An exclusive lock on byte `byte` of a file, held by the returned object until io_unlock() or the
+ * death of the process (an OFD lock, so two handles in one process exclude each other as well).
+ * LSM_BUSY when somebody holds it.
+ */
+lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err);
+void io_unlock(struct io_lock *lock);
+
+/* ---- queues ---------------------------------------------------------------------------------- */
+
+enum io_operation {
+    IO_READ,
+    IO_WRITE,
+};
+
+/* One transfer. Owned by the caller; it and its memory live until it was reaped. */
+struct io_request {
+    enum io_operation operation;
+    struct io_file *file;
+    void *memory; /* process-private: never shared memory, see ADR on the log */
+    size_t size;
+    uint64_t offset;
+    void *owner; /* the caller's */
+
+    /* Set when reaped. */
+    size_t transferred; /* == size on success, less only for a read at the end of the file */
+    int os_errno;       /* 0: success */
+
+    /* The queue's. */
+    struct io_request *next;
+    size_t progress;
+};
+
+/*
+ * A queue is used by one thread at a time, and a push belongs to the thread that reaps it.
+ * The posix backend does the work at submit.
+ */
+lsm_status io_queue_open(struct io *io, unsigned depth, struct io_queue **queue, lsm_error *err);
+void io_queue_close(struct io_queue *queue); /* drains first; NULL is allowed */
+
+/* Adds a request to the next submission. Any number; those over the depth wait their turn. */
+void io_queue_push(struct io_queue *queue, struct io_request *request);
+/* Hands all pushed requests to the kernel with one system call (where they fit). Does not wait. */
+lsm_status io_queue_submit(struct io_queue *queue, lsm_error *err);
+/* The next finished request, waiting for it when `wait`; NULL when none is (or none is in flight).
+ * Submits pushed requests first. Short transfers and retries are dealt with inside. */
+struct io_request *io_queue_reap(struct io_queue *queue, bool wait);
+unsigned io_queue_in_flight(const struct io_queue *queue); /* pushed and not reaped */
+
+/* The error of a reaped request with os_errno != 0, as a sentence with file and offset. */
+lsm_status io_request_error(const struct io_request *request, lsm_error *err);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * The iterator that every sorted source inside the engine offers: memtables, tables, a level, a
+ * merge of them. It walks internal entries (every version, deletions included) of one column family
+ * in the order of engine/format/entry.h.
+ *
+ * The current entry is in the struct itself: reading it costs no call. `head` is bytes_head(key),
+ * so that a merge compares numbers first.
+ *
+ * Memory: an implementation embeds struct iter as its first member. key and value are borrowed from
+ * it, valid until it moves or is released. Not valid plus status != LSM_OK is a failure; the
+ * details are in the lsm_error that was given at its creation.
+ */
+#ifndef ENGINE_ITER_ITER_H
+#define ENGINE_ITER_ITER_H
+
+#include "engine/base/bytes.h"
+#include "engine/format/entry.h"
+
+struct iter;
+
+struct iter_ops {
+    void (*first)(struct iter *it);
+    void (*last)(struct iter *it);
+    void (*seek)(struct iter *it, lsm_slice key, uint64_t trailer);          /* first entry >= */
+    void (*seek_for_prev)(struct iter *it, lsm_slice key, uint64_t trailer); /* last entry <= */
+    void (*next)(struct iter *it); /* it->valid */
+    void (*prev)(struct iter *it); /* it->valid */
+    void (*release)(struct iter *it); /* frees what it holds, and itself when it was allocated */
+};
+
+struct iter {
+    const struct iter_ops *ops;
+    bool valid;
+    lsm_status status;
+    uint64_t head; /* of key */
+    lsm_slice key; /* user key */
+    uint64_t trailer;
+    lsm_slice value;
+};
+
+static inline void iter_next(struct iter *it)
+{
+    it->ops->next(it);
+}
+
+static inline void iter_prev(struct iter *it)
+{
+    it->ops->prev(it);
+}
+
+static inline void iter_seek(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    it->ops->seek(it, key, trailer);
+}
+
+static inline void iter_release(struct iter *it) /* NULL is allowed */
+{
+    if (it != NULL)
+        it->ops->release(it);
+}
+
+#endif

@@ -1,0 +1,460 @@
+/*
+ * libengine: an ordered map from byte strings to byte strings, kept in one directory.
+ *
+ * A newcomer's picture: a write is appended to a log and inserted into a sorted table in memory
+ * (the memtable). Full memtables are flushed to sorted files (SSTables) of level 0, and background
+ * workers merge those downwards, level by level (compaction). A read looks into the memtables, then
+ * into the files, newest first. Every batch of writes gets one sequence number; snapshots and
+ * iterators read as of one.
+ *
+ * Threads: an lsm_db serves any number of threads. Iterators, batches and pins belong to one thread
+ * at a time. Fork: in a child every call on an inherited handle returns LSM_FORKED.
+ *
+ * Errors: whatever can fail returns an lsm_status, and fills the caller's lsm_error (may be NULL)
+ * with one sentence that says what failed, where, and what was expected. Not found is a value, never
+ * an error. Out-parameters stay untouched on failure unless said otherwise.
+ *
+ * Manual: lsm(7) for the ideas, lsm_open(3), lsm_put(3), lsm_get(3), lsm_batch(3), lsm_iter(3),
+ * lsm_snapshot(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
+ */
+#ifndef ENGINE_LSM_H
+#define ENGINE_LSM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define LSM_API        __attribute__((visibility("default")))
+#define LSM_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define LSM_API
+#define LSM_MUST_CHECK
+#endif
+
+/* ---- status and error ------------------------------------------------------------------------ */
+
+/* One list makes the enum, the text of lsm_strerror() and the table in lsm(7). Never renumber. */
+#define LSM_STATUS_LIST(X)                                                                         \
+    X(LSM_OK, 0, "success")                                                                        \
+    X(LSM_INVALID, 1, "the call was used wrongly")                                                 \
+    X(LSM_IO, 2, "a system call failed")                                                           \
+    X(LSM_CORRUPT, 3, "stored data is damaged")                                                    \
+    X(LSM_NO_MEMORY, 4, "out of memory")                                                           \
+    X(LSM_NO_SPACE, 5, "no space left on the device")                                              \
+    X(LSM_BUSY, 6, "somebody else holds it")                                                       \
+    X(LSM_MISSING, 7, "it does not exist")                                                         \
+    X(LSM_EXISTS, 8, "it exists already")                                                          \
+    X(LSM_TOO_LARGE, 9, "a size is over its limit")                                                \
+    X(LSM_READ_ONLY, 10, "the database was opened for reading only")                               \
+    X(LSM_CANCELLED, 11, "the caller cancelled the work")                                          \
+    X(LSM_NEWER_FORMAT, 12, "written by a newer version of the library")                           \
+    X(LSM_FORKED, 13, "the handle was inherited over fork")                                        \
+    X(LSM_POISONED, 14, "a sync failed earlier; reopen the database")                              \
+    X(LSM_UNSUPPORTED, 15, "this system cannot do it")
+
+typedef enum lsm_status {
+#define LSM_STATUS_ENUM(name, number, text) name = number,
+    LSM_STATUS_LIST(LSM_STATUS_ENUM)
+#undef LSM_STATUS_ENUM
+} lsm_status;
+
+#define LSM_NO_OFFSET UINT64_MAX /* lsm_error.offset when no place in a file is meant */
+
+/*
+ * What went wrong. Owned by the caller; every status but LSM_OK fills it. A zeroed struct is "no
+ * error". The message never holds keys or values.
+ */
+typedef struct lsm_error {
+    lsm_status status;
+    int os_errno;            /* 0 when no system call was at fault */
+    uint64_t offset;         /* in `file`, bytes; LSM_NO_OFFSET when none */
+    uint64_t expected;       /* `expected` and `found` are both 0 when no two numbers disagreed */
+    uint64_t found;          /* */
+    const char *source_file; /* where the failure was first seen; static storage */
+    int source_line;
+    char file[128];    /* file or directory at fault; empty when none; cut when too long */
+    char message[400]; /* one sentence, NUL-terminated, cut when too long */
+} lsm_error;
+
+/* The fixed text of a status ("stored data is damaged"); never NULL, static storage. */
+LSM_API const char *lsm_strerror(lsm_status status);
+
+/* The version of the library that is linked, as "1.2.3"; static storage. */
+LSM_API const char *lsm_version(void);
+
+/* ---- bytes ----------------------------------------------------------------------------------- */
+
+/* A run of bytes that somebody else owns. As an argument it is borrowed until the call returns. */
+typedef struct lsm_slice {
+    const void *data; /* may be NULL when size is 0 */
+    size_t size;      /* bytes */
+} lsm_slice;
+
+#define LSM_SLICE(pointer, bytes) ((lsm_slice){(pointer), (bytes)})
+
+/* Limits; over them a call returns LSM_TOO_LARGE. The empty key is a legal key. */
+#define LSM_MAX_KEY_SIZE    ((size_t)65535)      /* bytes */
+#define LSM_MAX_VALUE_SIZE  ((size_t)1 << 30)    /* bytes; see also lsm_options.stage_size */
+#define LSM_MAX_CF_NAME     ((size_t)255)        /* bytes of a column family's name */
+#define LSM_MAX_CF_COUNT    ((uint32_t)65536)    /* column families, the dropped ones not counted */
+#define LSM_MAX_BATCH_COUNT ((uint32_t)1 << 28)  /* entries in one batch */
+
+/* ---- options --------------------------------------------------------------------------------- */
+
+typedef enum lsm_compression {
+    LSM_COMPRESSION_DEFAULT = 0, /* zstd */
+    LSM_COMPRESSION_NONE = 1,
+    LSM_COMPRESSION_ZSTD = 2,
+} lsm_compression;
+
+/*
+ * Options of one column family. 0 means the default everywhere. They are stored in the manifest
+ * when the family is created, and the stored ones win on later opens.
+ */
+typedef struct lsm_cf_options {
+    size_t struct_size;           /* sizeof(lsm_cf_options); set by LSM_CF_OPTIONS_INIT */
+    lsm_compression compression;  /* of the lowest level that holds data; levels above are raw */
+    int32_t compression_level;    /* zstd level there; 0: 1 */
+    uint32_t dictionary_size;     /* bytes of a trained dictionary a table; 0: none */
+    uint32_t block_size;          /* raw bytes of a data block; 0: 8 KiB; 512 B to 1 MiB */
+    uint32_t filter_bits;         /* bits a key in the filters; 0: 12; LSM_NO_FILTER: no filter */
+    uint64_t table_size;          /* target bytes of a table below level 0; 0: 32 MiB */
+    uint64_t level_base_size;     /* target bytes of level 1; 0: 256 MiB */
+    uint32_t level_ratio;         /* size of a level / size of the one above; 0: 8; 2 to 100 */
+    uint32_t level0_trigger;      /* level-0 tables that start a compaction; 0: 4 */
+    uint32_t level0_slowdown;     /* level-0 tables from which writes are slowed; 0: 12 */
+    uint32_t level0_stop;         /* level-0 tables at which writes wait; 0: 20 */
+} lsm_cf_options;
+
+#define LSM_NO_FILTER       UINT32_MAX
+#define LSM_CF_OPTIONS_INIT {.struct_size = sizeof(lsm_cf_options)}
+
+typedef struct lsm_event lsm_event;
+
+/* Why and when writers wait; `reason` of lsm_event. */
+typedef enum lsm_stall {
+    LSM_STALL_NONE = 0,
+    LSM_STALL_MEMTABLES = 1, /* every memtable is full and waits for its flush */
+    LSM_STALL_LEVEL0 = 2,    /* compaction is behind: too many level-0 tables */
+    LSM_STALL_LOG = 3,       /* the stage file is full: the log cannot be written fast enough */
+} lsm_stall;
+
+/*
+ * Options of a database. 0 or NULL means the default everywhere, so start from LSM_OPTIONS_INIT
+ * and set what you care about. The same options parse from text, see lsm_options_parse().
+ */
+typedef struct lsm_options {
+    size_t struct_size;           /* sizeof(lsm_options); set by LSM_OPTIONS_INIT */
+    bool create;                  /* make the directory and the database when missing */
+    bool error_if_exists;         /* with create: LSM_EXISTS when there is one already */
+    bool read_only;               /* no write of any kind, not even to a lock file */
+    const char *io;               /* "auto" (default), "uring", "posix"; LSM_IO overrides "auto" */
+    const char *shm_dir;          /* where the shared segment goes; NULL: /dev/shm */
+    uint32_t mode;                /* permission bits of new files; 0: 0600 (directory 0700) */
+    uint64_t memtable_size;       /* bytes of one memtable's arena; 0: 64 MiB; 64 KiB to 16 GiB */
+    uint32_t memtable_count;      /* active and waiting memtables together; 0: 3; 2 to 8 */
+    const char *memtable;         /* "btree" (default) or "skiplist" */
+    uint64_t cache_size;          /* bytes of the block cache; 0: 256 MiB; LSM_NO_CACHE: none */
+    uint64_t stage_size;          /* bytes of the stage file; 0: 16 MiB; a batch may fill half */
+    uint64_t wal_segment_size;    /* bytes of a log segment; 0: 64 MiB; at least stage_size */
+    uint32_t workers;             /* threads for flush and compaction; 0: 2; see LSM_NO_WORKERS */
+    uint32_t max_open_tables;     /* table files kept open; 0: 1000 */
+    uint64_t background_rate;     /* bytes a second written by compactions; 0: no limit */
+    lsm_cf_options cf;            /* of the default column family when the database is created */
+    void (*listener)(void *context, const lsm_event *event); /* see lsm_event */
+    void *listener_context;
+} lsm_options;
+
+#define LSM_NO_CACHE   UINT64_MAX
+#define LSM_NO_WORKERS UINT32_MAX /* no threads at all: calls that need a flush or merge do it */
+#define LSM_OPTIONS_INIT                                                                           \
+    {                                                                                              \
+        .struct_size = sizeof(lsm_options), .cf = LSM_CF_OPTIONS_INIT                              \
+    }
+
+/*
+ * Sets options from text: "memtable_size=128MiB,cache_size=1GiB,compression=zstd:3,create=true".
+ * Names are those of the struct members (members of `cf` without a prefix); sizes take B, KiB, MiB,
+ * GiB, TiB. Strings that `text` gave to `io`, `shm_dir` or `memtable` are kept in static tables or
+ * refused, so `options` borrows nothing from `text` except shm_dir, which must outlive lsm_open().
+ *
+ * LSM_INVALID for an unknown name, a bad value or one out of range; options set before it stay.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_options_parse(lsm_options *options, const char *text,
+                                                    lsm_error *err);
+
+/* What a listener is told. Called on engine threads and on writers; it must not call the library. */
+typedef enum lsm_event_kind {
+    LSM_EVENT_FLUSH = 1,      /* a memtable became level-0 tables */
+    LSM_EVENT_COMPACTION = 2, /* a merge was installed */
+    LSM_EVENT_STALL = 3,      /* writers are slowed or wait, or no longer: see reason */
+    LSM_EVENT_ERROR = 4,      /* background work failed: see error */
+} lsm_event_kind;
+
+struct lsm_event {
+    lsm_event_kind kind;
+    const char *cf_name;    /* NULL when it concerns all */
+    int level;              /* output level of a compaction */
+    uint64_t input_bytes;   /* */
+    uint64_t output_bytes;  /* */
+    uint64_t entry_count;   /* written */
+    uint64_t duration_us;   /* */
+    lsm_stall reason;       /* */
+    const lsm_error *error; /* valid until the listener returns */
+};
+
+/* ---- database -------------------------------------------------------------------------------- */
+
+typedef struct lsm_db lsm_db;
+typedef struct lsm_cf lsm_cf;             /* a column family; owned by the database */
+typedef struct lsm_snapshot lsm_snapshot; /* a sequence number held */
+typedef struct lsm_iter lsm_iter;
+typedef struct lsm_batch lsm_batch;
+
+/*
+ * Opens the database in directory `path`, recovering what an earlier process left.
+ *
+ * options  NULL: all defaults (open an existing database read-write).
+ * db       Out; owned by the caller, lsm_close() it.
+ *
+ * LSM_INVALID: empty path, options out of range. LSM_MISSING: no database there and no `create`.
+ * LSM_EXISTS: see error_if_exists. LSM_BUSY: another process has it open; the message names its
+ * pid. LSM_CORRUPT: a file is damaged or missing; nothing was changed; see lsm-repair(1).
+ * LSM_NEWER_FORMAT, LSM_IO, LSM_NO_SPACE, LSM_NO_MEMORY.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_open(const char *path, const lsm_options *options,
+                                           lsm_db **db, lsm_error *err);
+
+/*
+ * Flushes memtables, stops the background work, and frees the handle whatever is returned. All
+ * iterators, snapshots and pins must have been released: those left make it return LSM_BUSY and
+ * keep the handle. NULL is allowed. An error means that the log, not the tables, holds the last
+ * writes; the next open recovers them.
+ */
+LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err);
+
+/*
+ * Removes a database: exactly the files that parse as its own, then the directory when empty.
+ * LSM_BUSY while a process has it open; LSM_MISSING when there is none.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_destroy(const char *path, lsm_error *err);
+
+/* ---- column families ------------------------------------------------------------------------- */
+
+/* The family every database has ("default"). Passing NULL as `cf` to any call means this one. */
+LSM_API lsm_cf *lsm_cf_default(lsm_db *db);
+
+/* LSM_EXISTS when the name is taken. options NULL: defaults. *cf lives until lsm_close(). */
+LSM_API LSM_MUST_CHECK lsm_status lsm_cf_create(lsm_db *db, const char *name,
+                                                const lsm_cf_options *options, lsm_cf **cf,
+                                                lsm_error *err);
+
+/* Finds a family by name: LSM_MISSING when there is none. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_cf_open(lsm_db *db, const char *name, lsm_cf **cf,
+                                              lsm_error *err);
+
+/* Drops a family with all it holds. Iterators and snapshots opened before still read it. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_cf_drop(lsm_db *db, lsm_cf *cf, lsm_error *err);
+
+/* Gives a family another name; its id and data stay. LSM_EXISTS when the name is taken. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name,
+                                                lsm_error *err);
+
+LSM_API const char *lsm_cf_name(const lsm_cf *cf); /* valid until a rename or lsm_close() */
+LSM_API uint32_t lsm_cf_id(const lsm_cf *cf);      /* never reused in a database */
+
+/*
+ * All families in order of id: *names is an array of *count strings, owned by the caller and freed
+ * with one lsm_free(*names).
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_cf_list(lsm_db *db, char ***names, size_t *count,
+                                              lsm_error *err);
+
+/* Frees what the library says is freed with it. NULL is allowed. */
+LSM_API void lsm_free(void *memory);
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* What a write survives once its call has returned; see lsm(7). */
+typedef enum lsm_durability {
+    LSM_WRITE = 0, /* kill -9 of every process at any moment; a power cut may take it */
+    LSM_SYNC = 1,  /* a power cut too: it is on stable storage */
+} lsm_durability;
+
+typedef struct lsm_write_options {
+    lsm_durability durability;
+    bool no_wait; /* LSM_BUSY instead of waiting when writers are stalled; nothing was written */
+} lsm_write_options;
+
+/*
+ * Sets, or deletes, one key. options NULL: LSM_WRITE. Visible to every later read when it returns.
+ * Deleting what is not there is no error. May wait when compaction is behind (see lsm_stall).
+ *
+ * LSM_TOO_LARGE, LSM_READ_ONLY, LSM_NO_SPACE, LSM_IO; LSM_POISONED after a sync failed.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_put(lsm_db *db, lsm_cf *cf, lsm_slice key, lsm_slice value,
+                                          const lsm_write_options *options, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_delete(lsm_db *db, lsm_cf *cf, lsm_slice key,
+                                             const lsm_write_options *options, lsm_error *err);
+
+/*
+ * A batch collects puts and deletes over any families; lsm_write() applies all or none of it, under
+ * one sequence number. Later entries win over earlier ones of the same key. Keys and values are
+ * copied in. A batch may be written, cleared and filled again any number of times.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_batch_new(lsm_batch **batch, lsm_error *err);
+LSM_API void lsm_batch_free(lsm_batch *batch); /* NULL is allowed */
+LSM_API void lsm_batch_clear(lsm_batch *batch);
+LSM_API LSM_MUST_CHECK lsm_status lsm_batch_put(lsm_batch *batch, lsm_cf *cf, lsm_slice key,
+                                                lsm_slice value, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_batch_delete(lsm_batch *batch, lsm_cf *cf, lsm_slice key,
+                                                   lsm_error *err);
+LSM_API uint32_t lsm_batch_count(const lsm_batch *batch);
+LSM_API size_t lsm_batch_size(const lsm_batch *batch); /* bytes it takes in the log */
+
+/* Savepoints nest. Rollback removes what was added since the last one, and that savepoint. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_batch_savepoint(lsm_batch *batch, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_batch_rollback(lsm_batch *batch, lsm_error *err);
+
+/* Statuses as lsm_put(). The batch stays as it is and may be written again. Empty: LSM_OK. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_write(lsm_db *db, const lsm_batch *batch,
+                                            const lsm_write_options *options, lsm_error *err);
+
+/* Makes every write acknowledged before the call survive a power cut. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_sync(lsm_db *db, lsm_error *err);
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+typedef struct lsm_read_options {
+    const lsm_snapshot *snapshot; /* NULL: the newest visible state */
+    bool no_fill_cache;           /* leave the block cache as it is (large scans) */
+
+    /* For iterators only. */
+    lsm_slice first;     /* lower bound, inclusive; data NULL: none. Copied */
+    lsm_slice limit;     /* upper bound, exclusive; data NULL: none. Copied */
+    lsm_slice prefix;    /* keys that begin with it only; narrows the bounds. Copied */
+    bool keys_only;      /* the value of every entry reads as empty */
+    size_t readahead;    /* bytes to read ahead; 0: grows by itself with a sequential scan */
+} lsm_read_options;
+
+/*
+ * A value held in place, without a copy. Owned by the caller, who passes it to lsm_pin_release().
+ * Zero it, or use LSM_PIN_INIT, before the first use.
+ */
+typedef struct lsm_pin {
+    lsm_slice value; /* valid until lsm_pin_release() */
+    bool found;
+    void *owner[2]; /* the library's */
+} lsm_pin;
+
+#define LSM_PIN_INIT {.value = {NULL, 0}}
+#define LSM_ABSENT   SIZE_MAX /* the size that lsm_get_into() gives for a key that is not there */
+
+/* Reads one key and pins its value; pin->found tells whether it is there. Releases `pin` first. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_get(lsm_db *db, lsm_cf *cf, lsm_slice key,
+                                          const lsm_read_options *options, lsm_pin *pin,
+                                          lsm_error *err);
+LSM_API void lsm_pin_release(lsm_pin *pin); /* may be called again, and on a zeroed pin */
+
+/*
+ * Reads one key into the caller's buffer: at most `capacity` bytes are copied, *size is the size of
+ * the whole value, or LSM_ABSENT.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_get_into(lsm_db *db, lsm_cf *cf, lsm_slice key,
+                                               const lsm_read_options *options, void *buffer,
+                                               size_t capacity, size_t *size, lsm_error *err);
+
+/*
+ * Reads `count` keys of one family as of one moment; what is not in memory is read with one
+ * submission to the ring. pins[i] belongs to keys[i] and is released by the caller; on failure all
+ * of them are released.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_multi_get(lsm_db *db, lsm_cf *cf, size_t count,
+                                                const lsm_slice *keys,
+                                                const lsm_read_options *options, lsm_pin *pins,
+                                                lsm_error *err);
+
+/* Holds the current state for reading. Data it can see is kept on disk until the release. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_snapshot_acquire(lsm_db *db, lsm_snapshot **snapshot,
+                                                       lsm_error *err);
+LSM_API void lsm_snapshot_release(lsm_db *db, lsm_snapshot *snapshot); /* NULL is allowed */
+LSM_API uint64_t lsm_snapshot_sequence(const lsm_snapshot *snapshot);
+
+/*
+ * An iterator sees one moment of one family, in key order. It begins unpositioned (not valid).
+ * After an error it is not valid and lsm_iter_status() says why.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf,
+                                                const lsm_read_options *options, lsm_iter **iter,
+                                                lsm_error *err);
+LSM_API void lsm_iter_close(lsm_iter *iter); /* NULL is allowed */
+LSM_API bool lsm_iter_valid(const lsm_iter *iter);
+LSM_API void lsm_iter_first(lsm_iter *iter);
+LSM_API void lsm_iter_last(lsm_iter *iter);
+LSM_API void lsm_iter_seek(lsm_iter *iter, lsm_slice key);          /* first entry >= key */
+LSM_API void lsm_iter_seek_for_prev(lsm_iter *iter, lsm_slice key); /* last entry <= key */
+LSM_API void lsm_iter_next(lsm_iter *iter); /* nothing when not valid */
+LSM_API void lsm_iter_prev(lsm_iter *iter); /* nothing when not valid */
+LSM_API lsm_slice lsm_iter_key(const lsm_iter *iter);   /* valid until the iterator moves */
+LSM_API lsm_slice lsm_iter_value(const lsm_iter *iter); /* valid until the iterator moves */
+LSM_API lsm_status lsm_iter_status(const lsm_iter *iter, lsm_error *err);
+
+/* Moves the iterator to the newest state; it is unpositioned afterwards. Not with a snapshot. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_iter_refresh(lsm_iter *iter, lsm_error *err);
+
+/* ---- maintenance ----------------------------------------------------------------------------- */
+
+/* Writes every memtable to tables and returns when they are durable. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_flush(lsm_db *db, lsm_error *err);
+
+/* Told about a running lsm_compact_range(); return false to cancel it. */
+typedef bool (*lsm_progress)(void *context, uint64_t bytes_done, uint64_t bytes_total);
+
+typedef struct lsm_compact_options {
+    lsm_slice first; /* first key; data NULL: from the beginning */
+    lsm_slice limit; /* keys below it; data NULL: to the end */
+    bool force_bottom; /* rewrite the lowest level too, even when nothing above overlaps it */
+    lsm_progress progress; /* NULL: none; called on the calling thread */
+    void *progress_context;
+} lsm_compact_options;
+
+/*
+ * Flushes, then merges the range down into the lowest level that holds data. LSM_CANCELLED when
+ * progress said so; what was merged until then stays merged.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf,
+                                                    const lsm_compact_options *options,
+                                                    lsm_error *err);
+
+/* Waits until no flush and no compaction is due. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err);
+
+/*
+ * A number about the database; LSM_INVALID for an unknown name. Names (cf NULL: over all families):
+ * "entries" (estimate), "level0-tables", "tables", "table-bytes", "levels", "memtable-bytes",
+ * "cache-bytes", "cache-hits", "cache-misses", "snapshots", "sequence", "log-bytes-written",
+ * "flush-bytes-written", "compaction-bytes-written", "compaction-bytes-read", "stall-us",
+ * "io-submissions", "memory-bytes".
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_property(lsm_db *db, lsm_cf *cf, const char *name,
+                                               uint64_t *value, lsm_error *err);
+
+/*
+ * Text about the database, written to `text` and cut at `capacity` with a NUL: "io" (the backend
+ * and why), "levels" (a table), "stall" (why writers wait, or "none"), "uuid". *size is the length
+ * of the whole text.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_property_text(lsm_db *db, lsm_cf *cf, const char *name,
+                                                    char *text, size_t capacity, size_t *size,
+                                                    lsm_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

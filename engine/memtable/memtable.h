@@ -1,0 +1,100 @@
+/*
+ * The memtable: every write since the last switch, sorted, in a piece of shared memory (the arena)
+ * addressed by offsets only, so that any process can read it at any address.
+ *
+ * One memtable holds all column families: its key is the family id (4 bytes, big-endian) followed
+ * by the user key. One thread at a time inserts (it holds the commit lock); any number read without
+ * locks. An entry becomes reachable by one release store; what readers may *see* is decided above,
+ * by sequence number.
+ *
+ * Two structures stand behind this interface: the permutation B+tree (btree) and a plain skiplist
+ * to compare with. `struct memtable` itself is process-private and small; attach makes another one
+ * over the same arena.
+ *
+ * Layout of the arena: header | records growing upwards ...   ... nodes growing downwards | filter
+ * A record's place is given by the caller's order of inserts alone (the sum of the sizes before),
+ * so that the redo of an interrupted group of inserts puts every record where it was: an insert
+ * that finds its own record already linked does nothing.
+ */
+#ifndef ENGINE_MEMTABLE_MEMTABLE_H
+#define ENGINE_MEMTABLE_MEMTABLE_H
+
+#include "engine/iter/iter.h"
+
+#define MEMTABLE_MIN_ARENA ((size_t)64 << 10) /* bytes */
+#define MEMTABLE_MAX_ARENA ((size_t)16 << 30) /* bytes; offsets are 32 bits in units of 8 bytes */
+
+struct memtable;
+
+enum memtable_kind {
+    MEMTABLE_BTREE = 1, /* stored in the arena header: never renumber */
+    MEMTABLE_SKIPLIST = 2,
+};
+
+/*
+ * Formats [arena, arena + size) (8-byte aligned; its old contents do not matter) as an empty
+ * memtable. `id` is a number of the caller's, kept in the header. arena is borrowed until
+ * memtable_free().
+ */
+lsm_status memtable_new(enum memtable_kind kind, void *arena, size_t size, uint64_t id,
+                        struct memtable **mt, lsm_error *err);
+/* Over an arena that memtable_new() formatted, in this or another process. LSM_CORRUPT when its
+ * header does not fit. */
+lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_error *err);
+void memtable_free(struct memtable *mt); /* leaves the arena alone; NULL is allowed */
+
+uint64_t memtable_id(const struct memtable *mt);
+uint64_t memtable_entry_count(const struct memtable *mt); /* every version */
+size_t memtable_bytes_used(const struct memtable *mt);    /* of the arena */
+uint64_t memtable_min_sequence(const struct memtable *mt); /* UINT64_MAX when empty */
+uint64_t memtable_max_sequence(const struct memtable *mt); /* 0 when empty */
+
+/* An upper bound of the arena bytes that one more entry of these sizes takes, splits included. */
+size_t memtable_entry_room(const struct memtable *mt, size_t key_size, size_t value_size);
+/* Is there room for `bytes` as summed up with memtable_entry_room()? */
+bool memtable_has_room(const struct memtable *mt, size_t bytes);
+/* The part of the arena, as two ranges [0, low) and [high, size), that inserts of `bytes` may touch
+ * from now on; the caller makes sure that it is backed by memory. */
+void memtable_reach(const struct memtable *mt, size_t bytes, size_t *low, size_t *high);
+
+/*
+ * Inserts one version. One thread at a time, sequence numbers never decreasing, room checked
+ * before; cannot fail. Two inserts of one key with the same sequence number (one batch): readers
+ * find the later one first. `hash` is hash_key(key).
+ */
+void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
+                     uint64_t trailer, lsm_slice value);
+
+/*
+ * For the redo of an interrupted group: where the next record would go, and going back there. The
+ * inserts that follow must repeat the interrupted ones exactly.
+ */
+size_t memtable_position(const struct memtable *mt);
+void memtable_rewind(struct memtable *mt, size_t position);
+
+struct memtable_found {
+    uint64_t trailer;
+    lsm_slice value; /* in the arena; valid as long as it */
+};
+
+/* A cheap "certainly not there": false means no version of the key is in it. */
+bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash);
+void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash); /* the filter line */
+
+/* The newest version of the key with sequence <= max_sequence, of any type. Tests the filter. */
+bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
+                  uint64_t max_sequence, struct memtable_found *found);
+
+/*
+ * An iterator over one family: all versions, whatever is inserted meanwhile may or may not appear
+ * but nothing that was there before is missed. Owned by the caller (iter_release()); the memtable
+ * outlives it. Its key excludes the family id. Of two versions with one key and one sequence number
+ * only the later is shown.
+ */
+lsm_status memtable_iter_new(const struct memtable *mt, uint32_t cf, struct iter **it,
+                             lsm_error *err);
+
+/* The smallest family id >= `from` that has entries; false when none. For the flush. */
+bool memtable_next_cf(const struct memtable *mt, uint32_t from, uint32_t *cf);
+
+#endif

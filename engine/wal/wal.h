@@ -1,0 +1,142 @@
+/*
+ * The write-ahead log: every batch, in commit order, before it is visible to anybody.
+ *
+ * The log is one endless run of bytes; a *position* is an offset in it, and only ever grows. It
+ * lives in two places at once:
+ *
+ *   stage file   a mapped ring; byte p is at p % stage_size. A commit copies its record here: that
+ *                alone makes it survive kill -9 of everybody (page cache), for the price of memcpy.
+ *   segments     NNNNNN.wal: header block, then the bytes from the segment's start position on,
+ *                appended behind the ring by the log writer, O_DIRECT, one write in flight (a
+ *                second only when the first ends on a 4 KiB border), from a private buffer.
+ *
+ *      reusable <= written <= staged      ring holds [reusable, staged); segments hold [.., written)
+ *      durable  <= written                segments are flushed up to durable
+ *
+ * A partial last block is written again by the next append, so `reusable` is the start (in segment
+ * offsets) of the block that holds `written`.
+ *
+ * Recovery follows one chain of records by position and chained checksum: segments strictly by
+ * position along the seals, then the ring for whatever continues the chain. Each open draws a nonce
+ * and seeds the chain with it from its resume position on, makes everything it found durable, and
+ * begins a new segment that seals the old one, before anybody is let in. A segment that was sealed
+ * by an open is unlinked when obsolete, never recycled: a dead process's write may still land in it.
+ *
+ * A bad record ends the log only when nothing after it proves that it had been synced (a later
+ * valid record's `synced` field, a later segment's start); otherwise it is LSM_CORRUPT with the
+ * exact place. A read error is never the end of the log.
+ *
+ * Locks: "append" and "sync" are the locks of shm_layout; functions ending in _locked say which one
+ * they need. The shared positions are the fields of shm_commit.
+ */
+#ifndef ENGINE_WAL_WAL_H
+#define ENGINE_WAL_WAL_H
+
+#include "engine/format/batch.h"
+#include "engine/io/io.h"
+#include "engine/shm/segment.h"
+
+struct wal;
+
+struct wal_options {
+    struct io *io;
+    struct io_dir *dir;           /* borrowed, outlives the log */
+    uint8_t uuid[SHM_UUID_SIZE];  /* seeds every checksum */
+    struct shm_layout *layout;    /* borrowed; its commit fields are set by wal_open(). NULL for
+                                     wal_replay() alone */
+    uint64_t stage_size;          /* multiple of 4 KiB */
+    uint64_t segment_size;        /* at least stage_size; multiple of 4 KiB */
+    uint32_t mode;                /* of new files */
+};
+
+/* Where the log ends, as found. */
+struct wal_end {
+    uint64_t position;         /* behind the last whole record: the log goes on here */
+    uint64_t segments_end;     /* segments hold the log up to here; the ring the rest */
+    uint64_t chain;            /* checksum of the last record */
+    uint64_t last_sequence;    /* of the last record; 0 when there is none */
+    uint64_t last_segment;     /* number of the newest segment; 0 when there is none */
+    uint64_t next_segment;     /* a number above every .wal and .spare file's */
+    uint64_t record_count;     /* replayed */
+};
+
+/* Told every record in order. `position` is its first byte, `end` the one behind it. */
+typedef lsm_status (*wal_visit)(void *context, uint64_t position, uint64_t end, uint64_t sequence,
+                                lsm_slice batch, lsm_error *err);
+
+/*
+ * Reads the log from `from` (a record's start: the oldest position that tables do not hold yet) to
+ * its end. Changes nothing on disk, so it serves read-only opens and inspection.
+ *
+ * chain  The checksum of the record before `from`, 0 when unknown.
+ * clean  The database was closed cleanly at `from`: nothing is read, there is nothing behind it.
+ *
+ * LSM_CORRUPT: a missing segment, a hole, or a damaged record that had been synced.
+ */
+lsm_status wal_replay(const struct wal_options *options, uint64_t from, uint64_t chain, bool clean,
+                      wal_visit visit, void *context, struct wal_end *end, lsm_error *err);
+
+/*
+ * Opens the log for writing at `end` (all zero for a new database): the stage file is made or
+ * mapped, the old segments and the ring's tail are made durable, and a new segment is begun.
+ * Everything of wal_end was applied by the caller. On return written = durable = end->position.
+ */
+lsm_status wal_open(const struct wal_options *options, const struct wal_end *end, struct wal **wal,
+                    lsm_error *err);
+
+/*
+ * Ends writing. With `clean` (the caller has made a manifest edit durable that says the log is
+ * empty and ends at its staged position) segments are kept as spares for the next open. Frees `wal`
+ * whatever is returned. NULL is allowed.
+ */
+lsm_status wal_close(struct wal *wal, bool clean, lsm_error *err);
+
+/* ---- appending (append lock held) ------------------------------------------------------------ */
+
+#define WAL_RECORD_OVERHEAD ((size_t)64) /* at most, with padding */
+
+/* The largest batch, in bytes, that fits: half of the stage file. */
+size_t wal_max_batch(const struct wal *wal);
+
+/* Is there room in the ring for a batch of `size` bytes? If not, the caller lets go of the append
+ * lock and writes the log (wal_write_locked) first. */
+bool wal_has_room_locked(const struct wal *wal, size_t size);
+
+/*
+ * Makes one record of a batch given in `count` pieces and copies it into the ring. Not seen by
+ * anybody before wal_publish_locked(). Returns the position behind it. Room was checked; cannot
+ * fail, except with LSM_IO/LSM_NO_SPACE where the stage file cannot be mapped (then nothing was
+ * staged) and LSM_NO_MEMORY.
+ */
+lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice *pieces,
+                            size_t count, uint64_t *end, lsm_error *err);
+/* Gives what was staged to the log writer. From here on it will be recovered. */
+void wal_publish_locked(struct wal *wal);
+
+/* ---- the log writer (sync lock held) --------------------------------------------------------- */
+
+/* Starts appending [written, staged) to the current segment and returns without waiting; a no-op
+ * when there is nothing or a write is in flight. Begins the next segment when this one is full. */
+lsm_status wal_write_begin_locked(struct wal *wal, lsm_error *err);
+/* Waits for it; moves written and reusable, signals commit.flushed. */
+lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err);
+/* Both, until written has reached `position`. */
+lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err);
+/* Writes up to `position`, then makes it durable (fdatasync) and moves durable as far as it got. A
+ * failed sync poisons: ctl.poisoned is set and every later call returns LSM_POISONED. */
+lsm_status wal_sync_locked(struct wal *wal, uint64_t position, lsm_error *err);
+
+/* Segments wholly below `position` are recycled or unlinked. Tables that hold everything below it
+ * are durable in the manifest. */
+lsm_status wal_forget_locked(struct wal *wal, uint64_t position, lsm_error *err);
+/* Makes the next segment ready ahead of need (zero-filled). Does nothing when one is. Takes time;
+ * called by a background thread without any lock: */
+lsm_status wal_prepare(struct wal *wal, lsm_error *err);
+
+/* True when so much is staged and not written that the log writer should run (256 KiB). */
+bool wal_wants_write(const struct wal *wal);
+uint64_t wal_bytes_written(const struct wal *wal); /* to segments, for statistics */
+/* How the log is acknowledged and written, and why, for people. */
+const char *wal_path_text(const struct wal *wal);
+
+#endif
