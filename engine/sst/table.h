@@ -1,0 +1,169 @@
+/*
+ * A table (SSTable): one immutable file of sorted entries of one column family.
+ *
+ *   data blocks ... | dictionary? | filter | index | properties | footer | footer again
+ *
+ * Data blocks are columnar: tags (one hash byte an entry) for point reads, 8-byte heads after the
+ * block's common prefix for searches, offsets, then the rest of keys and the values; the decoded
+ * form is the stored form. The index is an array of {head, block place} after the table's common
+ * prefix and stays in memory, as the filter does, while the table is open. Byte by byte:
+ * lsm-format(5), engine/format/block.h, engine/format/table_format.h.
+ *
+ * Every checksum is seeded with database uuid, file number and offset, so that a block in the wrong
+ * place is damage too.
+ */
+#ifndef ENGINE_SST_TABLE_H
+#define ENGINE_SST_TABLE_H
+
+#include "engine/format/entry.h"
+#include "engine/io/io.h"
+#include "engine/iter/iter.h"
+#include "engine/sst/cache.h"
+
+#define TABLE_UUID_SIZE 16
+
+/* What all tables of a database share. Outlives them. */
+struct table_env {
+    struct io *io;
+    struct io_dir *dir;
+    uint8_t uuid[TABLE_UUID_SIZE];
+    struct block_cache *cache;
+    uint32_t mode; /* permission bits of new files */
+};
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+struct table; /* any number of threads may read one */
+
+/*
+ * Opens file `number`: checks both footers, reads properties, index and filter. `size` is what the
+ * manifest says (0: unknown). LSM_CORRUPT, LSM_MISSING, LSM_NEWER_FORMAT, LSM_IO name the file.
+ */
+lsm_status table_open(const struct table_env *env, uint64_t number, uint64_t size,
+                      struct table **table, lsm_error *err);
+/* Nobody uses it any more (callers go through epoch_retire). Its cached blocks leave the cache. */
+void table_close(struct table *table);
+
+uint64_t table_entry_count(const struct table *table);
+uint64_t table_memory(const struct table *table); /* bytes held by index, filter, slots */
+/* About how many bytes of the file hold keys in [first, limit); data NULL is an open end. */
+uint64_t table_range_bytes(const struct table *table, lsm_slice first, lsm_slice limit);
+const struct table_properties *table_properties(const struct table *table);
+
+enum table_read_flags {
+    TABLE_NO_FILL = 1, /* do not put blocks into the cache */
+};
+
+struct table_found {
+    uint64_t trailer;
+    lsm_slice value;     /* inside block */
+    struct block *block; /* usable until epoch_exit(), unless block_keep() was called */
+    bool owned;          /* the block is not in the cache: the receiver must block_drop() it */
+};
+
+/*
+ * The newest version of the key with sequence <= max_sequence. Inside an epoch. `hash` is
+ * hash_key(key). Not found is *is_found = false.
+ */
+lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t max_sequence,
+                     unsigned flags, bool *is_found, struct table_found *found, lsm_error *err);
+
+/*
+ * The same in steps, for many keys at once: begin tests filter and index; when the block is not in
+ * memory the caller pushes probe->request to a queue, and after it was reaped calls finish.
+ */
+enum table_probe_state {
+    TABLE_PROBE_ABSENT, /* certainly not here */
+    TABLE_PROBE_FOUND,  /* probe->found is set */
+    TABLE_PROBE_READ,   /* push probe->request, then table_probe_finish() */
+};
+
+struct table_probe {
+    struct table *table;
+    lsm_slice key;
+    uint64_t hash;
+    uint64_t max_sequence;
+    unsigned flags;
+    struct table_found found;
+    struct io_request request; /* owner is the caller's to set */
+    void *read_memory;         /* the probe's */
+    uint32_t block_index;      /* the probe's */
+    struct block *pending;     /* the probe's */
+};
+
+void table_prefetch_filter(const struct table *table, uint64_t hash);
+/* table, key, hash, max_sequence and flags were set. Inside an epoch that lasts until finish. */
+lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
+                             lsm_error *err);
+/* A probe whose read was reaped; frees its memory also on failure. A version chain that goes on in
+ * the next block may ask for another read. */
+lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state *state,
+                              lsm_error *err);
+
+struct table_iter_options {
+    unsigned flags;
+    size_t readahead; /* bytes; 0: begins after two blocks in sequence and grows to 1 MiB */
+    bool whole;       /* the whole table will be read forwards: big reads from the start */
+};
+
+/*
+ * The caller keeps the table open until the iterator is released. Failures: it->status, and the
+ * details in *err, which lives as long as the iterator (may be NULL). It reads ahead with a queue
+ * of its own, made at the first need, and never holds an epoch across calls.
+ */
+lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
+                          struct iter **it, lsm_error *err);
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+#define TABLE_MAX_NAME 255
+
+struct table_write_options {
+    uint64_t number; /* of the file */
+    uint32_t cf;
+    const char *cf_name;
+    uint32_t level;             /* for the properties */
+    uint32_t block_size;        /* raw bytes aimed at */
+    uint32_t filter_bits;       /* a key; 0: no filter */
+    bool compress;              /* zstd, blocks that do not shrink by an eighth stay raw */
+    int compression_level;      /* of zstd */
+    uint32_t dictionary_size;   /* bytes to train from the first blocks; 0: none */
+    uint64_t rate;              /* bytes a second at most; 0: no limit */
+    uint64_t job;               /* lineage: number of the job, this output's place in it, */
+    uint32_t output_index;      /* */
+    const uint64_t *replaced;   /* and the input files; borrowed until finish */
+    size_t replaced_count;
+};
+
+/* What the manifest keeps of a table; the keys are owned (table_meta_release). */
+struct table_meta {
+    uint64_t number;
+    uint64_t size; /* bytes of the file */
+    uint32_t cf;
+    uint32_t level;
+    lsm_slice smallest, largest; /* user keys; memory owned when made by the engine */
+    uint64_t min_sequence, max_sequence;
+    uint64_t entry_count;
+    uint64_t delete_count;
+    uint64_t raw_size; /* bytes of keys and values */
+};
+void table_meta_release(struct table_meta *meta);
+lsm_status table_meta_copy(struct table_meta *to, const struct table_meta *from, lsm_error *err);
+
+struct table_writer;
+
+lsm_status table_writer_new(const struct table_env *env, const struct table_write_options *options,
+                            struct table_writer **writer, lsm_error *err);
+/* In entry order. Writes behind through a queue: two 1 MiB writes in flight at most. */
+lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t trailer,
+                            lsm_slice value, lsm_error *err);
+/* Bytes the file would have now. */
+uint64_t table_writer_size(const struct table_writer *writer);
+/* Writes the rest, syncs the file (not the directory), closes, and fills *meta. Frees the writer
+ * whatever is returned; a failure removes the file. */
+lsm_status table_writer_finish(struct table_writer *writer, struct table_meta *meta,
+                               lsm_error *err);
+/* Gives up: removes the file, frees the writer. NULL is allowed. */
+void table_writer_abort(struct table_writer *writer);
+
+#endif
