@@ -23,6 +23,8 @@
 #define IO_ALIGNMENT ((size_t)4096) /* of direct reads and writes: offset, length and memory */
 #define IO_NAME_MAX  ((size_t)64)   /* longest file name the engine makes, with its NUL */
 
+#define IO_LOCK_PATIENCE_MS 200 /* how long io_lock() waits for somebody else to let go */
+
 struct io;
 struct io_dir;
 struct io_file;
@@ -54,7 +56,10 @@ enum io_dir_flags {
     IO_DIR_CREATE = 1, /* make it (0700, or as `mode`) when missing; the parent must exist */
 };
 
-/* LSM_MISSING when it does not exist and is not to be created. `path` is copied for messages. */
+/*
+ * LSM_MISSING when it does not exist and is not to be created. `path` is copied for messages. A
+ * directory made here is durable on return (its parent is synced). mode 0: 0700.
+ */
 lsm_status io_dir_open(struct io *io, const char *path, unsigned flags, uint32_t mode,
                        struct io_dir **dir, lsm_error *err);
 void io_dir_close(struct io_dir *dir);
@@ -83,7 +88,9 @@ enum io_file_flags {
 };
 
 /*
- * LSM_MISSING when it does not exist; LSM_CORRUPT when it is no regular file.
+ * LSM_MISSING when it does not exist; LSM_CORRUPT when it is no regular file; LSM_INVALID when the
+ * name is none that a file inside a directory can have. `mode` is for a file made here, whatever
+ * the umask; 0: 0600.
  *
  * IO_FILE_DIRECT: every read and write is aligned to IO_ALIGNMENT in offset, length and memory.
  * When the file system refuses O_DIRECT the file is used buffered (io_file_is_direct() tells).
@@ -136,10 +143,13 @@ void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size);
 /*
  * An exclusive lock on byte `byte` of a file, held by the returned object until io_unlock() or the
  * death of the process (an OFD lock, so two handles in one process exclude each other as well).
- * LSM_BUSY when somebody holds it.
+ * It stays held when `file` is closed, and a forked child does not inherit it. A just killed process
+ * lets go a little late, so a busy lock is tried again for IO_LOCK_PATIENCE_MS before LSM_BUSY.
  */
 lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err);
-void io_unlock(struct io_lock *lock);
+void io_unlock(struct io_lock *lock); /* NULL is allowed */
+/* Whether anybody, this process included, holds the lock now. False when it cannot be told. */
+bool io_lock_is_held(struct io_file *file, uint64_t byte);
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 
