@@ -16,6 +16,7 @@
 #define ENGINE_SST_TABLE_H
 
 #include "engine/format/entry.h"
+#include "engine/format/table_meta.h"
 #include "engine/io/io.h"
 #include "engine/iter/iter.h"
 #include "engine/sst/cache.h"
@@ -134,21 +135,6 @@ struct table_write_options {
     const uint64_t *replaced;   /* and the input files; borrowed until finish */
     size_t replaced_count;
 };
-
-/* What the manifest keeps of a table; the keys are owned (table_meta_release). */
-struct table_meta {
-    uint64_t number;
-    uint64_t size; /* bytes of the file */
-    uint32_t cf;
-    uint32_t level;
-    lsm_slice smallest, largest; /* user keys; memory owned when made by the engine */
-    uint64_t min_sequence, max_sequence;
-    uint64_t entry_count;
-    uint64_t delete_count;
-    uint64_t raw_size; /* bytes of keys and values */
-};
-void table_meta_release(struct table_meta *meta);
-lsm_status table_meta_copy(struct table_meta *to, const struct table_meta *from, lsm_error *err);
 
 struct table_writer;
 

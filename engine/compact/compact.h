@@ -1,0 +1,84 @@
+/*
+ * Flush and compaction: a picker (policy, a pure function of a version) and jobs (mechanism: merge
+ * and write). Whoever runs a job holds a reference to the version it was picked from.
+ *
+ * A job reads its inputs with big reads ahead and writes its outputs behind, drops what no snapshot
+ * can see, and ends as a version edit, which the caller applies. Until then its outputs are files
+ * nobody names. Trivial moves change the manifest alone.
+ */
+#ifndef ENGINE_COMPACT_COMPACT_H
+#define ENGINE_COMPACT_COMPACT_H
+
+#include "engine/memtable/memtable.h"
+#include "engine/version/version.h"
+
+#include <stdatomic.h>
+
+/* ---- policy ---------------------------------------------------------------------------------- */
+
+struct compaction {
+    uint32_t cf;
+    uint32_t input_level;
+    uint32_t output_level;
+    struct version_file **inputs; /* of input_level, then of output_level; borrowed of the version */
+    size_t input_count;           /* all */
+    size_t upper_count;           /* those of input_level */
+    bool trivial;                 /* inputs can move down as they are */
+    bool bottom;                  /* no deeper level overlaps the range: deletions can go */
+    uint64_t input_bytes;
+    double score;
+};
+void compaction_release(struct compaction *c);
+
+/*
+ * The most urgent compaction of any family, marking nothing: false when none is due. Skips busy
+ * files. Level targets follow from the bottom level's size (see lsm(7)): each level is the one
+ * below divided by level_ratio, so that most data is in the lowest.
+ */
+bool compact_pick(const struct version *version, struct compaction *c);
+/* The next step of a manual compaction of [first, limit) (data NULL is an open end): takes level
+ * `level` files that overlap the range, and what they overlap below. False when that level has none
+ * to do. LSM_NO_MEMORY is reported as false with *failed set. */
+bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level,
+                        lsm_slice first, lsm_slice limit, bool force_bottom, struct compaction *c);
+/* True when writers should be slowed (debt in [0, 1] of the way to stopping), or stopped (>= 1). */
+double compact_debt(const struct version_cf *cf);
+/* The target size of each level, for people and tests; targets[0] is a count of files. */
+void compact_level_targets(const struct version_cf *cf, uint64_t targets[VERSION_LEVELS]);
+
+/* ---- mechanism ------------------------------------------------------------------------------- */
+
+struct compact_env {
+    const struct table_env *tables;
+    struct version_set *set;
+    uint64_t rate; /* bytes a second written; 0: no limit */
+    const _Atomic bool *cancel; /* checked now and then: LSM_CANCELLED */
+    /* Called now and then with the bytes read so far; NULL: none. False cancels. */
+    bool (*progress)(void *context, uint64_t bytes_done);
+    void *progress_context;
+};
+
+struct compact_result {
+    uint64_t bytes_read, bytes_written;
+    uint64_t entries_read, entries_written;
+    uint64_t table_count;
+};
+
+/*
+ * Writes the memtables' (oldest first) entries of every family to level-0 tables and adds them to
+ * `edit`. What no one of `snapshots` (ascending sequence numbers; the newest state counts as one
+ * always) can see is left out, deletions stay. Families that the version does not know (dropped)
+ * are left out.
+ */
+lsm_status compact_flush(const struct compact_env *env, const struct version *version,
+                         struct memtable *const *memtables, size_t memtable_count,
+                         const uint64_t *snapshots, size_t snapshot_count,
+                         struct version_edit *edit, struct compact_result *result, lsm_error *err);
+
+/* Runs a compaction; adds outputs and removals to `edit`. On failure the outputs are removed. */
+lsm_status compact_run(const struct compact_env *env, const struct version *version,
+                       const struct compaction *c, const uint64_t *snapshots,
+                       size_t snapshot_count, struct version_edit *edit,
+                       struct compact_result *result, lsm_error *err);
+
+#endif

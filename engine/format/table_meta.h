@@ -1,0 +1,23 @@
+/* What the manifest keeps of a table. */
+#ifndef ENGINE_FORMAT_TABLE_META_H
+#define ENGINE_FORMAT_TABLE_META_H
+
+#include "engine/base/slice.h"
+
+struct table_meta {
+    uint64_t number; /* of the file */
+    uint64_t size;   /* bytes of the file */
+    uint32_t cf;
+    uint32_t level;
+    lsm_slice smallest, largest; /* user keys; owned when made by the engine, see release */
+    uint64_t min_sequence, max_sequence;
+    uint64_t entry_count;
+    uint64_t delete_count;
+    uint64_t raw_size; /* bytes of keys and values */
+};
+
+/* Frees the keys. copy: `to` owns copies; LSM_NO_MEMORY is the only failure. */
+void table_meta_release(struct table_meta *meta);
+lsm_status table_meta_copy(struct table_meta *to, const struct table_meta *from, lsm_error *err);
+
+#endif

@@ -1,0 +1,152 @@
+/*
+ * Versions: which tables hold the data now, and which held it for those who still read an older
+ * state.
+ *
+ * A version is an immutable tree: families -> levels -> files. Installing an edit makes the next
+ * version; the old one lives as long as somebody holds a reference. A file is removed from disk
+ * when no version names it any more. Level 0 holds whole flushes, newest last, ranges overlapping;
+ * in every deeper level the files are in key order and do not overlap.
+ *
+ * The manifest makes the current version survive: each edit is framed, appended and synced before
+ * the version it makes is installed. CURRENT names the manifest in force and is switched by rename
+ * and a directory sync; the generation before is kept.
+ */
+#ifndef ENGINE_VERSION_VERSION_H
+#define ENGINE_VERSION_VERSION_H
+
+#include "engine/format/edit.h"
+#include "engine/sst/table.h"
+
+#define VERSION_LEVELS 7
+
+struct version_set;
+
+/* One table file, shared by all versions that name it. */
+struct version_file {
+    struct table_meta meta; /* set at making */
+    bool busy;              /* an input of a running job (guarded by the version lock) */
+    /* the rest is private to version/ */
+};
+
+struct version_level {
+    struct version_file **files;
+    size_t count;
+    uint64_t bytes;
+};
+
+struct version_cf {
+    uint32_t id;
+    const char *name;
+    lsm_cf_options options; /* every field resolved: no zeros that mean "default" */
+    struct version_level levels[VERSION_LEVELS];
+};
+
+struct version {
+    struct version_cf **families; /* by id */
+    size_t family_count;
+    uint64_t number; /* grows with every install */
+    /* the rest is private to version/ */
+};
+
+void version_keep(struct version *version);
+void version_drop(struct version *version); /* NULL is allowed; may unlink files */
+
+/* NULL when there is no such family (dropped, never made). */
+const struct version_cf *version_find_cf(const struct version *version, uint32_t id);
+const struct version_cf *version_find_cf_named(const struct version *version, const char *name);
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/*
+ * The newest version of a key with sequence <= max_sequence in the tables, of any type. Inside an
+ * epoch, with the version held or borrowed within it. See table_get() for the lifetime of found.
+ */
+lsm_status version_get(const struct version *version, const struct version_cf *cf, lsm_slice key,
+                       uint64_t hash, uint64_t max_sequence, unsigned table_flags, bool *is_found,
+                       struct table_found *found, lsm_error *err);
+
+/* The same for many keys, with one submission per round for all blocks that must be read. Keys with
+ * done set are skipped; is_found, found and done are set for the others. */
+struct version_probe {
+    lsm_slice key;
+    uint64_t hash;
+    uint64_t max_sequence;
+    bool done;
+    bool is_found;
+    struct table_found found;
+};
+lsm_status version_multi_get(const struct version *version, const struct version_cf *cf,
+                             struct version_probe *probes, size_t count, unsigned table_flags,
+                             struct io_queue *queue, lsm_error *err);
+
+/* Appends one iterator per level-0 file and one per deeper level that is not empty to children
+ * (owned by the caller); `children` has room for version_iter_count() of them. The version is held
+ * by the caller until all are released. Files wholly outside [first, limit) are left out (data NULL
+ * is an open end). */
+size_t version_iter_count(const struct version_cf *cf);
+lsm_status version_iters(const struct version_cf *cf, const struct table_iter_options *options,
+                         lsm_slice first, lsm_slice limit, struct iter **children, size_t *count,
+                         lsm_error *err);
+
+/* The file's table, opened when it is not; held until version_table_drop(). At most
+ * max_open_tables stay open when nobody holds them. */
+lsm_status version_table_keep(struct version_file *file, struct table **table, lsm_error *err);
+void version_table_drop(struct version_file *file);
+
+/* ---- the set --------------------------------------------------------------------------------- */
+
+struct version_options {
+    const struct table_env *env; /* outlives the set */
+    uint32_t max_open_tables;
+    bool read_only; /* nothing is written or removed */
+};
+
+/* What recovery needs to know besides the files. */
+struct version_state {
+    uint64_t log_position;
+    uint64_t log_chain;
+    bool clean;
+    uint64_t last_sequence;
+    uint64_t next_file_number;
+    uint32_t next_cf;
+};
+
+/* Makes a new database's first manifest with the family "default" (id 0) and CURRENT. env->uuid is
+ * recorded. */
+lsm_status version_set_create(const struct version_options *options,
+                              const lsm_cf_options *default_cf, struct version_set **set,
+                              lsm_error *err);
+/* Reads only CURRENT: LSM_MISSING when there is none; otherwise the uuid and the manifest's number. */
+lsm_status version_read_current(struct io *io, struct io_dir *dir, uint8_t uuid[TABLE_UUID_SIZE],
+                                uint64_t *manifest_number, lsm_error *err);
+/* Replays the manifest that CURRENT names. A torn last edit that was never acknowledged is cut;
+ * any other damage is LSM_CORRUPT. Checks that every live file exists with its size. Unless
+ * read_only a new manifest is begun (the old one may still be written by a dead process), older
+ * generations than the last are removed, and so are files nobody names. */
+lsm_status version_set_recover(const struct version_options *options, struct version_set **set,
+                               struct version_state *state, lsm_error *err);
+/* Every version but the current one has been dropped. NULL is allowed. */
+void version_set_close(struct version_set *set);
+
+/* The current version, with a reference for the caller. Any thread. */
+struct version *version_set_current(struct version_set *set);
+
+/*
+ * Makes `edit` durable in the manifest, then installs the version it makes (version lock held, or
+ * the only user). The edit's numbers last_sequence and next_file_number are added when it left them
+ * 0. A failed sync or torn write begins a new manifest once; when that fails too the set is broken:
+ * LSM_POISONED from then on.
+ */
+lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err);
+
+/* Numbers for new tables; never reused, also not after a crash (orphans above the manifest's
+ * counter are removed or skipped at recovery). Any thread. */
+uint64_t version_new_file_number(struct version_set *set);
+/* While set, files with number >= it are somebody's output and no orphans. */
+void version_set_last_sequence(struct version_set *set, uint64_t sequence);
+
+/* Resolves zeros to defaults and checks ranges: LSM_INVALID names the option. */
+lsm_status version_resolve_cf_options(const lsm_cf_options *given, lsm_cf_options *resolved,
+                                      lsm_error *err);
+
+#endif
