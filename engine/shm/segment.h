@@ -124,7 +124,8 @@ struct shm_version {
     _Alignas(64) _Atomic uint64_t number; /* grows with every change of the fields below */
     uint64_t active_memtable;             /* id */
     uint64_t manifest_number;
-    uint64_t manifest_end; /* bytes */
+    uint64_t manifest_end;    /* bytes */
+    struct shm_event changed; /* a flush, compaction or switch was installed: number moved */
 };
 
 struct shm_slot { /* one per process */
