@@ -20,8 +20,17 @@ void sim_disk_free(struct sim_disk *disk);    /* every environment on it has bee
 /* A copy of everything durable and pending; for trying several crashes of one moment. */
 struct sim_disk *sim_disk_clone(const struct sim_disk *disk);
 
-/* An environment on the disk. Its queue completions come back in seeded order. */
+/*
+ * An environment on the disk, as one process has it; several may be open. Its queue completions come
+ * back in seeded order, and a write is done when it is submitted or when it completes, as seeded.
+ */
 lsm_status sim_open(struct sim_disk *disk, struct io **io, lsm_error *err);
+
+/*
+ * One process dies while others live on: every later call on its environment fails like those on a
+ * stopped machine, its locks are free, and its writes in flight land at some later step or never.
+ */
+void sim_kill(struct io *io);
 
 /*
  * Every submitted write, sync, name change and allocation is one step, counted from 1.
@@ -30,7 +39,7 @@ lsm_status sim_open(struct sim_disk *disk, struct io **io, lsm_error *err);
  * the disk. The tests then close what they opened (closing works) and call one of the crashes.
  */
 uint64_t sim_step_count(const struct sim_disk *disk);
-void sim_stop_at(struct sim_disk *disk, uint64_t step); /* 0: never */
+void sim_stop_at(struct sim_disk *disk, uint64_t step); /* 0: never; one in the past: now */
 bool sim_is_stopped(const struct sim_disk *disk);
 
 enum sim_crash {
@@ -39,7 +48,10 @@ enum sim_crash {
     SIM_CRASH_KEEP_ALL, /* power cut, everything unsynced survives */
     SIM_CRASH_RANDOM,   /* power cut, a seeded subset survives, torn */
 };
-/* Applies the crash and makes the disk usable again by a new environment. */
+/*
+ * Applies the crash and makes the disk usable again by a new environment; those opened before stay
+ * dead. Faults, capacity and the count of steps stay.
+ */
 void sim_crash(struct sim_disk *disk, enum sim_crash crash, uint64_t seed);
 
 /* ---- faults ---------------------------------------------------------------------------------- */
@@ -61,7 +73,10 @@ void sim_fail_never(struct sim_disk *disk);
 /* Total bytes of space; writes and allocations beyond fail with ENOSPC. 0: no limit. */
 void sim_set_capacity(struct sim_disk *disk, uint64_t bytes);
 
-/* Direct access for damage tests: flips or overwrites durable bytes, reads a whole file. */
+/*
+ * Direct access for damage tests, without steps and faults: overwrites bytes inside a file, durable
+ * ones included; reads a whole file as a process would see it (`bytes` valid until the next call).
+ */
 lsm_status sim_overwrite(struct sim_disk *disk, const char *path, const char *name, uint64_t offset,
                          const void *bytes, size_t size, lsm_error *err);
 lsm_status sim_contents(struct sim_disk *disk, const char *path, const char *name,
