@@ -5,7 +5,11 @@
  *     waker:  make the condition true; shm_event_signal(e);
  *
  * Counts are hints: a killed waker costs a waiter one time-out, so every wait has one. Signalling
- * without waiters costs no system call.
+ * without waiters costs no system call; a killed waiter costs the next signal one in vain.
+ *
+ * The lowest bit of the word says that somebody waits, the rest counts in steps of two. With both
+ * in one word a waiter sleeps only while the bit stands, and every signal clears it and sees that
+ * it stood: no wake-up is lost, and nothing has to be repaired when a waiter is killed.
  */
 #ifndef ENGINE_SHM_EVENT_H
 #define ENGINE_SHM_EVENT_H
@@ -14,13 +18,15 @@
 #include <stdint.h>
 
 struct shm_event {
-    _Atomic uint32_t count;
-    _Atomic uint32_t waiters;
+    _Atomic uint32_t word; /* zero at first */
 };
+
+#define SHM_EVENT_WAITED UINT32_C(1)
 
 static inline uint32_t shm_event_count(struct shm_event *event)
 {
-    return atomic_load_explicit(&event->count, memory_order_acquire);
+    /* Pairs with the release in shm_event_signal(): what the waker did before is seen. */
+    return atomic_load_explicit(&event->word, memory_order_acquire) & ~SHM_EVENT_WAITED;
 }
 
 /* Returns when the count is no longer `seen`, or after the time-out, or for no reason. */

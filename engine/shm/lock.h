@@ -8,12 +8,12 @@
 #define ENGINE_SHM_LOCK_H
 
 #include <pthread.h>
-#include <stdbool.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct shm_lock {
     _Alignas(64) pthread_mutex_t mutex;
-    int64_t owner; /* thread id, for messages; 0: nobody */
+    _Atomic int64_t owner; /* thread id, for messages; 0: nobody */
 };
 
 enum shm_lock_result {
@@ -24,8 +24,14 @@ enum shm_lock_result {
 
 int shm_lock_init(struct shm_lock *lock); /* an errno; 0 on success */
 void shm_lock_destroy(struct shm_lock *lock);
+
+/* A thread that holds the lock must not lock it again. Aborts when an earlier owner unlocked it
+ * without the shm_lock_repaired() it owed: what the lock guards cannot be trusted any more. */
 enum shm_lock_result shm_lock(struct shm_lock *lock);
 enum shm_lock_result shm_trylock(struct shm_lock *lock);
+
+/* Says that what the dead owner left is in order again. Until then the next owner, should this one
+ * die as well, gets SHM_LOCKED_OWNER_DIED too. */
 void shm_lock_repaired(struct shm_lock *lock);
 void shm_unlock(struct shm_lock *lock);
 

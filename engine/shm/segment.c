@@ -1,0 +1,315 @@
+/*
+ * A segment is a sparse file of the full size, mapped whole; memory is allocated piece by piece
+ * through io_file_allocate() before anybody stores to it, because a store into a hole of a full
+ * tmpfs is a SIGBUS and a failed allocation is a sentence.
+ *
+ * The name is "lsm-<uuid>-<nonce>": the uuid finds what a dead population left, the nonce makes
+ * every segment a new file, so that a zombie's late stores reach the old one only.
+ */
+#include "engine/shm/segment.h"
+
+#include "engine/base/buffer.h"
+#include "engine/base/memory.h"
+#include "engine/base/parse.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+#define SEGMENT_DIRECTORY "/dev/shm"
+#define SEGMENT_FILE_MODE 0600u
+#define SEGMENT_DIR_MODE  0700u
+
+#define NAME_NONCE_SIZE  8 /* bytes of the nonce that the name shows */
+#define NAME_PREFIX_SIZE (4 + 2 * SHM_UUID_SIZE + 1)
+#define NAME_SIZE        (NAME_PREFIX_SIZE + 2 * NAME_NONCE_SIZE)
+
+static_assert(NAME_SIZE < IO_NAME_MAX, "a segment's name fits io's limit");
+
+struct shm_segment {
+    struct io_dir *dir;         /* owned */
+    struct io_file *file;       /* owned */
+    struct io_mapping *mapping; /* owned */
+    struct shm_layout *layout;
+    bool is_named; /* the file exists under `name` */
+    char name[IO_NAME_MAX];
+};
+
+static char *put_hex(char *at, const uint8_t *bytes, size_t size)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        *at++ = digits[bytes[i] >> 4];
+        *at++ = digits[bytes[i] & 15];
+    }
+    return at;
+}
+
+/* Writes "lsm-<uuid>-" without a NUL and returns its end. */
+static char *put_name_prefix(char *at, const uint8_t uuid[SHM_UUID_SIZE])
+{
+    memcpy(at, "lsm-", 4);
+    at = put_hex(at + 4, uuid, SHM_UUID_SIZE);
+    *at++ = '-';
+    return at;
+}
+
+static const char *directory_or_default(const char *directory)
+{
+    return directory != NULL ? directory : SEGMENT_DIRECTORY;
+}
+
+/* ---- left-over segments ---------------------------------------------------------------------- */
+
+struct stale_search {
+    char prefix[NAME_PREFIX_SIZE];
+    struct buffer names; /* each with its NUL */
+};
+
+static bool name_is_segment_of(const char *name, const char prefix[NAME_PREFIX_SIZE])
+{
+    return strlen(name) == NAME_SIZE && memcmp(name, prefix, NAME_PREFIX_SIZE) == 0 &&
+           strspn(name + NAME_PREFIX_SIZE, "0123456789abcdef") == 2 * NAME_NONCE_SIZE;
+}
+
+static lsm_status collect_stale(void *context, const char *name, lsm_error *err)
+{
+    struct stale_search *search = context;
+    if (!name_is_segment_of(name, search->prefix))
+        return LSM_OK;
+    buffer_append(&search->names, name, NAME_SIZE + 1);
+    return search->names.failed ? lsm_fail_memory(err, NAME_SIZE + 1) : LSM_OK;
+}
+
+/* Names are gathered first: what a listing shows while entries vanish differs between systems. */
+static lsm_status remove_stale_in(struct io_dir *dir, const uint8_t uuid[SHM_UUID_SIZE],
+                                  lsm_error *err)
+{
+    struct stale_search search = {0};
+    put_name_prefix(search.prefix, uuid);
+    lsm_status status = io_dir_list(dir, collect_stale, &search, err);
+    for (size_t at = 0; status == LSM_OK && at < search.names.size; at += NAME_SIZE + 1)
+        status = io_dir_unlink(dir, (const char *)search.names.data + at, NULL, err);
+    buffer_release(&search.names);
+    return status;
+}
+
+lsm_status shm_segment_remove_stale(struct io *io, const char *directory,
+                                    const uint8_t uuid[SHM_UUID_SIZE], lsm_error *err)
+{
+    struct io_dir *dir = NULL;
+    lsm_status status = io_dir_open(io, directory_or_default(directory), 0, 0, &dir, err);
+    if (status == LSM_MISSING) {
+        /* Nothing can be left over in a directory that is not there. */
+        if (err != NULL)
+            *err = (lsm_error){0};
+        return LSM_OK;
+    }
+    if (status != LSM_OK)
+        return status;
+    status = remove_stale_in(dir, uuid, err);
+    io_dir_close(dir);
+    return status;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Allocates [offset, offset + size) of the segment's file; says what to do when there is no room.
+ */
+static lsm_status back(struct shm_segment *segment, uint64_t offset, uint64_t size, lsm_error *err)
+{
+    lsm_error cause = {0};
+    lsm_status status = io_file_allocate(segment->file, offset, size, &cause);
+    if (status == LSM_OK)
+        return LSM_OK;
+    if (status != LSM_NO_SPACE) {
+        status_copy(err, &cause);
+        return status;
+    }
+    char text[PARSE_SIZE_TEXT];
+    lsm_fail_errno(err, cause.os_errno != 0 ? cause.os_errno : ENOSPC,
+                   "no %s of shared memory left in '%s' for '%s' at offset %" PRIu64
+                   "; enlarge it (docker: --shm-size), set shm_dir to a directory with room, or "
+                   "make memtable_size smaller",
+                   parse_format_size(size, text), io_dir_path(segment->dir), segment->name, offset);
+    status_place(err, segment->name, offset);
+    return LSM_NO_SPACE;
+}
+
+static uint64_t round_up(uint64_t value, uint64_t step)
+{
+    return (value + step - 1) / step * step;
+}
+
+lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t low, uint64_t high,
+                          lsm_error *err)
+{
+    const struct shm_ident *ident = &segment->layout->ident;
+    assert(index < ident->memtable_count);
+    struct shm_memtable *table = &segment->layout->memtables[index];
+    uint64_t backed_low = atomic_load_explicit(&table->backed_low, memory_order_relaxed);
+    uint64_t backed_high = atomic_load_explicit(&table->backed_high, memory_order_relaxed);
+    if (low <= backed_low && high >= backed_high)
+        return LSM_OK;
+
+    uint64_t size = ident->arena_size;
+    assert(low <= size && high <= size);
+    low = round_up(low, SHM_BACK_STEP) < size ? round_up(low, SHM_BACK_STEP) : size;
+    high = high / SHM_BACK_STEP * SHM_BACK_STEP;
+    lsm_status status = LSM_OK;
+    if (low > backed_low) {
+        status = back(segment, table->arena_offset + backed_low, low - backed_low, err);
+        if (status != LSM_OK)
+            return status;
+        atomic_store_explicit(&table->backed_low, low, memory_order_relaxed);
+    }
+    if (high < backed_high) {
+        status = back(segment, table->arena_offset + high, backed_high - high, err);
+        if (status != LSM_OK)
+            return status;
+        atomic_store_explicit(&table->backed_high, high, memory_order_relaxed);
+    }
+    return LSM_OK;
+}
+
+uint64_t shm_segment_bytes(const struct shm_segment *segment)
+{
+    const struct shm_layout *layout = segment->layout;
+    uint64_t size = layout->ident.arena_size, total = layout->ident.arenas_offset;
+    for (uint32_t i = 0; i < layout->ident.memtable_count; i++) {
+        const struct shm_memtable *table = &layout->memtables[i];
+        uint64_t low = atomic_load_explicit(&table->backed_low, memory_order_relaxed);
+        uint64_t high = atomic_load_explicit(&table->backed_high, memory_order_relaxed);
+        total += low >= high ? size : low + (size - high);
+    }
+    return total;
+}
+
+/* ---- create and destroy ---------------------------------------------------------------------- */
+
+static lsm_status check_options(const struct shm_options *options, lsm_error *err)
+{
+    if (options->memtable_count == 0 || options->memtable_count > SHM_MAX_MEMTABLES)
+        return lsm_fail(err, LSM_INVALID, "memtable_count is %" PRIu32 ", not between 1 and %d",
+                        options->memtable_count, SHM_MAX_MEMTABLES);
+    if (options->arena_size == 0 || options->arena_size > UINT64_MAX / 16 / SHM_MAX_MEMTABLES)
+        return lsm_fail(err, LSM_INVALID, "a memtable of %" PRIu64 " bytes cannot be mapped",
+                        options->arena_size);
+    return LSM_OK;
+}
+
+/* The file is all zeros, which is the right start of everything that is not set here. */
+static lsm_status init_layout(struct shm_segment *segment, const struct shm_options *options,
+                              const uint8_t nonce[SHM_UUID_SIZE], uint64_t segment_size,
+                              lsm_error *err)
+{
+    struct shm_layout *layout = segment->layout;
+    uint64_t arena_size = round_up(options->arena_size, IO_ALIGNMENT);
+    layout->ident = (struct shm_ident){
+        .magic = SHM_MAGIC,
+        .layout = SHM_LAYOUT_VERSION,
+        .segment_size = segment_size,
+        .arena_size = arena_size,
+        .arenas_offset = round_up(sizeof *layout, IO_ALIGNMENT),
+        .memtable_count = options->memtable_count,
+        .slot_count = SHM_MAX_SLOTS,
+    };
+    memcpy(layout->ident.uuid, options->uuid, SHM_UUID_SIZE);
+    memcpy(layout->ident.nonce, nonce, SHM_UUID_SIZE);
+    for (uint32_t i = 0; i < options->memtable_count; i++) {
+        layout->memtables[i].arena_offset = layout->ident.arenas_offset + i * arena_size;
+        atomic_store_explicit(&layout->memtables[i].backed_high, arena_size, memory_order_relaxed);
+    }
+    struct shm_lock *locks[] = {&layout->locks.reg, &layout->locks.version, &layout->locks.append,
+                                &layout->locks.change, &layout->locks.sync};
+    for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) {
+        int error = shm_lock_init(locks[i]);
+        if (error != 0)
+            return lsm_fail_errno(err, error, "cannot make a lock in '%s'", segment->name);
+    }
+    return LSM_OK;
+}
+
+static void name_segment(char name[IO_NAME_MAX], const uint8_t uuid[SHM_UUID_SIZE],
+                         const uint8_t nonce[SHM_UUID_SIZE])
+{
+    char *end = put_hex(put_name_prefix(name, uuid), nonce, NAME_NONCE_SIZE);
+    *end = '\0';
+}
+
+/* The file and its mapping; on failure the caller destroys what was made. */
+static lsm_status map_segment(struct shm_segment *segment, uint64_t size, lsm_error *err)
+{
+    lsm_status status =
+        io_file_open(segment->dir, segment->name, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW,
+                     SEGMENT_FILE_MODE, &segment->file, err);
+    segment->is_named = status != LSM_EXISTS; /* an open that failed late leaves the name behind */
+    if (status != LSM_OK)
+        return status;
+    status = io_file_truncate(segment->file, size, err);
+    if (status == LSM_OK)
+        status = back(segment, 0, round_up(sizeof(struct shm_layout), IO_ALIGNMENT), err);
+    if (status == LSM_OK)
+        status = io_map(segment->file, (size_t)size, IO_MAP_WRITE, &segment->mapping, err);
+    if (status == LSM_OK)
+        segment->layout = io_mapping_memory(segment->mapping);
+    return status;
+}
+
+lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
+                              struct shm_segment **segment, lsm_error *err)
+{
+    lsm_status status = check_options(options, err);
+    if (status != LSM_OK)
+        return status;
+    struct shm_segment *s = mem_alloc_zeroed(sizeof *s);
+    if (s == NULL)
+        return lsm_fail_memory(err, sizeof *s);
+
+    uint8_t nonce[SHM_UUID_SIZE];
+    io_random(io, nonce, sizeof nonce);
+    name_segment(s->name, options->uuid, nonce);
+    uint64_t size = round_up(sizeof(struct shm_layout), IO_ALIGNMENT) +
+                    options->memtable_count * round_up(options->arena_size, IO_ALIGNMENT);
+
+    status = io_dir_open(io, directory_or_default(options->directory), IO_DIR_CREATE,
+                         SEGMENT_DIR_MODE, &s->dir, err);
+    if (status == LSM_OK)
+        status = remove_stale_in(s->dir, options->uuid, err);
+    if (status == LSM_OK)
+        status = map_segment(s, size, err);
+    if (status == LSM_OK)
+        status = init_layout(s, options, nonce, size, err);
+    if (status != LSM_OK) {
+        shm_segment_destroy(s);
+        return status;
+    }
+    *segment = s;
+    return LSM_OK;
+}
+
+void shm_segment_destroy(struct shm_segment *segment)
+{
+    if (segment == NULL)
+        return;
+    if (segment->mapping != NULL)
+        io_unmap(segment->mapping);
+    io_file_close(segment->file);
+    /* A name that cannot be removed is removed by the next create as stale. */
+    if (segment->is_named)
+        (void)io_dir_unlink(segment->dir, segment->name, NULL, NULL);
+    if (segment->dir != NULL)
+        io_dir_close(segment->dir);
+    mem_free(segment);
+}
+
+struct shm_layout *shm_layout(struct shm_segment *segment)
+{
+    return segment->layout;
+}
+
+void *shm_arena(struct shm_segment *segment, uint32_t index)
+{
+    assert(index < segment->layout->ident.memtable_count);
+    return (uint8_t *)segment->layout + segment->layout->memtables[index].arena_offset;
+}

@@ -1,0 +1,274 @@
+/* The shared segment: what it makes, backs and removes. */
+#include "engine/shm/segment.h"
+
+#include "engine/base/memory.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB ((uint64_t)1 << 20)
+
+static struct io *io;
+static char directory[64];
+
+static void setup(void)
+{
+    snprintf(directory, sizeof directory, "/tmp/shm_segment_test.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    ck_assert_int_eq(io_open("posix", &io, NULL), LSM_OK);
+}
+
+static void teardown(void)
+{
+    io_close(io);
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static struct shm_options options_of(uint8_t database)
+{
+    struct shm_options options = {
+        .directory = directory, .arena_size = 4 * MIB, .memtable_count = 3};
+    for (size_t i = 0; i < SHM_UUID_SIZE; i++)
+        options.uuid[i] = (uint8_t)(database + i);
+    return options;
+}
+
+static struct shm_segment *create(const struct shm_options *options)
+{
+    struct shm_segment *segment = NULL;
+    lsm_error err = {0};
+    lsm_status status = shm_segment_create(io, options, &segment, &err);
+    ck_assert_msg(status == LSM_OK, "%s", err.message);
+    return segment;
+}
+
+/* The number of entries in the directory; the name of the last one seen. */
+static int list(char *name, size_t size)
+{
+    DIR *dir = opendir(directory);
+    ck_assert_ptr_nonnull(dir);
+    int count = 0;
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        if (e->d_name[0] == '.')
+            continue;
+        count++;
+        if (name != NULL)
+            snprintf(name, size, "%s", e->d_name);
+    }
+    closedir(dir);
+    return count;
+}
+
+static void make_file(const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    fclose(file);
+}
+
+START_TEST(test_segment_create_lays_out_and_names_it)
+{
+    struct shm_options options = options_of(0xa0);
+    struct shm_segment *segment = create(&options);
+    struct shm_layout *layout = shm_layout(segment);
+    ck_assert_uint_eq(layout->ident.magic, SHM_MAGIC);
+    ck_assert_uint_eq(layout->ident.layout, SHM_LAYOUT_VERSION);
+    ck_assert_uint_eq(layout->ident.arena_size, 4 * MIB);
+    ck_assert_uint_eq(layout->ident.memtable_count, 3);
+    ck_assert_mem_eq(layout->ident.uuid, options.uuid, SHM_UUID_SIZE);
+    ck_assert_uint_eq((uintptr_t)layout % 64, 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        ck_assert_uint_eq(layout->memtables[i].state, SHM_MEMTABLE_FREE);
+        ck_assert_ptr_eq(shm_arena(segment, i), (uint8_t *)layout + layout->ident.arenas_offset +
+                                                    i * layout->ident.arena_size);
+        ck_assert_uint_eq((uintptr_t)shm_arena(segment, i) % 4096, 0);
+    }
+    ck_assert_int_eq(shm_lock(&layout->locks.append), SHM_LOCKED);
+    shm_unlock(&layout->locks.append);
+
+    char name[256];
+    ck_assert_int_eq(list(name, sizeof name), 1);
+    ck_assert_int_eq(strncmp(name, "lsm-a0a1a2a3a4a5a6a7a8a9aaabacadaeaf-", 37), 0);
+    ck_assert_uint_eq(strlen(name), 37 + 16);
+    shm_segment_destroy(segment);
+    ck_assert_int_eq(list(NULL, 0), 0);
+}
+END_TEST
+
+START_TEST(test_segment_create_removes_left_overs_of_its_database_only)
+{
+    make_file("lsm-a0a1a2a3a4a5a6a7a8a9aaabacadaeaf-0123456789abcdef"); /* goes */
+    make_file("lsm-a0a1a2a3a4a5a6a7a8a9aaabacadaeaf-0123456789abcdeF"); /* no name of ours */
+    make_file("lsm-a0a1a2a3a4a5a6a7a8a9aaabacadaeaf-0123456789abcdef0");
+    make_file("lsm-b0a1a2a3a4a5a6a7a8a9aaabacadaeaf-0123456789abcdef"); /* another database */
+    make_file("lsm-");
+    struct shm_options options = options_of(0xa0);
+    struct shm_segment *segment = create(&options);
+    ck_assert_int_eq(list(NULL, 0), 5); /* four strangers and the new one */
+    shm_segment_destroy(segment);
+    ck_assert_int_eq(list(NULL, 0), 4);
+}
+END_TEST
+
+START_TEST(test_segment_remove_stale_in_a_missing_directory_is_nothing)
+{
+    uint8_t uuid[SHM_UUID_SIZE] = {1};
+    lsm_error err = {0};
+    ck_assert_int_eq(shm_segment_remove_stale(io, "/tmp/there is/no such", uuid, &err), LSM_OK);
+    ck_assert_int_eq(err.status, LSM_OK);
+}
+END_TEST
+
+START_TEST(test_segment_create_makes_a_missing_directory)
+{
+    struct shm_options options = options_of(1);
+    char path[96];
+    snprintf(path, sizeof path, "%s/below", directory);
+    options.directory = path;
+    struct shm_segment *segment = create(&options);
+    struct stat about;
+    ck_assert_int_eq(stat(path, &about), 0);
+    shm_segment_destroy(segment);
+}
+END_TEST
+
+START_TEST(test_segment_two_of_different_databases_live_together)
+{
+    struct shm_options a = options_of(1), b = options_of(2);
+    struct shm_segment *first = create(&a), *second = create(&b);
+    ck_assert_int_eq(list(NULL, 0), 2);
+    ck_assert_mem_ne(shm_layout(first)->ident.nonce, shm_layout(second)->ident.nonce,
+                     SHM_UUID_SIZE);
+    shm_segment_destroy(first);
+    ck_assert_int_eq(list(NULL, 0), 1);
+    shm_segment_destroy(second);
+}
+END_TEST
+
+static uint64_t disk_bytes(void)
+{
+    char name[256], path[400];
+    ck_assert_int_eq(list(name, sizeof name), 1);
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    struct stat about;
+    ck_assert_int_eq(stat(path, &about), 0);
+    return (uint64_t)about.st_blocks * 512;
+}
+
+START_TEST(test_segment_back_allocates_what_was_asked_and_no_more)
+{
+    struct shm_options options = options_of(3);
+    struct shm_segment *segment = create(&options);
+    uint64_t layout_size = shm_layout(segment)->ident.arenas_offset;
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size);
+    ck_assert_uint_le(disk_bytes(), layout_size + 8192);
+
+    ck_assert_int_eq(shm_arena_back(segment, 1, 100, 4 * MIB - 100, NULL), LSM_OK);
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size + 2 * MIB);
+    ck_assert_uint_ge(disk_bytes(), layout_size + 2 * MIB);
+    ck_assert_uint_lt(disk_bytes(), layout_size + 3 * MIB);
+    ((uint8_t *)shm_arena(segment, 1))[MIB - 1] = 1;
+    ((uint8_t *)shm_arena(segment, 1))[3 * MIB] = 1;
+
+    ck_assert_int_eq(shm_arena_back(segment, 1, MIB, 3 * MIB, NULL), LSM_OK); /* nothing to do */
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size + 2 * MIB);
+    ck_assert_int_eq(shm_arena_back(segment, 1, MIB + 1, 4 * MIB, NULL), LSM_OK);
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size + 3 * MIB);
+    ck_assert_int_eq(shm_arena_back(segment, 1, 4 * MIB, 0, NULL), LSM_OK);
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size + 4 * MIB);
+    ck_assert_int_eq(shm_arena_back(segment, 2, 0, 4 * MIB - 1, NULL), LSM_OK);
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size + 5 * MIB);
+    shm_segment_destroy(segment);
+}
+END_TEST
+
+START_TEST(test_segment_back_of_a_small_arena_takes_it_whole)
+{
+    struct shm_options options = options_of(4);
+    options.arena_size = 65536;
+    options.memtable_count = SHM_MAX_MEMTABLES;
+    struct shm_segment *segment = create(&options);
+    uint64_t layout_size = shm_layout(segment)->ident.arenas_offset;
+    ck_assert_int_eq(shm_arena_back(segment, 7, 1, 65535, NULL), LSM_OK);
+    ck_assert_uint_eq(shm_segment_bytes(segment), layout_size + 65536);
+    memset(shm_arena(segment, 7), 0xff, 65536);
+    shm_segment_destroy(segment);
+}
+END_TEST
+
+START_TEST(test_segment_without_options_in_range_is_refused)
+{
+    struct shm_segment *segment = NULL;
+    struct shm_options options = options_of(5);
+    options.memtable_count = SHM_MAX_MEMTABLES + 1;
+    ck_assert_int_eq(shm_segment_create(io, &options, &segment, NULL), LSM_INVALID);
+    options.memtable_count = 0;
+    ck_assert_int_eq(shm_segment_create(io, &options, &segment, NULL), LSM_INVALID);
+    options = options_of(5);
+    options.arena_size = 0;
+    ck_assert_int_eq(shm_segment_create(io, &options, &segment, NULL), LSM_INVALID);
+    options.arena_size = UINT64_MAX;
+    ck_assert_int_eq(shm_segment_create(io, &options, &segment, NULL), LSM_INVALID);
+    ck_assert_ptr_null(segment);
+}
+END_TEST
+
+START_TEST(test_segment_allocation_failures_leave_nothing_behind)
+{
+    struct shm_options options = options_of(6);
+    struct shm_segment *segment = NULL;
+    int64_t failures = 0;
+    for (; segment == NULL; failures++) {
+        ck_assert_int_lt(failures, 100);
+        mem_fail_after(failures, false);
+        lsm_error err = {0};
+        lsm_status status = shm_segment_create(io, &options, &segment, &err);
+        mem_fail_after(-1, false);
+        ck_assert(status == LSM_OK || status == LSM_NO_MEMORY);
+        if (status != LSM_OK) {
+            ck_assert_ptr_null(segment);
+            ck_assert_int_eq(list(NULL, 0), 0);
+        }
+    }
+    ck_assert_int_gt(failures, 2);
+    shm_segment_destroy(segment);
+}
+END_TEST
+
+START_TEST(test_segment_destroy_of_nothing_is_allowed)
+{
+    shm_segment_destroy(NULL);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("shm segment");
+    TCase *tests = tcase_create("segment");
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, test_segment_create_lays_out_and_names_it);
+    tcase_add_test(tests, test_segment_create_removes_left_overs_of_its_database_only);
+    tcase_add_test(tests, test_segment_remove_stale_in_a_missing_directory_is_nothing);
+    tcase_add_test(tests, test_segment_create_makes_a_missing_directory);
+    tcase_add_test(tests, test_segment_two_of_different_databases_live_together);
+    tcase_add_test(tests, test_segment_back_allocates_what_was_asked_and_no_more);
+    tcase_add_test(tests, test_segment_back_of_a_small_arena_takes_it_whole);
+    tcase_add_test(tests, test_segment_without_options_in_range_is_refused);
+    tcase_add_test(tests, test_segment_allocation_failures_leave_nothing_behind);
+    tcase_add_test(tests, test_segment_destroy_of_nothing_is_allowed);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
