@@ -12,7 +12,8 @@
 #include "engine/base/buffer.h"
 #include "engine/format/table_meta.h"
 
-#define EDIT_MAX_SIZE ((size_t)64 << 20) /* bytes of one encoded edit */
+#define EDIT_MAX_SIZE    ((size_t)64 << 20) /* bytes of one encoded edit */
+#define EDIT_LEVEL_COUNT 7                  /* levels that a table can be in */
 
 struct edit_cf {
     uint32_t id;
@@ -36,9 +37,9 @@ struct version_edit {
     uint64_t log_chain;
     bool clean;
 
-    uint64_t last_sequence;     /* 0: unchanged */
-    uint64_t next_file_number;  /* 0: unchanged */
-    uint32_t next_cf;           /* 0: unchanged */
+    uint64_t last_sequence;    /* 0: unchanged */
+    uint64_t next_file_number; /* 0: unchanged */
+    uint32_t next_cf;          /* 0: unchanged */
 
     struct edit_cf *created; /* families created, with their options */
     size_t created_count;
@@ -64,8 +65,12 @@ lsm_status edit_add_table(struct version_edit *edit, const struct table_meta *me
 lsm_status edit_remove_table(struct version_edit *edit, uint32_t cf, uint32_t level,
                              uint64_t number, lsm_error *err);
 
-/* The protobuf bytes. decode: LSM_CORRUPT with what is wrong; `edit` is released by the caller
- * only on success. */
+/*
+ * The protobuf bytes, appended to `bytes`; LSM_TOO_LARGE when they are over EDIT_MAX_SIZE.
+ *
+ * decode: LSM_CORRUPT with what is wrong, LSM_NEWER_FORMAT when the edit needs what this library
+ * does not know, LSM_NO_MEMORY. `edit` is released by the caller only on success.
+ */
 lsm_status edit_encode(const struct version_edit *edit, struct buffer *bytes, lsm_error *err);
 lsm_status edit_decode(lsm_slice bytes, struct version_edit *edit, lsm_error *err);
 
