@@ -139,6 +139,9 @@ struct version *version_set_current(struct version_set *set);
  */
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err);
 
+/* The counters and the log's place as of the last applied edit (version lock held). */
+void version_set_state(struct version_set *set, struct version_state *state);
+
 /* Numbers for new tables; never reused, also not after a crash (orphans above the manifest's
  * counter are removed or skipped at recovery). Any thread. */
 uint64_t version_new_file_number(struct version_set *set);
