@@ -556,10 +556,8 @@ lsm_status io_queue_submit(struct io_queue *queue, lsm_error *err)
 
 struct io_request *io_queue_reap(struct io_queue *queue, bool wait)
 {
-    if (queue->pushed_first != NULL)
-        queue->ops->submit(queue); /* a failure comes back with the requests */
-    if (queue->done_first == NULL && queue->in_flight > 0)
-        queue->ops->collect(queue, wait);
+    if (queue->pushed_first != NULL || (queue->done_first == NULL && queue->in_flight > 0))
+        queue->ops->collect(queue, wait && queue->done_first == NULL);
     struct io_request *r = list_take(&queue->done_first);
     if (r != NULL)
         queue->in_flight--;

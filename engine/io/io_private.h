@@ -67,9 +67,10 @@ struct io_queue {
 };
 
 struct io_queue_ops {
-    /* Hands over what is in the pushed list. */
+    /* Hands over what is in the pushed list; a failure comes back with the requests as well. */
     int (*submit)(struct io_queue *queue);
-    /* Moves finished requests to the done list; with `wait` at least one, if any is in flight. */
+    /* The same, then moves finished requests to the done list: with `wait` at least one, if any is
+     * in flight. */
     void (*collect)(struct io_queue *queue, bool wait);
     void (*close)(struct io_queue *queue); /* nothing is in flight */
 };

@@ -70,8 +70,9 @@ static int submit(struct io_queue *queue)
 
 static void collect(struct io_queue *queue, bool wait)
 {
-    (void)queue; /* submit has finished everything */
-    (void)wait;
+    (void)wait; /* submit finishes everything */
+    if (queue->pushed_first != NULL)
+        submit(queue);
 }
 
 static void close_queue(struct io_queue *queue)

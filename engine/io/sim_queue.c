@@ -113,6 +113,8 @@ static void collect(struct io_queue *queue, bool wait)
 {
     struct sim_queue *q = (struct sim_queue *)queue;
     struct sim_disk *disk = NULL;
+    if (queue->pushed_first != NULL)
+        submit(queue);
     if (sim_enter(queue->io, &disk) != 0) {
         while (q->count > 0)
             finish(q, q->count - 1, NULL);
