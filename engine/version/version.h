@@ -17,7 +17,7 @@
 #include "engine/format/edit.h"
 #include "engine/sst/table.h"
 
-#define VERSION_LEVELS 7
+#define VERSION_LEVELS EDIT_LEVEL_COUNT
 
 struct version_set;
 
@@ -32,6 +32,9 @@ struct version_level {
     struct version_file **files;
     size_t count;
     uint64_t bytes;
+    /* Of the largest keys, behind what all keys of the level begin with: for version_level_find(). */
+    const uint64_t *heads;
+    size_t prefix_size;
 };
 
 struct version_cf {
@@ -54,6 +57,9 @@ void version_drop(struct version *version); /* NULL is allowed; may unlink files
 /* NULL when there is no such family (dropped, never made). */
 const struct version_cf *version_find_cf(const struct version *version, uint32_t id);
 const struct version_cf *version_find_cf_named(const struct version *version, const char *name);
+
+/* In a level below 0: the index of the first file whose largest key is >= key; count when none. */
+size_t version_level_find(const struct version_level *level, lsm_slice key);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -111,12 +117,17 @@ struct version_state {
     uint32_t next_cf;
 };
 
-/* Makes a new database's first manifest with the family "default" (id 0) and CURRENT. env->uuid is
- * recorded. */
+/*
+ * Makes a new database's first manifest with the family "default" (id 0) and CURRENT. env->uuid is
+ * recorded. It comes before anything else of the database but LOCK and STAGE: a directory without
+ * CURRENT that holds tables or log segments is a damaged database. LSM_EXISTS when there is a
+ * CURRENT.
+ */
 lsm_status version_set_create(const struct version_options *options,
                               const lsm_cf_options *default_cf, struct version_set **set,
                               lsm_error *err);
-/* Reads only CURRENT: LSM_MISSING when there is none; otherwise the uuid and the manifest's number. */
+/* Reads only CURRENT, for the uuid and the manifest's number. LSM_MISSING when there is none, nor
+ * anything that an interrupted creation cannot leave; LSM_CORRUPT when there is. */
 lsm_status version_read_current(struct io *io, struct io_dir *dir, uint8_t uuid[TABLE_UUID_SIZE],
                                 uint64_t *manifest_number, lsm_error *err);
 /* Replays the manifest that CURRENT names. A torn last edit that was never acknowledged is cut;
@@ -135,18 +146,26 @@ struct version *version_set_current(struct version_set *set);
  * Makes `edit` durable in the manifest, then installs the version it makes (version lock held, or
  * the only user). The edit's numbers last_sequence and next_file_number are added when it left them
  * 0. A failed sync or torn write begins a new manifest once; when that fails too the set is broken:
- * LSM_POISONED from then on.
+ * LSM_POISONED from then on, also for this call. Whether the edit will be found at the next open is
+ * unknown then: the files that it adds must be left alone. Every other failure left nothing behind
+ * (LSM_CORRUPT: the edit does not fit the current version; nothing was written).
  */
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err);
 
 /* The counters and the log's place as of the last applied edit (version lock held). */
 void version_set_state(struct version_set *set, struct version_state *state);
 
+/* Bytes held by the indexes and filters of open tables. */
+uint64_t version_set_memory(struct version_set *set);
+
 /* Numbers for new tables; never reused, also not after a crash (orphans above the manifest's
  * counter are removed or skipped at recovery). Any thread. */
 uint64_t version_new_file_number(struct version_set *set);
-/* While set, files with number >= it are somebody's output and no orphans. */
+/* The sequence number that later edits record. Never goes down. Any thread. */
 void version_set_last_sequence(struct version_set *set, uint64_t sequence);
+/* Closes tables and unlinks files that nobody can reach any more, as far as no reader is inside an
+ * epoch. version_drop() and version_set_apply() call it too. */
+void version_set_clean(struct version_set *set);
 
 /* Resolves zeros to defaults and checks ranges: LSM_INVALID names the option. */
 lsm_status version_resolve_cf_options(const lsm_cf_options *given, lsm_cf_options *resolved,

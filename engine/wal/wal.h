@@ -91,6 +91,10 @@ lsm_status wal_open(const struct wal_options *options, const struct wal_end *end
  */
 lsm_status wal_close(struct wal *wal, bool clean, lsm_error *err);
 
+/* Frees the handle as the death of the process would leave it: nothing is written or synced, requests
+ * in flight are only waited for. NULL is allowed. */
+void wal_abandon(struct wal *wal);
+
 /* ---- appending (append lock held) ------------------------------------------------------------ */
 
 #define WAL_RECORD_OVERHEAD ((size_t)64) /* at most, with padding */

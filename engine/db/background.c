@@ -1,0 +1,405 @@
+/*
+ * Flush and compaction in worker threads.
+ *
+ * Workers look for due work under work_lock, do it without, and sleep when there is none. A flush
+ * goes first, and one worker stays free for it whenever there are two. Without workers the same
+ * steps run on the thread that needs them (db_work_wait).
+ *
+ * Background failures: the status is kept and given to whoever waits for the work; workers try
+ * again after a pause, since a full disk may empty.
+ */
+#include "engine/db/db_private.h"
+
+#include "engine/base/memory.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define WORK_RETRY_MS   200
+#define WORKER_NICENESS 5
+
+/* ---- flush ----------------------------------------------------------------------------------- */
+
+/* The sealed memtables, oldest first, each held. */
+static size_t sealed_memtables(lsm_db *db, struct db_memtable *sealed[DB_MAX_MEMTABLES])
+{
+    size_t count = 0;
+    shm_lock(&db->layout->locks.change);
+    for (size_t i = db->memtable_count; i > 1; i--) {
+        sealed[count] = db->memtables[i - 1];
+        atomic_fetch_add(&sealed[count]->references, 1);
+        count++;
+    }
+    shm_unlock(&db->layout->locks.change);
+    return count;
+}
+
+static struct compact_env compact_env_of(lsm_db *db)
+{
+    return (struct compact_env){.tables = &db->tables,
+                                .set = db->versions,
+                                .rate = db->options.background_rate,
+                                .cancel = &db->cancel_work};
+}
+
+/* Puts flushed tables in and flushed memtables out, in one state. */
+static lsm_status flush_install(lsm_db *db, struct version_edit *edit, size_t flushed,
+                                lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    struct db_state *blank = db_state_new();
+    if (blank == NULL)
+        return lsm_fail_memory(err, sizeof *blank);
+    shm_lock(&l->locks.version);
+    version_set_last_sequence(db->versions, atomic_load(&l->commit.applied_sequence));
+    lsm_status status = version_set_apply(db->versions, edit, err);
+    if (status == LSM_OK) {
+        shm_lock(&l->locks.change);
+        for (size_t i = 0; i < flushed; i++)
+            db_memtable_drop(db->memtables[--db->memtable_count]);
+        db_state_install_locked(db, blank);
+        shm_unlock(&l->locks.change);
+        blank = NULL;
+    }
+    shm_unlock(&l->locks.version);
+    mem_free(blank);
+    return status;
+}
+
+/* Rows above `position` are in tables now: their log can go. A failure costs only disk space. */
+static void flush_forget_log(lsm_db *db, uint64_t position)
+{
+    if (db->wal == NULL)
+        return;
+    shm_lock(&db->layout->locks.sync);
+    (void)wal_forget_locked(db->wal, position, NULL);
+    shm_unlock(&db->layout->locks.sync);
+}
+
+static lsm_status flush_memtables(lsm_db *db, struct db_memtable *const *sealed, size_t count,
+                                  lsm_error *err)
+{
+    struct version_edit edit = {.has_log = true,
+                                .log_position = sealed[count - 1]->log_end,
+                                .log_chain = sealed[count - 1]->log_chain};
+    struct memtable *tables[DB_MAX_MEMTABLES];
+    for (size_t i = 0; i < count; i++)
+        tables[i] = sealed[i]->table;
+    struct compact_env env = compact_env_of(db);
+    env.cancel = NULL;
+    struct compact_result result = {0};
+    uint64_t *snapshots = NULL;
+    size_t snapshot_count = 0;
+    uint64_t begin = io_now_ns(db->io);
+    struct version *version = version_set_current(db->versions);
+    lsm_status status = db_snapshot_list(db, &snapshots, &snapshot_count, err);
+    if (status == LSM_OK)
+        status = compact_flush(&env, version, tables, count, snapshots, snapshot_count, &edit,
+                               &result, err);
+    version_drop(version);
+    if (status == LSM_OK)
+        status = flush_install(db, &edit, count, err);
+    mem_free(snapshots);
+    if (status == LSM_OK) {
+        atomic_fetch_add(&db->statistics.flush_bytes_written, result.bytes_written);
+        flush_forget_log(db, edit.log_position);
+        db_stall_update(db);
+        db_tell(db, &(lsm_event){.kind = LSM_EVENT_FLUSH,
+                                 .output_bytes = result.bytes_written,
+                                 .entry_count = result.entries_written,
+                                 .duration_us = (io_now_ns(db->io) - begin) / 1000});
+    }
+    edit_release(&edit);
+    return status;
+}
+
+/* One flush at a time: db->flushing is set by the caller. */
+lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err)
+{
+    struct db_memtable *sealed[DB_MAX_MEMTABLES];
+    size_t count = sealed_memtables(db, sealed);
+    *did_work = count > 0;
+    if (count == 0)
+        return LSM_OK;
+    lsm_status status = flush_memtables(db, sealed, count, err);
+    for (size_t i = 0; i < count; i++)
+        db_memtable_drop(sealed[i]);
+    return status;
+}
+
+/* ---- compaction ------------------------------------------------------------------------------ */
+
+void db_compaction_mark(struct compaction *c, bool busy)
+{
+    for (size_t i = 0; i < c->input_count; i++)
+        c->inputs[i]->busy = busy;
+}
+
+struct progress {
+    lsm_progress tell;
+    void *context;
+    uint64_t before, total;
+};
+
+static bool pass_progress(void *context, uint64_t bytes_done)
+{
+    struct progress *p = context;
+    return p->tell(p->context, p->before + bytes_done, p->total);
+}
+
+static void measure_drain(lsm_db *db, const struct compaction *c, uint64_t duration_ns)
+{
+    if (c->input_level != 0 || c->trivial || duration_ns == 0)
+        return;
+    uint64_t upper = 0;
+    for (size_t i = 0; i < c->upper_count; i++)
+        upper += c->inputs[i]->meta.size;
+    uint64_t rate = (uint64_t)((double)upper * 1e9 / (double)duration_ns);
+    uint64_t old = atomic_load(&db->throttle.drain_rate);
+    atomic_store(&db->throttle.drain_rate, old == 0 ? rate : (old * 3 + rate) / 4);
+}
+
+lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compaction *c,
+                             lsm_progress tell, void *context, uint64_t before, uint64_t total,
+                             lsm_error *err)
+{
+    struct progress progress = {tell, context, before, total};
+    struct compact_env env = compact_env_of(db);
+    if (tell != NULL) {
+        env.progress = pass_progress;
+        env.progress_context = &progress;
+    }
+    struct version_edit edit = {0};
+    struct compact_result result = {0};
+    uint64_t *snapshots = NULL;
+    size_t snapshot_count = 0;
+    uint64_t begin = io_now_ns(db->io);
+    struct db_state *blank = db_state_new();
+    lsm_status status = blank == NULL ? lsm_fail_memory(err, sizeof *blank)
+                                      : db_snapshot_list(db, &snapshots, &snapshot_count, err);
+    if (status == LSM_OK)
+        status = compact_run(&env, version, c, snapshots, snapshot_count, &edit, &result, err);
+    mem_free(snapshots);
+
+    shm_lock(&db->layout->locks.version);
+    db_compaction_mark(c, false);
+    if (status == LSM_OK) {
+        version_set_last_sequence(db->versions, atomic_load(&db->layout->commit.applied_sequence));
+        status = version_set_apply(db->versions, &edit, err);
+    }
+    if (status == LSM_OK) {
+        db_state_install(db, blank);
+        blank = NULL;
+    }
+    shm_unlock(&db->layout->locks.version);
+    mem_free(blank);
+    edit_release(&edit);
+    if (status != LSM_OK)
+        return status;
+    uint64_t duration = io_now_ns(db->io) - begin;
+    measure_drain(db, c, duration);
+    atomic_fetch_add(&db->statistics.compaction_bytes_read, result.bytes_read);
+    atomic_fetch_add(&db->statistics.compaction_bytes_written, result.bytes_written);
+    db_stall_update(db);
+    const struct version_cf *cf = version_find_cf(version, c->cf);
+    db_tell(db, &(lsm_event){.kind = LSM_EVENT_COMPACTION,
+                             .cf_name = cf == NULL ? NULL : cf->name,
+                             .level = (int)c->output_level,
+                             .input_bytes = result.bytes_read,
+                             .output_bytes = result.bytes_written,
+                             .entry_count = result.entries_written,
+                             .duration_us = duration / 1000});
+    return LSM_OK;
+}
+
+/* Picks and marks the most urgent compaction; *version is held for it. */
+static bool compaction_take(lsm_db *db, struct version **version, struct compaction *c)
+{
+    shm_lock(&db->layout->locks.version);
+    *version = version_set_current(db->versions);
+    bool due = compact_pick(*version, c);
+    if (due)
+        db_compaction_mark(c, true);
+    shm_unlock(&db->layout->locks.version);
+    if (!due)
+        version_drop(*version);
+    return due;
+}
+
+static lsm_status compact_once(lsm_db *db, bool *did_work, lsm_error *err)
+{
+    struct version *version = NULL;
+    struct compaction c = {0};
+    *did_work = compaction_take(db, &version, &c);
+    if (!*did_work)
+        return LSM_OK;
+    lsm_status status = db_compaction_run(db, version, &c, NULL, NULL, 0, 0, err);
+    compaction_release(&c);
+    version_drop(version);
+    return status;
+}
+
+/* ---- workers --------------------------------------------------------------------------------- */
+
+static bool has_sealed(lsm_db *db)
+{
+    shm_lock(&db->layout->locks.change);
+    bool any = db->memtable_count > 1;
+    shm_unlock(&db->layout->locks.change);
+    return any;
+}
+
+static void keep_failure(lsm_db *db, lsm_status status, const lsm_error *error)
+{
+    db->work_status = status;
+    if (status != LSM_OK)
+        status_copy(&db->work_error, error);
+}
+
+static void wait_ms(pthread_cond_t *condition, pthread_mutex_t *lock, long ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms % 1000 * 1000000L;
+    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_cond_timedwait(condition, lock, &until);
+}
+
+static bool may_compact_locked(const lsm_db *db)
+{
+    uint32_t limit = db->options.workers > 1 ? db->options.workers - 1 : 1;
+    return db->compacting < limit && db->manual_waiting == 0;
+}
+
+/* One step of due work (work_lock held; let go of meanwhile). False: nothing is due. */
+static bool work_step_locked(lsm_db *db, lsm_error *err, lsm_status *status)
+{
+    bool did_work = false;
+    if (!db->flushing && has_sealed(db)) {
+        db->flushing = true;
+        pthread_mutex_unlock(&db->work_lock);
+        *status = db_flush_once(db, &did_work, err);
+        pthread_mutex_lock(&db->work_lock);
+        db->flushing = false;
+    } else if (may_compact_locked(db) && !atomic_load(&db->cancel_work)) {
+        db->compacting++;
+        pthread_mutex_unlock(&db->work_lock);
+        *status = compact_once(db, &did_work, err);
+        pthread_mutex_lock(&db->work_lock);
+        db->compacting--;
+    }
+    if (did_work)
+        pthread_cond_broadcast(&db->work_done);
+    return did_work;
+}
+
+static void *worker(void *argument)
+{
+    lsm_db *db = argument;
+    (void)setpriority(PRIO_PROCESS, 0, WORKER_NICENESS); /* this thread only; a wish */
+    pthread_mutex_lock(&db->work_lock);
+    while (!atomic_load(&db->closing)) {
+        lsm_status status = LSM_OK;
+        lsm_error error = {0};
+        if (!work_step_locked(db, &error, &status)) {
+            pthread_cond_broadcast(&db->work_done);
+            pthread_cond_wait(&db->work_due, &db->work_lock);
+            continue;
+        }
+        if (status == LSM_CANCELLED)
+            status = LSM_OK;
+        keep_failure(db, status, &error);
+        if (status == LSM_OK) {
+            pthread_cond_broadcast(&db->work_due); /* a flush may make a compaction due */
+            continue;
+        }
+        pthread_mutex_unlock(&db->work_lock);
+        db_tell(db, &(lsm_event){.kind = LSM_EVENT_ERROR, .error = &error});
+        pthread_mutex_lock(&db->work_lock);
+        if (!atomic_load(&db->closing))
+            wait_ms(&db->work_due, &db->work_lock, WORK_RETRY_MS);
+    }
+    pthread_mutex_unlock(&db->work_lock);
+    return NULL;
+}
+
+void db_work_signal(lsm_db *db)
+{
+    pthread_mutex_lock(&db->work_lock);
+    pthread_cond_broadcast(&db->work_due);
+    pthread_mutex_unlock(&db->work_lock);
+}
+
+static lsm_status work_here(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    pthread_mutex_lock(&db->work_lock);
+    while (status == LSM_OK && work_step_locked(db, err, &status))
+        ;
+    while (status == LSM_OK && db->flushing)
+        pthread_cond_wait(&db->work_done, &db->work_lock);
+    pthread_mutex_unlock(&db->work_lock);
+    return status;
+}
+
+lsm_status db_work_wait(lsm_db *db, lsm_error *err)
+{
+    if (!db_has_workers(db))
+        return work_here(db, err);
+    pthread_mutex_lock(&db->work_lock);
+    pthread_cond_broadcast(&db->work_due);
+    lsm_status status = db->work_status;
+    if (status != LSM_OK)
+        status_copy(err, &db->work_error);
+    pthread_mutex_unlock(&db->work_lock);
+    return status;
+}
+
+lsm_status db_flush_sealed(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    pthread_mutex_lock(&db->work_lock);
+    while (status == LSM_OK && (db->flushing || has_sealed(db))) {
+        if (db->flushing) {
+            pthread_cond_wait(&db->work_done, &db->work_lock);
+            continue;
+        }
+        bool did_work;
+        db->flushing = true;
+        pthread_mutex_unlock(&db->work_lock);
+        status = db_flush_once(db, &did_work, err);
+        pthread_mutex_lock(&db->work_lock);
+        db->flushing = false;
+        keep_failure(db, status, err == NULL ? &db->work_error : err);
+        pthread_cond_broadcast(&db->work_done);
+        pthread_cond_broadcast(&db->work_due);
+    }
+    pthread_mutex_unlock(&db->work_lock);
+    return status;
+}
+
+lsm_status db_background_start(lsm_db *db, lsm_error *err)
+{
+    if (!db_has_workers(db))
+        return LSM_OK;
+    for (uint32_t i = 0; i < db->options.workers; i++) {
+        int failed = pthread_create(&db->workers[i], NULL, worker, db);
+        if (failed != 0)
+            return lsm_fail_errno(err, failed, "no worker thread could be made for '%s'", db->path);
+        db->worker_count++;
+    }
+    return LSM_OK;
+}
+
+void db_background_stop(lsm_db *db)
+{
+    atomic_store(&db->closing, true);
+    atomic_store(&db->cancel_work, true);
+    db_work_signal(db);
+    for (size_t i = 0; i < db->worker_count; i++)
+        pthread_join(db->workers[i], NULL);
+    db->worker_count = 0;
+    atomic_store(&db->cancel_work, false);
+}

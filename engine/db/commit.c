@@ -1,0 +1,399 @@
+/*
+ * The write path.
+ *
+ * Under the append lock a writer copies its record into the stage ring, gives it to the log writer,
+ * inserts into the memtable, and publishes its sequence number: that is the whole of an LSM_WRITE.
+ * An LSM_SYNC write starts the log's append before the insert when nobody else is writing the log,
+ * so that the two overlap, and then waits for the flush; whoever holds the sync lock flushes for
+ * all that is staged, which is the group commit.
+ *
+ * Visibility: nothing is visible at a weaker durability than it asked for, and visible_sequence is
+ * a prefix of commit order. Sync writes that are not durable yet stand in a ring of pending
+ * (sequence, end of record); visible_sequence stays below the oldest of them. Readers of the ring
+ * load applied_sequence *before* they look for pending writes: a pending write is entered before
+ * its number is applied, so one that is missing is durable.
+ */
+#include "engine/db/db_private.h"
+#include "engine/db/batch_private.h"
+
+#include "engine/base/hash.h"
+
+#include <errno.h>
+
+/* One write on its way: either a single entry or a batch. */
+struct commit {
+    lsm_slice pieces[5]; /* of the log record */
+    size_t piece_count;
+    size_t size; /* of the pieces */
+    const struct batch_entry *single;
+    uint64_t single_hash;
+    lsm_slice batch;
+    uint32_t entry_count;
+    lsm_durability durability;
+    bool no_wait;
+};
+
+/* ---- visibility ------------------------------------------------------------------------------ */
+
+static void raise_to(_Atomic uint64_t *word, uint64_t value)
+{
+    uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+    while (now < value && !atomic_compare_exchange_weak_explicit(
+                              word, &now, value, memory_order_release, memory_order_relaxed))
+        ;
+}
+
+void db_advance_visible(lsm_db *db)
+{
+    struct shm_commit *c = &db->layout->commit;
+    for (;;) {
+        uint64_t applied = atomic_load_explicit(&c->applied_sequence, memory_order_acquire);
+        uint64_t head = atomic_load(&c->pending_head);
+        if (head == atomic_load(&c->pending_tail)) {
+            raise_to(&c->visible_sequence, applied);
+            return;
+        }
+        struct shm_pending *oldest = &c->pending[head % SHM_MAX_PENDING];
+        uint64_t sequence = atomic_load(&oldest->sequence), end = atomic_load(&oldest->end);
+        if (end > atomic_load(&c->durable)) {
+            /* The entry may have been reused while it was read; then head has moved. */
+            if (atomic_load(&c->pending_head) != head)
+                continue;
+            raise_to(&c->visible_sequence, sequence - 1 < applied ? sequence - 1 : applied);
+            return;
+        }
+        atomic_compare_exchange_strong(&c->pending_head, &head, head + 1);
+    }
+}
+
+static bool pending_is_full(const struct shm_commit *c)
+{
+    return atomic_load(&c->pending_tail) - atomic_load(&c->pending_head) == SHM_MAX_PENDING;
+}
+
+static void pending_enter_locked(struct shm_commit *c, uint64_t sequence, uint64_t end)
+{
+    uint64_t tail = atomic_load_explicit(&c->pending_tail, memory_order_relaxed);
+    atomic_store(&c->pending[tail % SHM_MAX_PENDING].sequence, sequence);
+    atomic_store(&c->pending[tail % SHM_MAX_PENDING].end, end);
+    atomic_store(&c->pending_tail, tail + 1);
+}
+
+/* ---- waiting for the log --------------------------------------------------------------------- */
+
+static lsm_status poisoned(lsm_db *db, lsm_error *err)
+{
+    return db_check_write(db, err);
+}
+
+lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    for (;;) {
+        uint32_t seen = shm_event_count(&l->commit.flushed);
+        if (atomic_load_explicit(&l->commit.durable, memory_order_acquire) >= position)
+            return LSM_OK;
+        lsm_status status = poisoned(db, err);
+        if (status != LSM_OK)
+            return status;
+        if (shm_trylock(&l->locks.sync) == SHM_LOCK_BUSY) {
+            shm_event_wait(&l->commit.flushed, seen, DB_WAIT_NS);
+            continue;
+        }
+        if (atomic_load(&l->commit.durable) < position)
+            status = wal_sync_locked(db->wal, atomic_load(&l->commit.staged), err);
+        shm_unlock(&l->locks.sync);
+        db_advance_visible(db);
+        shm_event_signal(&l->commit.flushed);
+        if (status != LSM_OK)
+            return status;
+    }
+}
+
+/* Makes room in the stage ring. */
+static lsm_status log_drain(lsm_db *db, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    uint64_t begin = io_now_ns(db->io);
+    shm_lock(&l->locks.sync);
+    lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
+    shm_unlock(&l->locks.sync);
+    db_stall_count(db, begin);
+    return status;
+}
+
+/* An LSM_WRITE behind a sync write waits until that one is durable. */
+static lsm_status wait_visible(lsm_db *db, uint64_t sequence, uint64_t end, lsm_error *err)
+{
+    struct shm_commit *c = &db->layout->commit;
+    for (;;) {
+        db_advance_visible(db);
+        if (atomic_load_explicit(&c->visible_sequence, memory_order_acquire) >= sequence)
+            return LSM_OK;
+        /* Only sync writes before this one can hold it back; all of them end before `end`. */
+        lsm_status status = db_log_sync(db, end, err);
+        if (status != LSM_OK)
+            return status;
+    }
+}
+
+/* ---- room ------------------------------------------------------------------------------------ */
+
+static size_t memtable_room(const lsm_db *db, const struct commit *w)
+{
+    if (w->single != NULL)
+        return memtable_entry_room(db->active, w->single->key.size, w->single->value.size);
+    struct batch_reader r = batch_read(w->batch);
+    struct batch_entry entry;
+    size_t room = 0;
+    while (batch_next(&r, &entry))
+        room += memtable_entry_room(db->active, entry.key.size, entry.value.size);
+    return room;
+}
+
+static lsm_status too_large(lsm_db *db, const struct commit *w, lsm_error *err)
+{
+    lsm_status status =
+        lsm_fail(err, LSM_TOO_LARGE,
+                 "a write of %zu bytes does not fit into an empty memtable of %" PRIu64
+                 " bytes; raise memtable_size",
+                 w->size, (uint64_t)db->arena_size);
+    status_numbers(err, db->arena_size, w->size);
+    return status;
+}
+
+/* Makes sure that the arena's pages exist before a store can touch them. */
+static lsm_status back_arena(lsm_db *db, size_t room, lsm_error *err)
+{
+    struct db_memtable *m = db->memtables[0];
+    if (m->arena == DB_PRIVATE_ARENA)
+        return LSM_OK;
+    size_t low, high;
+    memtable_reach(db->active, room, &low, &high);
+    return shm_arena_back(db->segment, m->arena, low, high, err);
+}
+
+/*
+ * Takes the append lock with room for `w` in memtable, ring and pending ring, waiting outside the
+ * lock for whatever is short.
+ */
+static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    for (;;) {
+        uint32_t seen = shm_event_count(&l->version.changed);
+        shm_lock(&l->locks.append);
+        lsm_status status = LSM_OK;
+        bool memtables_full = false;
+        size_t room = memtable_room(db, w);
+        if (!memtable_has_room(db->active, room)) {
+            if (memtable_entry_count(db->active) == 0)
+                status = too_large(db, w, err);
+            else
+                status = db_memtable_switch(db, false, err);
+            memtables_full = status == LSM_BUSY;
+            if (status == LSM_OK) {
+                shm_unlock(&l->locks.append);
+                db_work_signal(db);
+                if (!db_has_workers(db) && (status = db_work_wait(db, err)) != LSM_OK)
+                    return status;
+                continue;
+            }
+        }
+        if (status == LSM_OK)
+            status = back_arena(db, room, err);
+        bool ring_full = !wal_has_room_locked(db->wal, w->size);
+        bool pending_full = w->durability == LSM_SYNC && pending_is_full(&l->commit);
+        if (status == LSM_OK && !ring_full && !pending_full)
+            return LSM_OK;
+        shm_unlock(&l->locks.append);
+        if (memtables_full && !w->no_wait) {
+            uint64_t begin = io_now_ns(db->io);
+            status = db_work_wait(db, err);
+            if (status == LSM_OK && db_has_workers(db))
+                shm_event_wait(&l->version.changed, seen, DB_WAIT_NS);
+            db_stall_count(db, begin);
+        } else if (status == LSM_OK && ring_full) {
+            status = log_drain(db, err);
+        } else if (status == LSM_OK) {
+            status = db_log_sync(db, atomic_load(&l->commit.staged), err);
+        }
+        if (status != LSM_OK)
+            return status;
+    }
+}
+
+/* ---- the commit ------------------------------------------------------------------------------ */
+
+static void insert(lsm_db *db, const struct commit *w, uint64_t sequence)
+{
+    if (w->single != NULL) {
+        memtable_insert(db->active, w->single->cf, w->single->key, w->single_hash,
+                        entry_trailer(sequence, w->single->type), w->single->value);
+        return;
+    }
+    struct batch_reader r = batch_read(w->batch);
+    struct batch_entry entry;
+    while (batch_next(&r, &entry))
+        memtable_insert(db->active, entry.cf, entry.key, hash_key(entry.key.data, entry.key.size),
+                        entry_trailer(sequence, entry.type), entry.value);
+}
+
+static void publish_locked(lsm_db *db, uint64_t sequence)
+{
+    struct shm_commit *c = &db->layout->commit;
+    /* Release: pairs with the acquire in db_advance_visible(). */
+    atomic_store_explicit(&c->applied_sequence, sequence, memory_order_release);
+    if (atomic_load(&c->pending_head) == atomic_load(&c->pending_tail))
+        raise_to(&c->visible_sequence, sequence);
+}
+
+static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    if (w->size > wal_max_batch(db->wal)) {
+        lsm_status status = lsm_fail(err, LSM_TOO_LARGE,
+                                     "a write of %zu bytes is over the limit of %zu, half of the "
+                                     "stage file; raise stage_size",
+                                     w->size, wal_max_batch(db->wal));
+        status_numbers(err, wal_max_batch(db->wal), w->size);
+        return status;
+    }
+    lsm_status status = db_stall_wait(db, w->size, w->no_wait, err);
+    if (status == LSM_OK)
+        status = lock_with_room(db, w, err);
+    if (status != LSM_OK)
+        return status;
+
+    uint64_t sequence = atomic_load_explicit(&l->commit.applied_sequence, memory_order_relaxed) + 1;
+    uint64_t end = 0;
+    status = wal_stage_locked(db->wal, sequence, w->pieces, w->piece_count, &end, err);
+    if (status != LSM_OK) {
+        shm_unlock(&l->locks.append);
+        return status;
+    }
+    bool sync = w->durability == LSM_SYNC, writing = false;
+    if (sync)
+        pending_enter_locked(&l->commit, sequence, end);
+    wal_publish_locked(db->wal);
+    if (sync && shm_trylock(&l->locks.sync) != SHM_LOCK_BUSY) {
+        writing = true;
+        status = wal_write_begin_locked(db->wal, err);
+    }
+    insert(db, w, sequence);
+    publish_locked(db, sequence);
+    shm_unlock(&l->locks.append);
+
+    if (writing) {
+        if (status == LSM_OK)
+            status = wal_sync_locked(db->wal, end, err);
+        shm_unlock(&l->locks.sync);
+        db_advance_visible(db);
+        shm_event_signal(&l->commit.flushed);
+        if (status != LSM_OK)
+            return status;
+    }
+    if (sync)
+        status = db_log_sync(db, end, err);
+    if (status == LSM_OK &&
+        atomic_load_explicit(&l->commit.visible_sequence, memory_order_acquire) < sequence)
+        status = wait_visible(db, sequence, end, err);
+    if (status == LSM_OK && !sync)
+        db_log_writer_nudge(db);
+    return status;
+}
+
+static void set_options(struct commit *w, const lsm_write_options *options)
+{
+    if (options != NULL) {
+        w->durability = options->durability;
+        w->no_wait = options->no_wait;
+    }
+}
+
+static lsm_status commit_single(lsm_db *db, lsm_cf *cf, enum entry_type type, lsm_slice key,
+                                lsm_slice value, const lsm_write_options *options, lsm_error *err)
+{
+    lsm_status status = db_check_write(db, err);
+    struct batch_entry entry = {.type = type, .key = key, .value = value};
+    if (status == LSM_OK)
+        status = db_check_cf(db, cf, &entry.cf, err);
+    if (status == LSM_OK)
+        status = batch_check_entry(key, value, err);
+    if (status != LSM_OK)
+        return status;
+
+    struct commit w = {
+        .single = &entry, .single_hash = hash_key(key.data, key.size), .entry_count = 1};
+    set_options(&w, options);
+    uint8_t head[BATCH_HEADER_SIZE + BATCH_ENTRY_HEAD], value_head[BATCH_VALUE_HEAD];
+    bytes_put_u32(head, 1);
+    size_t head_size = BATCH_HEADER_SIZE +
+                       batch_put_entry_head(head + BATCH_HEADER_SIZE, type, entry.cf, key.size);
+    w.pieces[w.piece_count++] = LSM_SLICE(head, head_size);
+    w.pieces[w.piece_count++] = key;
+    w.size = head_size + key.size;
+    if (type == ENTRY_PUT) {
+        size_t size = batch_put_value_head(value_head, value.size);
+        w.pieces[w.piece_count++] = LSM_SLICE(value_head, size);
+        w.pieces[w.piece_count++] = value;
+        w.size += size + value.size;
+    }
+    return commit(db, &w, err);
+}
+
+LSM_API lsm_status lsm_put(lsm_db *db, lsm_cf *cf, lsm_slice key, lsm_slice value,
+                           const lsm_write_options *options, lsm_error *err)
+{
+    return commit_single(db, cf, ENTRY_PUT, key, value, options, err);
+}
+
+LSM_API lsm_status lsm_delete(lsm_db *db, lsm_cf *cf, lsm_slice key,
+                              const lsm_write_options *options, lsm_error *err)
+{
+    return commit_single(db, cf, ENTRY_DELETE, key, (lsm_slice){NULL, 0}, options, err);
+}
+
+LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
+                             lsm_error *err)
+{
+    lsm_status status = db_check_write(db, err);
+    if (status == LSM_OK)
+        status = batch_check_families(db, batch, err);
+    if (status != LSM_OK || lsm_batch_count(batch) == 0)
+        return status;
+    struct commit w = {.batch = batch_bytes(batch), .entry_count = lsm_batch_count(batch)};
+    set_options(&w, options);
+    w.pieces[0] = w.batch;
+    w.piece_count = 1;
+    w.size = w.batch.size;
+    return commit(db, &w, err);
+}
+
+LSM_API lsm_status lsm_sync(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = db_check_write(db, err);
+    if (status != LSM_OK)
+        return status;
+    return db_log_sync(db, atomic_load(&db->layout->commit.staged), err);
+}
+
+lsm_status db_seal_active(lsm_db *db, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    for (;;) {
+        uint32_t seen = shm_event_count(&l->version.changed);
+        shm_lock(&l->locks.append);
+        lsm_status status = LSM_OK;
+        if (memtable_entry_count(db->active) > 0)
+            status = db_memtable_switch(db, false, err);
+        shm_unlock(&l->locks.append);
+        if (status != LSM_BUSY)
+            return status;
+        status = db_work_wait(db, err);
+        if (status != LSM_OK)
+            return status;
+        if (db_has_workers(db))
+            shm_event_wait(&l->version.changed, seen, DB_WAIT_NS);
+    }
+}

@@ -1,0 +1,257 @@
+/*
+ * The open database: one process's handle on the directory, the shared segment and the threads.
+ *
+ * Lock order (a lock is taken only while holding locks to its left):
+ *
+ *     layout->locks.version -> layout->locks.append -> layout->locks.change -> leaves
+ *
+ * layout->locks.sync stands alone: it is only ever *tried* while append is held, and its owner
+ * takes nothing but leaves. Leaves: work_lock, cf_lock, snapshot_lock, queue_lock. No lock is held
+ * over an API return.
+ *
+ * What a reader sees is one struct db_state: the memtables and the version of tables that together
+ * hold all data. It is replaced whole, and found without a lock inside an epoch.
+ */
+#ifndef ENGINE_DB_DB_PRIVATE_H
+#define ENGINE_DB_DB_PRIVATE_H
+
+#include "engine/base/epoch.h"
+#include "engine/compact/compact.h"
+#include "engine/io/io.h"
+#include "engine/memtable/memtable.h"
+#include "engine/shm/segment.h"
+#include "engine/version/version.h"
+#include "engine/wal/wal.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define DB_MAGIC        UINT32_C(0x6c736d31)
+#define DB_MAGIC_CLOSED UINT32_C(0xdead1511)
+#define DB_LOCK_BYTE    UINT64_C(4096) /* of LOCK: held by the process that has the database open */
+#define DB_WAIT_NS      UINT64_C(20000000)
+
+/* A memtable and its place in the log. */
+struct db_memtable {
+    _Atomic uint32_t references; /* the list's, states', pins' */
+    lsm_db *db;
+    struct memtable *table;
+    uint32_t arena; /* index in the segment; DB_PRIVATE_ARENA: private_memory */
+    void *private_memory;
+    size_t size;        /* of the arena */
+    uint64_t log_begin; /* position of its first record */
+    uint64_t log_end;   /* set when sealed */
+    uint64_t log_chain; /* checksum of the record before log_end; set when sealed */
+};
+#define DB_PRIVATE_ARENA UINT32_MAX
+/* Memtables that recovery may pile up in private memory before they are flushed. */
+#define DB_MAX_MEMTABLES 64
+
+struct db_state {
+    struct epoch_retired retired; /* how the current state's own reference is given up */
+    _Atomic uint32_t references;
+    struct version *version; /* held */
+    size_t memtable_count;   /* newest first; [0] is the active one; held */
+    struct db_memtable *memtables[DB_MAX_MEMTABLES];
+};
+
+struct lsm_cf {
+    uint32_t magic;
+    lsm_db *db;
+    uint32_t id;
+    _Atomic bool dropped;
+    char *name; /* guarded by cf_lock */
+    struct lsm_cf *next;
+};
+
+struct lsm_snapshot {
+    uint64_t sequence;
+    struct lsm_snapshot *next, *previous;
+};
+
+struct db_statistics {
+    _Atomic uint64_t flush_bytes_written;
+    _Atomic uint64_t compaction_bytes_read;
+    _Atomic uint64_t compaction_bytes_written;
+    _Atomic uint64_t stall_us;
+};
+
+/* Back-pressure: see engine/db/stall.h. */
+struct db_throttle {
+    _Atomic uint32_t debt_ppm;      /* of the way to stopping; 0: none */
+    _Atomic uint64_t next_write_ns; /* a slowed writer waits for it */
+    _Atomic uint64_t drain_rate;    /* bytes a second that compaction takes in, smoothed */
+    _Atomic uint32_t reason;        /* lsm_stall told to the listener last */
+};
+
+struct lsm_db {
+    uint32_t magic;
+
+    /* set at open */
+    lsm_options options; /* every field resolved */
+    char *path;
+    uint64_t fork_count;
+    struct io *io;
+    bool owns_io;
+    struct io_dir *dir;
+    struct io_file *lock_file;
+    struct io_lock *lock;
+    struct table_env tables;
+    struct version_set *versions;
+    struct shm_segment *segment; /* NULL when read only */
+    struct shm_layout *layout;   /* in the segment, or private when read only */
+    struct wal *wal;             /* NULL when read only */
+    size_t arena_size;
+    struct lsm_cf *default_cf;
+
+    /* guarded by layout->locks.change */
+    struct db_memtable *memtables[DB_MAX_MEMTABLES]; /* newest first */
+    size_t memtable_count;
+
+    _Atomic(struct db_state *) state;
+
+    /* guarded by layout->locks.append */
+    struct memtable *active; /* == memtables[0]->table */
+
+    /* guarded by cf_lock */
+    pthread_mutex_t cf_lock;
+    struct lsm_cf *families;
+
+    /* guarded by snapshot_lock; the list is in order of sequence */
+    pthread_mutex_t snapshot_lock;
+    struct lsm_snapshot snapshots; /* head of the ring */
+    uint32_t snapshot_count;
+    _Atomic uint32_t iterator_count;
+
+    /* guarded by queue_lock: idle queues for multi-gets */
+    pthread_mutex_t queue_lock;
+    struct io_queue *queues[8];
+    size_t queue_count;
+
+    /* guarded by work_lock */
+    pthread_mutex_t work_lock;
+    pthread_cond_t work_due;  /* workers wait for it */
+    pthread_cond_t work_done; /* those who wait for workers */
+    pthread_t workers[32];
+    size_t worker_count;
+    bool flushing;
+    uint32_t compacting;
+    uint32_t manual_waiting; /* manual compactions that want the field for themselves */
+    bool manual_running;
+    lsm_status work_status; /* first failure of background work; cleared when work succeeds */
+    lsm_error work_error;
+
+    /* the log writer's thread */
+    pthread_t log_thread;
+    bool log_thread_runs;
+    struct shm_event log_wake;
+    _Atomic bool log_sleeping;
+
+    _Atomic bool closing;     /* threads end */
+    _Atomic bool cancel_work; /* running compactions give up */
+    struct db_statistics statistics;
+    struct db_throttle throttle;
+};
+
+/* ---- guards (db/guard.c) --------------------------------------------------------------------- */
+
+/* Is this a handle that may be used now? LSM_INVALID, LSM_FORKED. */
+lsm_status db_check(const lsm_db *db, lsm_error *err);
+/* The same, and that it may write: LSM_READ_ONLY, LSM_POISONED. */
+lsm_status db_check_write(const lsm_db *db, lsm_error *err);
+/* NULL means the default family. LSM_INVALID, LSM_MISSING. */
+lsm_status db_check_cf(const lsm_db *db, lsm_cf *cf, uint32_t *id, lsm_error *err);
+lsm_status db_check_key(lsm_slice key, lsm_error *err);
+uint64_t db_fork_count(void);
+/* Frees a closed handle, but keeps the last few so that using them is noticed. */
+void db_bury(lsm_db *db);
+
+/* ---- state (db/state.c) ---------------------------------------------------------------------- */
+
+/* The current state; inside an epoch. */
+static inline struct db_state *db_state_current(lsm_db *db)
+{
+    return atomic_load_explicit(&db->state, memory_order_acquire); /* pairs with install */
+}
+void db_state_keep(struct db_state *state); /* inside the epoch it was found in, or when held */
+void db_state_drop(struct db_state *state);
+struct db_state *db_state_acquire(lsm_db *db); /* the current one, held */
+
+/* Memory for the next state, so that installing cannot fail. */
+struct db_state *db_state_new(void);
+/* Makes `blank` the current state out of db->memtables and the set's current version (change lock
+ * held). */
+void db_state_install_locked(lsm_db *db, struct db_state *blank);
+/* The same, taking the lock. */
+void db_state_install(lsm_db *db, struct db_state *blank);
+/* Gives up the current state at close. */
+void db_state_clear(lsm_db *db);
+
+lsm_status db_memtable_new(lsm_db *db, bool allow_private, struct db_memtable **memtable,
+                           lsm_error *err); /* LSM_BUSY when no arena is free */
+void db_memtable_drop(struct db_memtable *memtable);
+/* Puts a new memtable in front and seals the one before (append lock held, or alone). */
+lsm_status db_memtable_switch(lsm_db *db, bool allow_private, lsm_error *err);
+
+/* ---- commit (db/commit.c) -------------------------------------------------------------------- */
+
+/* Writes the log up to what is staged now and makes it durable. */
+lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err);
+/* Raises visible_sequence as far as durability allows. Any thread. */
+void db_advance_visible(lsm_db *db);
+/* Seals the active memtable if it holds anything; waits for a free arena. */
+lsm_status db_seal_active(lsm_db *db, lsm_error *err);
+
+/* ---- background (db/background.c, db/log_writer.c) ------------------------------------------- */
+
+lsm_status db_background_start(lsm_db *db, lsm_error *err);
+void db_background_stop(lsm_db *db);
+/* Tells the workers that there may be work. */
+void db_work_signal(lsm_db *db);
+/* Does due work on the calling thread when there are no workers; otherwise waits a little for
+ * theirs. The status is that of failed background work. */
+lsm_status db_work_wait(lsm_db *db, lsm_error *err);
+/* Flushes every sealed memtable; on the calling thread when there are no workers. */
+lsm_status db_flush_sealed(lsm_db *db, lsm_error *err);
+lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err);
+/* Runs one compaction to its end and installs it. */
+lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compaction *c,
+                             lsm_progress progress, void *progress_context, uint64_t bytes_before,
+                             uint64_t bytes_total, lsm_error *err);
+void db_compaction_mark(struct compaction *c, bool busy); /* version lock held */
+
+lsm_status db_log_writer_start(lsm_db *db, lsm_error *err);
+/* After an LSM_WRITE: wakes the log writer when there is enough to do, or writes the log itself
+ * when there is none. */
+void db_log_writer_nudge(lsm_db *db);
+void db_log_writer_stop(lsm_db *db);
+static inline bool db_has_workers(const lsm_db *db)
+{
+    return db->options.workers != LSM_NO_WORKERS;
+}
+
+/* ---- snapshots (db/snapshot.c) --------------------------------------------------------------- */
+
+/* The sequence numbers that compaction must keep visible, ascending, the newest visible one last.
+ * Owned by the caller (mem_free). */
+lsm_status db_snapshot_list(lsm_db *db, uint64_t **sequences, size_t *count, lsm_error *err);
+
+/* ---- families (db/cf.c) ---------------------------------------------------------------------- */
+
+lsm_status db_cf_load(lsm_db *db, lsm_error *err); /* handles for all families of the version */
+void db_cf_free_all(lsm_db *db);
+
+/* ---- options (db/options.c) ------------------------------------------------------------------ */
+
+lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, lsm_error *err);
+
+/* ---- stalls (db/stall.c) --------------------------------------------------------------------- */
+
+/* Measures the debt of the current version; after each install. */
+void db_stall_update(lsm_db *db);
+/* Slows or stops the caller before a write of `bytes`; LSM_BUSY with no_wait. */
+lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, lsm_error *err);
+void db_stall_count(lsm_db *db, uint64_t since_ns);
+void db_tell(lsm_db *db, const lsm_event *event);
+
+#endif

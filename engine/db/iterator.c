@@ -1,0 +1,431 @@
+/*
+ * The public iterator: over the merge of memtables and tables it shows, of every user key, the
+ * newest version at or below its sequence number, unless that is a deletion.
+ *
+ * Forwards the merge stands on the entry that is shown, so key and value are borrowed from it.
+ * Backwards the versions of a key come oldest first, so the one to show is only known when the walk
+ * has left the key: key and value are copied, and the merge stands in front of the key.
+ */
+#include "engine/db/db_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/iter/merging.h"
+
+#include <assert.h>
+
+struct lsm_iter {
+    lsm_db *db;
+    uint32_t cf;
+    uint64_t fork_count;
+    struct db_state *state; /* held */
+    struct iter *merged;    /* owned */
+    uint64_t sequence;
+    bool has_snapshot;
+    bool keys_only;
+    unsigned table_flags;
+    size_t readahead;
+    struct buffer first, limit; /* bounds */
+    bool has_first, has_limit;
+
+    bool valid;
+    bool backwards;
+    struct buffer saved_key;   /* the key shown (backwards), or being left (forwards) */
+    struct buffer saved_value; /* the value shown (backwards) */
+    lsm_status status;
+    lsm_error error;
+};
+
+static lsm_status iter_failed(lsm_iter *it, lsm_status status)
+{
+    it->valid = false;
+    if (it->status == LSM_OK)
+        it->status = status;
+    return status;
+}
+
+static bool save(lsm_iter *it, struct buffer *to, lsm_slice bytes)
+{
+    buffer_clear(to);
+    buffer_append(to, bytes.data, bytes.size);
+    if (to->failed) {
+        iter_failed(it, lsm_fail_memory(&it->error, bytes.size));
+        return false;
+    }
+    return true;
+}
+
+static bool past_limit(const lsm_iter *it, lsm_slice key)
+{
+    return it->has_limit && slice_compare(key, buffer_slice(&it->limit)) >= 0;
+}
+
+static bool before_first(const lsm_iter *it, lsm_slice key)
+{
+    return it->has_first && slice_compare(key, buffer_slice(&it->first)) < 0;
+}
+
+/* ---- forwards -------------------------------------------------------------------------------- */
+
+/* From the merge's place on, the next key to show. With `skip`, versions of saved_key are passed.
+ */
+static void settle_forwards(lsm_iter *it, bool skip)
+{
+    struct iter *m = it->merged;
+    it->backwards = false;
+    it->valid = false;
+    while (m->valid) {
+        if (entry_sequence(m->trailer) > it->sequence ||
+            (skip && slice_equal(m->key, buffer_slice(&it->saved_key)))) {
+            iter_next(m);
+            continue;
+        }
+        if (past_limit(it, m->key))
+            return;
+        if (entry_type_of(m->trailer) == ENTRY_PUT) {
+            it->valid = true;
+            return;
+        }
+        if (!save(it, &it->saved_key, m->key))
+            return;
+        skip = true;
+        iter_next(m);
+    }
+    if (m->status != LSM_OK)
+        iter_failed(it, m->status);
+}
+
+/* ---- backwards ------------------------------------------------------------------------------- */
+
+/* From the merge's place on towards the beginning, the next key to show. */
+static void settle_backwards(lsm_iter *it)
+{
+    struct iter *m = it->merged;
+    it->backwards = true;
+    it->valid = false;
+    bool has_key = false, has_value = false;
+    while (m->valid) {
+        bool same = has_key && slice_equal(m->key, buffer_slice(&it->saved_key));
+        if (!same) {
+            if (has_value)
+                break;
+            if (before_first(it, m->key))
+                break;
+            if (!save(it, &it->saved_key, m->key))
+                return;
+            has_key = true;
+        }
+        if (entry_sequence(m->trailer) <= it->sequence) {
+            has_value = entry_type_of(m->trailer) == ENTRY_PUT;
+            if (has_value && !save(it, &it->saved_value, m->value))
+                return;
+        }
+        iter_prev(m);
+    }
+    if (m->status != LSM_OK)
+        iter_failed(it, m->status);
+    else
+        it->valid = has_value;
+}
+
+/* ---- moving ---------------------------------------------------------------------------------- */
+
+static bool iter_may_move(lsm_iter *it)
+{
+    if (it->fork_count == db_fork_count())
+        return true;
+    iter_failed(it, db_check(it->db, &it->error));
+    return false;
+}
+
+static void begin_seek(lsm_iter *it)
+{
+    it->status = LSM_OK;
+    it->merged->status = LSM_OK;
+    it->valid = false;
+}
+
+LSM_API void lsm_iter_first(lsm_iter *it)
+{
+    if (!iter_may_move(it))
+        return;
+    begin_seek(it);
+    if (it->has_first)
+        iter_seek(it->merged, buffer_slice(&it->first), ENTRY_MAX_TRAILER);
+    else
+        it->merged->ops->first(it->merged);
+    settle_forwards(it, false);
+}
+
+LSM_API void lsm_iter_last(lsm_iter *it)
+{
+    if (!iter_may_move(it))
+        return;
+    begin_seek(it);
+    /* The last entry below (limit, newest) is the last one of a smaller key. */
+    if (it->has_limit)
+        it->merged->ops->seek_for_prev(it->merged, buffer_slice(&it->limit), ENTRY_MAX_TRAILER);
+    else
+        it->merged->ops->last(it->merged);
+    settle_backwards(it);
+}
+
+LSM_API void lsm_iter_seek(lsm_iter *it, lsm_slice key)
+{
+    if (before_first(it, key)) {
+        lsm_iter_first(it);
+        return;
+    }
+    if (!iter_may_move(it))
+        return;
+    begin_seek(it);
+    iter_seek(it->merged, key, entry_seek_trailer(it->sequence));
+    settle_forwards(it, false);
+}
+
+LSM_API void lsm_iter_seek_for_prev(lsm_iter *it, lsm_slice key)
+{
+    if (past_limit(it, key)) {
+        lsm_iter_last(it);
+        return;
+    }
+    if (!iter_may_move(it))
+        return;
+    begin_seek(it);
+    it->merged->ops->seek_for_prev(it->merged, key, 0);
+    settle_backwards(it);
+}
+
+LSM_API void lsm_iter_next(lsm_iter *it)
+{
+    if (!it->valid || !iter_may_move(it))
+        return;
+    if (it->backwards) {
+        iter_seek(it->merged, buffer_slice(&it->saved_key), 0);
+        settle_forwards(it, true);
+        return;
+    }
+    if (!save(it, &it->saved_key, it->merged->key))
+        return;
+    iter_next(it->merged);
+    settle_forwards(it, true);
+}
+
+LSM_API void lsm_iter_prev(lsm_iter *it)
+{
+    if (!it->valid || !iter_may_move(it))
+        return;
+    if (!it->backwards) {
+        if (!save(it, &it->saved_key, it->merged->key))
+            return;
+        do {
+            iter_prev(it->merged);
+        } while (it->merged->valid && slice_equal(it->merged->key, buffer_slice(&it->saved_key)));
+    }
+    settle_backwards(it);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+LSM_API bool lsm_iter_valid(const lsm_iter *it)
+{
+    return it->valid;
+}
+
+LSM_API lsm_slice lsm_iter_key(const lsm_iter *it)
+{
+    if (!it->valid)
+        return (lsm_slice){NULL, 0};
+    return it->backwards ? buffer_slice(&it->saved_key) : it->merged->key;
+}
+
+LSM_API lsm_slice lsm_iter_value(const lsm_iter *it)
+{
+    if (!it->valid || it->keys_only)
+        return (lsm_slice){NULL, 0};
+    return it->backwards ? buffer_slice(&it->saved_value) : it->merged->value;
+}
+
+LSM_API lsm_status lsm_iter_status(const lsm_iter *it, lsm_error *err)
+{
+    if (it->status != LSM_OK)
+        status_copy(err, &it->error);
+    return it->status;
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+/* The smallest string above all that begin with `prefix`; false when there is none. */
+static bool prefix_limit(struct buffer *limit, lsm_slice prefix)
+{
+    const uint8_t *bytes = prefix.data;
+    size_t size = prefix.size;
+    while (size > 0 && bytes[size - 1] == 0xff)
+        size--;
+    if (size == 0)
+        return false;
+    buffer_clear(limit);
+    buffer_append(limit, bytes, size);
+    if (!limit->failed)
+        limit->data[size - 1]++;
+    return true;
+}
+
+static lsm_status set_bounds(lsm_iter *it, const lsm_read_options *options, lsm_error *err)
+{
+    lsm_slice first = options->first, limit = options->limit, prefix = options->prefix;
+    it->has_first = first.data != NULL;
+    buffer_append(&it->first, first.data, first.size);
+    it->has_limit = limit.data != NULL;
+    buffer_append(&it->limit, limit.data, limit.size);
+    if (prefix.data != NULL && prefix.size > 0) {
+        if (!it->has_first || slice_compare(prefix, buffer_slice(&it->first)) > 0) {
+            buffer_clear(&it->first);
+            buffer_append(&it->first, prefix.data, prefix.size);
+            it->has_first = true;
+        }
+        struct buffer above = {0};
+        if (prefix_limit(&above, prefix) && !above.failed &&
+            (!it->has_limit || slice_compare(buffer_slice(&above), buffer_slice(&it->limit)) < 0)) {
+            buffer_clear(&it->limit);
+            buffer_append(&it->limit, above.data, above.size);
+            it->has_limit = true;
+        }
+        bool failed = above.failed;
+        buffer_release(&above);
+        it->limit.failed |= failed;
+    }
+    if (it->first.failed || it->limit.failed)
+        return lsm_fail_memory(err, first.size + limit.size + prefix.size);
+    return LSM_OK;
+}
+
+static lsm_slice bound(bool has, const struct buffer *b)
+{
+    static const uint8_t empty = 0;
+    if (!has)
+        return (lsm_slice){NULL, 0};
+    return b->size == 0 ? LSM_SLICE(&empty, 0) : buffer_slice(b);
+}
+
+/* Takes the current state and builds the merge over it. */
+static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
+{
+    lsm_db *db = it->db;
+    struct db_state *state = db_state_acquire(db);
+    uint64_t sequence =
+        it->has_snapshot
+            ? it->sequence
+            : atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
+    const struct version_cf *family = version_find_cf(state->version, it->cf);
+    struct iter **children = NULL;
+    struct iter *merged = NULL;
+    size_t count = 0, capacity = 0;
+    lsm_status status = LSM_OK;
+    if (family == NULL) {
+        status = lsm_fail(err, LSM_MISSING, "column family %" PRIu32 " of '%s' was dropped", it->cf,
+                          db->path);
+        goto out;
+    }
+    capacity = state->memtable_count + version_iter_count(family);
+    children = mem_alloc(capacity * sizeof(struct iter *));
+    if (children == NULL) {
+        status = lsm_fail_memory(err, capacity * sizeof(struct iter *));
+        goto out;
+    }
+    for (size_t i = 0; i < state->memtable_count && status == LSM_OK; i++) {
+        status = memtable_iter_new(state->memtables[i]->table, it->cf, &children[count], err);
+        if (status == LSM_OK)
+            count++;
+    }
+    if (status == LSM_OK) {
+        struct table_iter_options options = {.flags = it->table_flags, .readahead = it->readahead};
+        size_t table_count = 0;
+        status = version_iters(family, &options, bound(it->has_first, &it->first),
+                               bound(it->has_limit, &it->limit), children + count, &table_count,
+                               &it->error);
+        count += table_count;
+        if (status != LSM_OK)
+            status_copy(err, &it->error);
+    }
+    if (status == LSM_OK) {
+        status = merging_new(children, count, &merged, err);
+        count = 0;
+    }
+    if (status != LSM_OK)
+        goto out;
+    iter_release(it->merged);
+    db_state_drop(it->state);
+    it->merged = merged;
+    it->state = state;
+    it->sequence = sequence;
+    it->valid = false;
+    it->status = LSM_OK;
+    state = NULL;
+out:
+    for (size_t i = 0; i < count; i++)
+        iter_release(children[i]);
+    mem_free(children);
+    db_state_drop(state);
+    return status;
+}
+
+LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options *options,
+                                 lsm_iter **iter, lsm_error *err)
+{
+    static const lsm_read_options defaults = {.snapshot = NULL};
+    uint32_t id;
+    lsm_status status = db_check(db, err);
+    if (status == LSM_OK)
+        status = db_check_cf(db, cf, &id, err);
+    if (status != LSM_OK)
+        return status;
+    if (iter == NULL)
+        return lsm_fail(err, LSM_INVALID, "the place for the iterator is NULL");
+    if (options == NULL)
+        options = &defaults;
+    lsm_iter *it = mem_alloc_zeroed(sizeof *it);
+    if (it == NULL)
+        return lsm_fail_memory(err, sizeof *it);
+    it->db = db;
+    it->cf = id;
+    it->fork_count = db->fork_count;
+    it->keys_only = options->keys_only;
+    it->readahead = options->readahead;
+    it->table_flags = options->no_fill_cache ? TABLE_NO_FILL : 0;
+    it->has_snapshot = options->snapshot != NULL;
+    it->sequence = it->has_snapshot ? options->snapshot->sequence : 0;
+    atomic_fetch_add(&db->iterator_count, 1);
+    status = set_bounds(it, options, err);
+    if (status == LSM_OK)
+        status = iter_attach(it, err);
+    if (status != LSM_OK) {
+        lsm_iter_close(it);
+        return status;
+    }
+    *iter = it;
+    return LSM_OK;
+}
+
+LSM_API void lsm_iter_close(lsm_iter *it)
+{
+    if (it == NULL)
+        return;
+    iter_release(it->merged);
+    db_state_drop(it->state);
+    atomic_fetch_sub(&it->db->iterator_count, 1);
+    buffer_release(&it->first);
+    buffer_release(&it->limit);
+    buffer_release(&it->saved_key);
+    buffer_release(&it->saved_value);
+    mem_free(it);
+}
+
+LSM_API lsm_status lsm_iter_refresh(lsm_iter *it, lsm_error *err)
+{
+    lsm_status status = db_check(it->db, err);
+    if (status != LSM_OK)
+        return status;
+    if (it->has_snapshot)
+        return lsm_fail(err, LSM_INVALID, "an iterator over a snapshot cannot be refreshed");
+    return iter_attach(it, err);
+}

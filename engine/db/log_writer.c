@@ -1,0 +1,103 @@
+/*
+ * The log writer's thread: copies the stage ring into the WAL segments behind the writers, once
+ * 256 KiB or 2 ms have gathered, and keeps the next segment ready.
+ *
+ * It sleeps on a futex while there is nothing to write, so an idle database costs nothing. A commit
+ * wakes it only when it announced that it sleeps. Without threads the committing thread writes the
+ * log itself when enough has gathered.
+ */
+#include "engine/db/db_private.h"
+
+#include <time.h>
+
+#define LOG_GATHER_NS     UINT64_C(2000000)
+#define LOG_IDLE_NS       UINT64_C(1000000000)
+#define LOG_RETRY_NS      UINT64_C(50000000)
+#define LOG_PREPARE_ROUND 64 /* looks for the next segment every so many rounds */
+
+static lsm_status write_staged(lsm_db *db, bool wait, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    if (wait)
+        shm_lock(&l->locks.sync);
+    else if (shm_trylock(&l->locks.sync) == SHM_LOCK_BUSY)
+        return LSM_OK; /* whoever holds it writes the log */
+    lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
+    shm_unlock(&l->locks.sync);
+    return status;
+}
+
+void db_log_writer_nudge(lsm_db *db)
+{
+    if (!db->log_thread_runs) {
+        if (wal_wants_write(db->wal))
+            (void)write_staged(db, false, NULL); /* a failure shows when the ring is full */
+        return;
+    }
+    if (atomic_load_explicit(&db->log_sleeping, memory_order_relaxed) &&
+        atomic_exchange(&db->log_sleeping, false))
+        shm_event_signal(&db->log_wake);
+}
+
+static bool log_is_written(const lsm_db *db)
+{
+    return atomic_load(&db->layout->commit.written) == atomic_load(&db->layout->commit.staged);
+}
+
+/* Waits for work: gathers for a moment when there is some, sleeps when there is none. */
+static void wait_for_work(lsm_db *db, bool failed)
+{
+    uint32_t seen = shm_event_count(&db->log_wake);
+    if (failed) {
+        shm_event_wait(&db->log_wake, seen, LOG_RETRY_NS);
+    } else if (!log_is_written(db)) {
+        if (!wal_wants_write(db->wal))
+            shm_event_wait(&db->log_wake, seen, LOG_GATHER_NS);
+    } else {
+        atomic_store(&db->log_sleeping, true);
+        if (log_is_written(db) && !atomic_load(&db->closing))
+            shm_event_wait(&db->log_wake, seen, LOG_IDLE_NS);
+        atomic_store(&db->log_sleeping, false);
+        if (!wal_wants_write(db->wal) && !atomic_load(&db->closing))
+            shm_event_wait(&db->log_wake, shm_event_count(&db->log_wake), LOG_GATHER_NS);
+    }
+}
+
+static void *log_writer(void *argument)
+{
+    lsm_db *db = argument;
+    (void)wal_prepare(db->wal, NULL);
+    bool failed = false;
+    for (unsigned round = 1; !atomic_load(&db->closing); round++) {
+        wait_for_work(db, failed);
+        lsm_error error;
+        failed = !log_is_written(db) && write_staged(db, true, &error) != LSM_OK;
+        if (failed)
+            db_tell(db, &(lsm_event){.kind = LSM_EVENT_ERROR, .error = &error});
+        if (round % LOG_PREPARE_ROUND == 0)
+            (void)wal_prepare(db->wal, NULL); /* a failure shows at the next segment */
+    }
+    return NULL;
+}
+
+lsm_status db_log_writer_start(lsm_db *db, lsm_error *err)
+{
+    if (!db_has_workers(db))
+        return LSM_OK;
+    db->log_thread_runs = true;
+    int failed = pthread_create(&db->log_thread, NULL, log_writer, db);
+    if (failed != 0) {
+        db->log_thread_runs = false;
+        return lsm_fail_errno(err, failed, "no thread could be made for the log of '%s'", db->path);
+    }
+    return LSM_OK;
+}
+
+void db_log_writer_stop(lsm_db *db)
+{
+    if (!db->log_thread_runs)
+        return;
+    shm_event_signal(&db->log_wake);
+    pthread_join(db->log_thread, NULL);
+    db->log_thread_runs = false;
+}

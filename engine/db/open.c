@@ -1,0 +1,573 @@
+/*
+ * Opening, recovering, closing and removing a database.
+ *
+ * Open: lock the directory, read CURRENT and the manifest, make the segment, replay the log behind
+ * the manifest's log position into memtables, then open the log for writing (which makes durable
+ * what was found), and only then let anybody in. What replay put into more memtables than there are
+ * arenas waits in private memory for its flush.
+ *
+ * Close: flush, then one manifest edit that says "clean, the log is empty from here on".
+ */
+#include "engine/db/open.h"
+
+#include "engine/db/db_private.h"
+
+#include "engine/base/hash.h"
+#include "engine/base/memory.h"
+#include "engine/base/parse.h"
+#include "engine/format/file_name.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define DB_PID_TEXT 32
+
+/* ---- what is there --------------------------------------------------------------------------- */
+
+struct contents {
+    bool has_data; /* files that only an existing database has */
+    char example[FILE_NAME_SIZE];
+};
+
+static lsm_status note_file(void *context, const char *name, lsm_error *err)
+{
+    struct contents *c = context;
+    enum file_kind kind;
+    uint64_t number;
+    (void)err;
+    if (!file_name_parse(name, &kind, &number))
+        return LSM_OK;
+    if (kind == FILE_TABLE || kind == FILE_MANIFEST || kind == FILE_WAL) {
+        c->has_data = true;
+        snprintf(c->example, sizeof c->example, "%s", name);
+    }
+    return LSM_OK;
+}
+
+/* CURRENT is missing: is there a database that lost it, or none? */
+static lsm_status check_absent(lsm_db *db, lsm_error *err)
+{
+    struct contents c = {0};
+    lsm_status status = io_dir_list(db->dir, note_file, &c, err);
+    if (status != LSM_OK)
+        return status;
+    if (c.has_data) {
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "'%s' holds '%s' but no CURRENT; it is a database that lost it: see "
+                          "lsm-repair",
+                          db->path, c.example);
+        status_place(err, "CURRENT", LSM_NO_OFFSET);
+        return status;
+    }
+    if (!db->options.create)
+        return lsm_fail(err, LSM_MISSING, "there is no database in '%s'", db->path);
+    return LSM_OK;
+}
+
+/* ---- the lock -------------------------------------------------------------------------------- */
+
+static lsm_status busy(const char *path, struct io_file *file, lsm_error *err)
+{
+    char text[DB_PID_TEXT] = {0};
+    size_t got = 0;
+    (void)io_file_read(file, text, sizeof text - 1, 0, &got, NULL);
+    text[strcspn(text, "\n")] = '\0';
+    lsm_status status = lsm_fail(err, LSM_BUSY, "'%s' is open in process %s; close it there first",
+                                 path, text[0] != '\0' ? text : "(unknown)");
+    status_place(err, path, LSM_NO_OFFSET);
+    return status;
+}
+
+static lsm_status lock_take(lsm_db *db, lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    file_name_make(FILE_LOCK, 0, name);
+    lsm_status status = io_file_open(db->dir, name, IO_FILE_WRITE | IO_FILE_CREATE,
+                                     db->options.mode, &db->lock_file, err);
+    if (status != LSM_OK)
+        return status;
+    status = io_lock(db->lock_file, DB_LOCK_BYTE, &db->lock, err);
+    if (status == LSM_BUSY)
+        return busy(db->path, db->lock_file, err);
+    if (status != LSM_OK)
+        return status;
+    char text[DB_PID_TEXT];
+    memset(text, 0, sizeof text);
+    snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    return io_file_write(db->lock_file, text, sizeof text, 0, err);
+}
+
+/* No LOCK is left behind in a directory that holds no database and shall not get one. */
+static lsm_status lock_take_if_database(lsm_db *db, lsm_error *err)
+{
+    if (!db->options.create) {
+        uint8_t uuid[TABLE_UUID_SIZE];
+        uint64_t manifest_number;
+        lsm_status status = version_read_current(db->io, db->dir, uuid, &manifest_number, err);
+        if (status == LSM_MISSING)
+            return check_absent(db, err);
+    }
+    return lock_take(db, err);
+}
+
+/* A read-only handle takes no lock: it only makes sure that nobody writes now. */
+static lsm_status lock_look(lsm_db *db, lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    struct io_file *file = NULL;
+    lsm_status status = io_file_open(db->dir, file_name_make(FILE_LOCK, 0, name), 0, 0, &file, err);
+    if (status == LSM_MISSING)
+        return LSM_OK;
+    if (status == LSM_OK && io_lock_is_held(file, DB_LOCK_BYTE))
+        status = busy(db->path, file, err);
+    io_file_close(file);
+    return status;
+}
+
+static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool *is_new,
+                                lsm_error *err)
+{
+    struct version_options options = {.env = &db->tables,
+                                      .max_open_tables = db->options.max_open_tables,
+                                      .read_only = db->options.read_only};
+    uint64_t manifest_number;
+    lsm_status status =
+        version_read_current(db->io, db->dir, db->tables.uuid, &manifest_number, err);
+    *is_new = status == LSM_MISSING;
+    if (status == LSM_OK) {
+        if (db->options.create && db->options.error_if_exists)
+            return lsm_fail(err, LSM_EXISTS, "there is a database in '%s' already", db->path);
+        return version_set_recover(&options, &db->versions, state, err);
+    }
+    if (status == LSM_MISSING)
+        status = check_absent(db, err);
+    if (status != LSM_OK)
+        return status;
+    lsm_cf_options cf;
+    status = version_resolve_cf_options(&db->options.cf, &cf, err);
+    if (status != LSM_OK)
+        return status;
+    io_random(db->io, db->tables.uuid, sizeof db->tables.uuid);
+    status = version_set_create(&options, &cf, &db->versions, err);
+    if (status == LSM_OK)
+        version_set_state(db->versions, state);
+    return status;
+}
+
+/* ---- shared memory --------------------------------------------------------------------------- */
+
+static lsm_status layout_make(lsm_db *db, lsm_error *err)
+{
+    if (db->options.read_only) {
+        db->layout = mem_alloc_aligned(64, sizeof *db->layout);
+        if (db->layout == NULL)
+            return lsm_fail_memory(err, sizeof *db->layout);
+        memset(db->layout, 0, sizeof *db->layout);
+        struct shm_locks *l = &db->layout->locks;
+        struct shm_lock *locks[] = {&l->reg, &l->version, &l->append, &l->change, &l->sync};
+        for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) {
+            int failed = shm_lock_init(locks[i]);
+            if (failed != 0)
+                return lsm_fail_errno(err, failed, "no lock could be made for '%s'", db->path);
+        }
+        return LSM_OK;
+    }
+    struct shm_options options = {.directory = db->options.shm_dir,
+                                  .arena_size = db->arena_size,
+                                  .memtable_count = db->options.memtable_count};
+    memcpy(options.uuid, db->tables.uuid, sizeof options.uuid);
+    lsm_status status = shm_segment_create(db->io, &options, &db->segment, err);
+    if (status == LSM_OK)
+        db->layout = shm_layout(db->segment);
+    return status;
+}
+
+/* ---- recovery -------------------------------------------------------------------------------- */
+
+static struct wal_options wal_options_of(lsm_db *db)
+{
+    struct wal_options options = {.io = db->io,
+                                  .dir = db->dir,
+                                  .layout = db->options.read_only ? NULL : db->layout,
+                                  .stage_size = db->options.stage_size,
+                                  .segment_size = db->options.wal_segment_size,
+                                  .mode = db->options.mode};
+    memcpy(options.uuid, db->tables.uuid, sizeof options.uuid);
+    return options;
+}
+
+static size_t batch_room(const lsm_db *db, lsm_slice batch)
+{
+    struct batch_reader r = batch_read(batch);
+    struct batch_entry entry;
+    size_t room = 0;
+    while (batch_next(&r, &entry))
+        room += memtable_entry_room(db->active, entry.key.size, entry.value.size);
+    return room;
+}
+
+/* A record that is larger than today's memtables gets a private one of its own size. */
+static lsm_status replay_room(lsm_db *db, size_t room, lsm_error *err)
+{
+    if (memtable_has_room(db->active, room))
+        return LSM_OK;
+    size_t usual = db->arena_size;
+    while (db->arena_size < MEMTABLE_MAX_ARENA / 2 && room > db->arena_size / 4)
+        db->arena_size *= 2;
+    lsm_status status = db_memtable_switch(db, true, err);
+    db->arena_size = usual;
+    return status;
+}
+
+static lsm_status replay_record(void *context, uint64_t position, uint64_t end, uint64_t sequence,
+                                lsm_slice batch, lsm_error *err)
+{
+    lsm_db *db = context;
+    /* A memtable switch in between takes the log's end from here. */
+    atomic_store(&db->layout->commit.staged, position);
+    lsm_status status = replay_room(db, batch_room(db, batch), err);
+    if (status != LSM_OK)
+        return status;
+    lsm_status backed = LSM_OK;
+    if (db->memtables[0]->arena != DB_PRIVATE_ARENA) {
+        size_t low, high;
+        memtable_reach(db->active, batch_room(db, batch), &low, &high);
+        backed = shm_arena_back(db->segment, db->memtables[0]->arena, low, high, err);
+    }
+    if (backed != LSM_OK)
+        return backed;
+    struct batch_reader r = batch_read(batch);
+    struct batch_entry entry;
+    while (batch_next(&r, &entry))
+        memtable_insert(db->active, entry.cf, entry.key, hash_key(entry.key.data, entry.key.size),
+                        entry_trailer(sequence, entry.type), entry.value);
+    if (r.corrupt) {
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "the log record at position %" PRIu64 " of '%s' fits its checksum but is "
+                          "no batch",
+                          position, db->path);
+        status_place(err, db->path, position);
+        return status;
+    }
+    atomic_store(&db->layout->commit.staged, end);
+    atomic_store(&db->layout->commit.applied_sequence, sequence);
+    return LSM_OK;
+}
+
+static lsm_status recover(lsm_db *db, const struct version_state *state, bool is_new,
+                          lsm_error *err)
+{
+    struct shm_commit *c = &db->layout->commit;
+    struct wal_options options = wal_options_of(db);
+    struct wal_end end = {.position = state->log_position};
+    atomic_store(&c->staged, state->log_position);
+    atomic_store(&c->applied_sequence, state->last_sequence);
+    c->chain = state->log_chain;
+    lsm_status status = db_memtable_switch(db, db->options.read_only, err);
+    if (status == LSM_OK && !is_new)
+        status = wal_replay(&options, state->log_position, state->log_chain, state->clean,
+                            replay_record, db, &end, err);
+    if (status == LSM_OK && !db->options.read_only)
+        status = wal_open(&options, &end, &db->wal, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t last = atomic_load(&c->applied_sequence);
+    atomic_store(&c->visible_sequence, last);
+    version_set_last_sequence(db->versions, last);
+    atomic_store(&db->layout->ctl.ready, 1);
+    return LSM_OK;
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+static lsm_status handle_new(const char *path, const lsm_options *options, lsm_db **made,
+                             lsm_error *err)
+{
+    lsm_db *db = mem_alloc_zeroed(sizeof *db);
+    if (db == NULL)
+        return lsm_fail_memory(err, sizeof *db);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&db->cf_lock, NULL);
+    pthread_mutex_init(&db->snapshot_lock, NULL);
+    pthread_mutex_init(&db->queue_lock, NULL);
+    pthread_mutex_init(&db->work_lock, NULL);
+    pthread_cond_init(&db->work_due, &monotonic);
+    pthread_cond_init(&db->work_done, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    db->snapshots.next = db->snapshots.previous = &db->snapshots;
+    db->fork_count = db_fork_count();
+    db->path = mem_copy_text(path);
+    lsm_status status = db->path == NULL ? lsm_fail_memory(err, strlen(path)) : LSM_OK;
+    if (status == LSM_OK)
+        status = db_options_resolve(options, &db->options, err);
+    if (status == LSM_OK && db->options.read_only && db->options.create)
+        status = lsm_fail(err, LSM_INVALID, "a database cannot be created read only");
+    db->arena_size = (size_t)db->options.memtable_size / 64 * 64;
+    *made = db;
+    return status;
+}
+
+/* Frees everything without writing anything. */
+static void handle_free(lsm_db *db)
+{
+    struct io *io = db->owns_io ? db->io : NULL;
+    if (db->layout != NULL)
+        db_state_clear(db);
+    db_cf_free_all(db);
+    version_set_close(db->versions);
+    epoch_drain();
+    block_cache_free(db->tables.cache);
+    while (db->queue_count > 0)
+        io_queue_close(db->queues[--db->queue_count]);
+    if (db->segment != NULL)
+        shm_segment_destroy(db->segment);
+    else
+        mem_free(db->layout);
+    io_unlock(db->lock);
+    io_file_close(db->lock_file);
+    io_dir_close(db->dir);
+    io_close(io);
+    pthread_mutex_destroy(&db->cf_lock);
+    pthread_mutex_destroy(&db->snapshot_lock);
+    pthread_mutex_destroy(&db->queue_lock);
+    pthread_mutex_destroy(&db->work_lock);
+    pthread_cond_destroy(&db->work_due);
+    pthread_cond_destroy(&db->work_done);
+    mem_free(db->path);
+    db_bury(db);
+}
+
+static lsm_status open_steps(lsm_db *db, lsm_error *err)
+{
+    struct version_state state = {0};
+    bool is_new = false;
+    bool create = db->options.create && !db->options.read_only;
+    lsm_status status =
+        io_dir_open(db->io, db->path, create ? IO_DIR_CREATE : 0, 0700, &db->dir, err);
+    if (status == LSM_OK)
+        status = db->options.read_only ? lock_look(db, err) : lock_take_if_database(db, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t cache = db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
+    db->tables = (struct table_env){
+        .io = db->io, .dir = db->dir, .cache = block_cache_new(cache), .mode = db->options.mode};
+    if (db->tables.cache == NULL)
+        return lsm_fail_memory(err, cache);
+    status = manifest_open(db, &state, &is_new, err);
+    if (status == LSM_OK)
+        status = layout_make(db, err);
+    if (status == LSM_OK)
+        status = recover(db, &state, is_new, err);
+    if (status == LSM_OK)
+        status = db_cf_load(db, err);
+    if (status == LSM_OK && !db->options.read_only)
+        status = db_background_start(db, err);
+    if (status == LSM_OK && !db->options.read_only)
+        status = db_log_writer_start(db, err);
+    if (status == LSM_OK && !db->options.read_only)
+        db_stall_update(db);
+    return status;
+}
+
+static lsm_status open_on(struct io *io, bool owns_io, const char *path, const lsm_options *options,
+                          lsm_db **opened, lsm_error *err)
+{
+    lsm_db *db = NULL;
+    lsm_status status = handle_new(path, options, &db, err);
+    if (db != NULL) {
+        db->io = io;
+        db->owns_io = owns_io;
+    } else if (owns_io) {
+        io_close(io);
+    }
+    if (status == LSM_OK)
+        status = open_steps(db, err);
+    if (status != LSM_OK) {
+        if (db != NULL)
+            db_abandon(db);
+        return status;
+    }
+    db->magic = DB_MAGIC;
+    *opened = db;
+    return LSM_OK;
+}
+
+static lsm_status check_path(const char *path, lsm_error *err)
+{
+    if (path == NULL || path[0] == '\0')
+        return lsm_fail(err, LSM_INVALID, "the path of the database is empty");
+    return LSM_OK;
+}
+
+lsm_status db_open_on(struct io *io, const char *path, const lsm_options *options, lsm_db **db,
+                      lsm_error *err)
+{
+    lsm_status status = check_path(path, err);
+    if (status == LSM_OK && db == NULL)
+        status = lsm_fail(err, LSM_INVALID, "the place for the handle is NULL");
+    return status == LSM_OK ? open_on(io, false, path, options, db, err) : status;
+}
+
+LSM_API lsm_status lsm_open(const char *path, const lsm_options *options, lsm_db **db,
+                            lsm_error *err)
+{
+    lsm_status status = check_path(path, err);
+    if (status == LSM_OK && db == NULL)
+        status = lsm_fail(err, LSM_INVALID, "the place for the handle is NULL");
+    lsm_options resolved;
+    if (status == LSM_OK)
+        status = db_options_resolve(options, &resolved, err);
+    struct io *io = NULL;
+    if (status == LSM_OK)
+        status = io_open(resolved.io, &io, err);
+    return status == LSM_OK ? open_on(io, true, path, options, db, err) : status;
+}
+
+/* ---- close ----------------------------------------------------------------------------------- */
+
+void db_abandon(lsm_db *db)
+{
+    db_background_stop(db);
+    db_log_writer_stop(db);
+    wal_abandon(db->wal);
+    db->wal = NULL;
+    handle_free(db);
+}
+
+static lsm_status flush_all(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = db_check_write(db, err);
+    if (status == LSM_OK)
+        status = db_seal_active(db, err);
+    return status == LSM_OK ? db_flush_sealed(db, err) : status;
+}
+
+/* The edit that spares the next open the reading of the log. */
+static lsm_status mark_clean(lsm_db *db, lsm_error *err)
+{
+    struct shm_commit *c = &db->layout->commit;
+    struct version_edit edit = {.has_log = true,
+                                .log_position = atomic_load(&c->staged),
+                                .log_chain = c->chain,
+                                .clean = true};
+    version_set_last_sequence(db->versions, atomic_load(&c->applied_sequence));
+    shm_lock(&db->layout->locks.version);
+    lsm_status status = version_set_apply(db->versions, &edit, err);
+    shm_unlock(&db->layout->locks.version);
+    edit_release(&edit);
+    return status;
+}
+
+static lsm_status check_unused(lsm_db *db, lsm_error *err)
+{
+    uint32_t iterators = atomic_load(&db->iterator_count);
+    if (iterators > 0 || db->snapshot_count > 0)
+        return lsm_fail(err, LSM_BUSY,
+                        "'%s' has %" PRIu32 " open iterators and %" PRIu32
+                        " snapshots; release them before closing",
+                        db->path, iterators, db->snapshot_count);
+    return LSM_OK;
+}
+
+LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
+{
+    if (db == NULL)
+        return LSM_OK;
+    lsm_status status = db_check(db, err);
+    if (status == LSM_OK)
+        status = check_unused(db, err);
+    if (status != LSM_OK)
+        return status;
+    if (db->options.read_only) {
+        db_abandon(db);
+        return LSM_OK;
+    }
+    status = flush_all(db, err);
+    db_background_stop(db);
+    db_log_writer_stop(db);
+    if (status == LSM_OK)
+        status = mark_clean(db, err);
+    lsm_status closed = wal_close(db->wal, status == LSM_OK, status == LSM_OK ? err : NULL);
+    db->wal = NULL;
+    handle_free(db);
+    return status == LSM_OK ? closed : status;
+}
+
+/* ---- destroy --------------------------------------------------------------------------------- */
+
+struct removal {
+    struct io_dir *dir;
+};
+
+static lsm_status remove_file(void *context, const char *name, lsm_error *err)
+{
+    struct removal *r = context;
+    enum file_kind kind;
+    uint64_t number;
+    if (!file_name_parse(name, &kind, &number) || kind == FILE_LOCK)
+        return LSM_OK;
+    return io_dir_unlink(r->dir, name, NULL, err);
+}
+
+/* The lock is held; LOCK itself goes last. */
+static lsm_status remove_files(lsm_db *db, lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    struct removal r = {.dir = db->dir};
+    /* CURRENT first: a removal that is interrupted must not look like a database. */
+    lsm_status status = io_dir_unlink(db->dir, file_name_make(FILE_CURRENT, 0, name), NULL, err);
+    if (status == LSM_OK)
+        status = io_dir_sync(db->dir, err);
+    if (status == LSM_OK)
+        status = io_dir_list(db->dir, remove_file, &r, err);
+    if (status == LSM_OK)
+        status = io_dir_unlink(db->dir, file_name_make(FILE_LOCK, 0, name), NULL, err);
+    return status;
+}
+
+lsm_status db_destroy_on(struct io *io, const char *path, lsm_error *err)
+{
+    lsm_db *db = NULL;
+    uint64_t manifest_number;
+    lsm_status status = check_path(path, err);
+    if (status != LSM_OK)
+        return status;
+    status = handle_new(path, NULL, &db, err);
+    if (db == NULL)
+        return status;
+    db->io = io;
+    if (status == LSM_OK)
+        status = io_dir_open(io, path, 0, 0, &db->dir, err);
+    if (status == LSM_OK)
+        status = lock_take_if_database(db, err);
+    if (status == LSM_OK) {
+        status = version_read_current(io, db->dir, db->tables.uuid, &manifest_number, err);
+        if (status == LSM_CORRUPT || status == LSM_NEWER_FORMAT)
+            status = LSM_OK; /* damaged databases are removed too */
+    }
+    if (status == LSM_OK)
+        status = remove_files(db, err);
+    bool removed = status == LSM_OK;
+    handle_free(db);
+    /* A directory with somebody else's files in it stays. */
+    if (removed) {
+        status = io_dir_remove(io, path, err);
+        if (status == LSM_EXISTS)
+            status = LSM_OK;
+    }
+    return status;
+}
+
+LSM_API lsm_status lsm_destroy(const char *path, lsm_error *err)
+{
+    struct io *io = NULL;
+    lsm_status status = check_path(path, err);
+    if (status == LSM_OK)
+        status = io_open("auto", &io, err);
+    if (status == LSM_OK)
+        status = db_destroy_on(io, path, err);
+    io_close(io);
+    return status;
+}

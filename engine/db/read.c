@@ -1,0 +1,302 @@
+/*
+ * Point reads. One key: the memtables newest first, then the tables, and the first version at or
+ * below the read's sequence number decides. The state is loaded before the sequence number: what a
+ * flush or compaction dropped from a state was invisible to every number read after it.
+ *
+ * Nothing is allocated here: a value is copied out inside the epoch, or pinned by a reference on
+ * the memtable or block that holds it.
+ */
+#include "engine/db/db_private.h"
+
+#include "engine/base/hash.h"
+#include "engine/base/memory.h"
+
+#include <assert.h>
+
+struct reading {
+    uint32_t cf;
+    uint64_t sequence;
+    unsigned table_flags;
+    struct db_state *state;
+};
+
+struct hit {
+    bool is_found; /* a version of the key, perhaps a deletion */
+    uint64_t trailer;
+    lsm_slice value;
+    struct db_memtable *memtable; /* where it is: here, */
+    struct block *block;          /* or here */
+    bool block_owned;
+};
+
+static uint64_t reading_sequence(const lsm_db *db, const lsm_read_options *options)
+{
+    if (options != NULL && options->snapshot != NULL)
+        return options->snapshot->sequence;
+    return atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
+}
+
+/* Inside an epoch. */
+static struct reading reading_begin(lsm_db *db, uint32_t cf, const lsm_read_options *options)
+{
+    struct db_state *state = db_state_current(db);
+    return (struct reading){.cf = cf,
+                            .state = state,
+                            .sequence = reading_sequence(db, options),
+                            .table_flags =
+                                options != NULL && options->no_fill_cache ? TABLE_NO_FILL : 0};
+}
+
+static bool find_in_memtables(const struct reading *r, lsm_slice key, uint64_t hash,
+                              struct hit *hit)
+{
+    struct memtable_found found;
+    for (size_t i = 0; i < r->state->memtable_count; i++) {
+        struct db_memtable *m = r->state->memtables[i];
+        if (memtable_get(m->table, r->cf, key, hash, r->sequence, &found)) {
+            *hit = (struct hit){
+                .is_found = true, .trailer = found.trailer, .value = found.value, .memtable = m};
+            return true;
+        }
+    }
+    return false;
+}
+
+static void hit_from_table(struct hit *hit, bool is_found, const struct table_found *found)
+{
+    *hit = (struct hit){.is_found = is_found};
+    if (!is_found)
+        return;
+    hit->trailer = found->trailer;
+    hit->value = found->value;
+    hit->block = found->block;
+    hit->block_owned = found->owned;
+}
+
+static lsm_status dropped_family(const lsm_db *db, uint32_t cf, lsm_error *err)
+{
+    return lsm_fail(err, LSM_MISSING, "column family %" PRIu32 " of '%s' was dropped", cf,
+                    db->path);
+}
+
+static lsm_status find(lsm_db *db, const struct reading *r, lsm_slice key, struct hit *hit,
+                       lsm_error *err)
+{
+    uint64_t hash = hash_key(key.data, key.size);
+    if (find_in_memtables(r, key, hash, hit))
+        return LSM_OK;
+    const struct version_cf *family = version_find_cf(r->state->version, r->cf);
+    if (family == NULL)
+        return dropped_family(db, r->cf, err);
+    bool is_found = false;
+    struct table_found found;
+    lsm_status status = version_get(r->state->version, family, key, hash, r->sequence,
+                                    r->table_flags, &is_found, &found, err);
+    if (status == LSM_OK)
+        hit_from_table(hit, is_found, &found);
+    return status;
+}
+
+static bool hit_is_value(const struct hit *hit)
+{
+    return hit->is_found && entry_type_of(hit->trailer) == ENTRY_PUT;
+}
+
+static void hit_let_go(const struct hit *hit)
+{
+    if (hit->block_owned)
+        block_drop(hit->block);
+}
+
+/* Inside the epoch of the search. owner[0] is a block, owner[1] a memtable. */
+static void hit_pin(const struct hit *hit, lsm_pin *pin)
+{
+    *pin = (lsm_pin)LSM_PIN_INIT;
+    if (!hit_is_value(hit)) {
+        hit_let_go(hit);
+        return;
+    }
+    pin->found = true;
+    pin->value = hit->value;
+    if (hit->memtable != NULL) {
+        atomic_fetch_add_explicit(&hit->memtable->references, 1, memory_order_relaxed);
+        pin->owner[1] = hit->memtable;
+    } else {
+        if (!hit->block_owned)
+            block_keep(hit->block);
+        pin->owner[0] = hit->block;
+    }
+}
+
+LSM_API void lsm_pin_release(lsm_pin *pin)
+{
+    if (pin == NULL)
+        return;
+    if (pin->owner[0] != NULL)
+        block_drop(pin->owner[0]);
+    if (pin->owner[1] != NULL)
+        db_memtable_drop(pin->owner[1]);
+    *pin = (lsm_pin)LSM_PIN_INIT;
+}
+
+static lsm_status check_read(lsm_db *db, lsm_cf *cf, uint32_t *id, lsm_error *err)
+{
+    lsm_status status = db_check(db, err);
+    return status == LSM_OK ? db_check_cf(db, cf, id, err) : status;
+}
+
+LSM_API lsm_status lsm_get(lsm_db *db, lsm_cf *cf, lsm_slice key, const lsm_read_options *options,
+                           lsm_pin *pin, lsm_error *err)
+{
+    uint32_t id;
+    lsm_status status = check_read(db, cf, &id, err);
+    if (status == LSM_OK)
+        status = db_check_key(key, err);
+    if (status != LSM_OK)
+        return status;
+    if (pin == NULL)
+        return lsm_fail(err, LSM_INVALID, "the place for the value is NULL");
+    lsm_pin_release(pin);
+    epoch_enter();
+    struct reading r = reading_begin(db, id, options);
+    struct hit hit;
+    status = find(db, &r, key, &hit, err);
+    if (status == LSM_OK)
+        hit_pin(&hit, pin);
+    epoch_exit();
+    return status;
+}
+
+LSM_API lsm_status lsm_get_into(lsm_db *db, lsm_cf *cf, lsm_slice key,
+                                const lsm_read_options *options, void *buffer, size_t capacity,
+                                size_t *size, lsm_error *err)
+{
+    uint32_t id;
+    lsm_status status = check_read(db, cf, &id, err);
+    if (status == LSM_OK)
+        status = db_check_key(key, err);
+    if (status != LSM_OK)
+        return status;
+    if (size == NULL || (buffer == NULL && capacity > 0))
+        return lsm_fail(err, LSM_INVALID, "the place for the value or for its size is NULL");
+    epoch_enter();
+    struct reading r = reading_begin(db, id, options);
+    struct hit hit;
+    status = find(db, &r, key, &hit, err);
+    if (status == LSM_OK) {
+        *size = LSM_ABSENT;
+        if (hit_is_value(&hit)) {
+            size_t copied = hit.value.size < capacity ? hit.value.size : capacity;
+            if (copied > 0)
+                memcpy(buffer, hit.value.data, copied);
+            *size = hit.value.size;
+        }
+        hit_let_go(&hit);
+    }
+    epoch_exit();
+    return status;
+}
+
+/* ---- many keys ------------------------------------------------------------------------------- */
+
+/* Keys are taken in groups, so that the work space lives on the stack. */
+#define MULTI_GROUP 64
+
+static lsm_status queue_take(lsm_db *db, struct io_queue **queue, lsm_error *err)
+{
+    pthread_mutex_lock(&db->queue_lock);
+    struct io_queue *q = db->queue_count > 0 ? db->queues[--db->queue_count] : NULL;
+    pthread_mutex_unlock(&db->queue_lock);
+    if (q == NULL) {
+        lsm_status status = io_queue_open(db->io, MULTI_GROUP, &q, err);
+        if (status != LSM_OK)
+            return status;
+    }
+    *queue = q;
+    return LSM_OK;
+}
+
+static void queue_give_back(lsm_db *db, struct io_queue *queue)
+{
+    if (queue == NULL)
+        return;
+    pthread_mutex_lock(&db->queue_lock);
+    if (db->queue_count < sizeof db->queues / sizeof *db->queues) {
+        db->queues[db->queue_count++] = queue;
+        queue = NULL;
+    }
+    pthread_mutex_unlock(&db->queue_lock);
+    io_queue_close(queue);
+}
+
+static lsm_status multi_get_group(lsm_db *db, const struct reading *r, size_t count,
+                                  const lsm_slice *keys, lsm_pin *pins, struct io_queue *queue,
+                                  lsm_error *err)
+{
+    const struct version_cf *family = version_find_cf(r->state->version, r->cf);
+    if (family == NULL)
+        return dropped_family(db, r->cf, err);
+    struct version_probe probes[MULTI_GROUP];
+    for (size_t i = 0; i < count; i++) {
+        probes[i] = (struct version_probe){.key = keys[i],
+                                           .hash = hash_key(keys[i].data, keys[i].size),
+                                           .max_sequence = r->sequence};
+        for (size_t m = 0; m < r->state->memtable_count; m++)
+            memtable_prefetch(r->state->memtables[m]->table, r->cf, probes[i].hash);
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct hit hit;
+        if (!find_in_memtables(r, keys[i], probes[i].hash, &hit))
+            continue;
+        hit_pin(&hit, &pins[i]);
+        probes[i].done = true;
+    }
+    bool in_memory[MULTI_GROUP];
+    for (size_t i = 0; i < count; i++)
+        in_memory[i] = probes[i].done;
+    lsm_status status =
+        version_multi_get(r->state->version, family, probes, count, r->table_flags, queue, err);
+    if (status != LSM_OK)
+        return status;
+    for (size_t i = 0; i < count; i++) {
+        if (in_memory[i])
+            continue;
+        struct hit hit;
+        hit_from_table(&hit, probes[i].is_found, &probes[i].found);
+        hit_pin(&hit, &pins[i]);
+    }
+    return LSM_OK;
+}
+
+LSM_API lsm_status lsm_multi_get(lsm_db *db, lsm_cf *cf, size_t count, const lsm_slice *keys,
+                                 const lsm_read_options *options, lsm_pin *pins, lsm_error *err)
+{
+    uint32_t id;
+    lsm_status status = check_read(db, cf, &id, err);
+    if (status != LSM_OK)
+        return status;
+    if (count > 0 && (keys == NULL || pins == NULL))
+        return lsm_fail(err, LSM_INVALID, "the array of keys or of values is NULL");
+    for (size_t i = 0; i < count; i++) {
+        status = db_check_key(keys[i], err);
+        if (status != LSM_OK)
+            return status;
+    }
+    struct io_queue *queue = NULL;
+    status = queue_take(db, &queue, err);
+    if (status != LSM_OK)
+        return status;
+    for (size_t i = 0; i < count; i++)
+        lsm_pin_release(&pins[i]);
+    epoch_enter();
+    struct reading r = reading_begin(db, id, options);
+    for (size_t i = 0; i < count && status == LSM_OK; i += MULTI_GROUP) {
+        size_t group = count - i < MULTI_GROUP ? count - i : MULTI_GROUP;
+        status = multi_get_group(db, &r, group, keys + i, pins + i, queue, err);
+    }
+    epoch_exit();
+    queue_give_back(db, queue);
+    for (size_t i = 0; i < count && status != LSM_OK; i++)
+        lsm_pin_release(&pins[i]);
+    return status;
+}

@@ -1,0 +1,110 @@
+/*
+ * Back-pressure: writes are slowed before they are stopped.
+ *
+ * The debt of a family (compact_debt()) is 0 while compaction keeps up and 1 where writes stop.
+ * Between the two, writers together are held to the rate at which compaction takes data in, times
+ * 1.0 falling to 0.3: each write moves the time at which the next one may go, and sleeps at most a
+ * millisecond at a time, holding no lock.
+ */
+#include "engine/db/db_private.h"
+
+#include <time.h>
+
+#define PPM              1000000u
+#define STALL_STEP_NS    UINT64_C(1000000)
+#define STALL_FIRST_RATE UINT64_C(33554432) /* bytes a second, until compaction was measured */
+
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    (void)nanosleep(&t, NULL);
+}
+
+void db_tell(lsm_db *db, const lsm_event *event)
+{
+    if (db->options.listener != NULL)
+        db->options.listener(db->options.listener_context, event);
+}
+
+static void tell_reason(lsm_db *db, lsm_stall reason)
+{
+    uint32_t before = atomic_exchange(&db->throttle.reason, (uint32_t)reason);
+    if (before != (uint32_t)reason)
+        db_tell(db, &(lsm_event){.kind = LSM_EVENT_STALL, .reason = reason});
+}
+
+void db_stall_update(lsm_db *db)
+{
+    struct db_state *state = db_state_acquire(db);
+    double debt = 0;
+    for (size_t i = 0; i < state->version->family_count; i++) {
+        double d = compact_debt(state->version->families[i]);
+        debt = d > debt ? d : debt;
+    }
+    db_state_drop(state);
+    uint32_t ppm = debt <= 0 ? 0 : debt >= 1 ? PPM : (uint32_t)(debt * PPM);
+    uint32_t before = atomic_exchange(&db->throttle.debt_ppm, ppm);
+    if ((before == 0) != (ppm == 0))
+        tell_reason(db, ppm == 0 ? LSM_STALL_NONE : LSM_STALL_LEVEL0);
+}
+
+void db_stall_count(lsm_db *db, uint64_t since_ns)
+{
+    atomic_fetch_add(&db->statistics.stall_us, (io_now_ns(db->io) - since_ns) / 1000);
+}
+
+static uint64_t allowed_rate(const lsm_db *db, uint32_t ppm)
+{
+    uint64_t drain = atomic_load(&db->throttle.drain_rate);
+    if (drain == 0)
+        drain = STALL_FIRST_RATE;
+    uint64_t rate = drain / 10 * (10 - 7 * (uint64_t)ppm / PPM);
+    return rate > 0 ? rate : 1;
+}
+
+/* Takes a turn of `bytes` at the allowed rate and waits for it. */
+static void wait_turn(lsm_db *db, size_t bytes, uint32_t ppm)
+{
+    uint64_t now = io_now_ns(db->io);
+    uint64_t step = (uint64_t)bytes * 1000000000u / allowed_rate(db, ppm);
+    uint64_t next = atomic_load(&db->throttle.next_write_ns), turn;
+    do {
+        turn = next > now ? next : now;
+    } while (!atomic_compare_exchange_weak(&db->throttle.next_write_ns, &next, turn + step));
+    /* Small debts are not worth a system call: they add up and are slept off together. */
+    if (turn < now + STALL_STEP_NS / 4)
+        return;
+    for (uint64_t left = turn - now; left > 0 && atomic_load(&db->throttle.debt_ppm) > 0;) {
+        uint64_t part = left < STALL_STEP_NS ? left : STALL_STEP_NS;
+        sleep_ns(part);
+        left -= part;
+    }
+    db_stall_count(db, now);
+}
+
+lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, lsm_error *err)
+{
+    uint32_t ppm = atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed);
+    if (ppm == 0)
+        return LSM_OK;
+    if (!db_has_workers(db))
+        return db_work_wait(db, err);
+    if (no_wait)
+        return lsm_fail(err, LSM_BUSY,
+                        "writes to '%s' wait: compaction is behind, too many level-0 tables",
+                        db->path);
+    if (ppm < PPM) {
+        wait_turn(db, bytes, ppm);
+        return LSM_OK;
+    }
+    uint64_t begin = io_now_ns(db->io);
+    lsm_status status = LSM_OK;
+    while (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM) {
+        uint32_t seen = shm_event_count(&db->layout->version.changed);
+        status = db_work_wait(db, err);
+        if (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM)
+            shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+    }
+    db_stall_count(db, begin);
+    return status;
+}
