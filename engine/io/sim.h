@@ -69,6 +69,8 @@ enum sim_fault_kind {
 void sim_fail_after(struct sim_disk *disk, enum sim_fault_kind kind, uint64_t count, int os_errno,
                     bool sticky);
 void sim_fail_never(struct sim_disk *disk);
+/* Operations of that kind so far, failed ones too: how far sim_fail_after() has to count. */
+uint64_t sim_operation_count(const struct sim_disk *disk, enum sim_fault_kind kind);
 
 /* Total bytes of space; writes and allocations beyond fail with ENOSPC. 0: no limit. */
 void sim_set_capacity(struct sim_disk *disk, uint64_t bytes);

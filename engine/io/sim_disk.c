@@ -112,6 +112,7 @@ int sim_step_locked(struct sim_disk *disk)
 int sim_fault_locked(struct sim_disk *disk, enum sim_fault_kind kind)
 {
     struct sim_fault *fault = &disk->faults[kind];
+    disk->operations[kind]++;
     if (!fault->armed)
         return 0;
     if (fault->count > 0) {
@@ -175,6 +176,15 @@ void sim_fail_never(struct sim_disk *disk)
     pthread_mutex_lock(&disk->mutex);
     memset(disk->faults, 0, sizeof disk->faults);
     pthread_mutex_unlock(&disk->mutex);
+}
+
+uint64_t sim_operation_count(const struct sim_disk *disk, enum sim_fault_kind kind)
+{
+    struct sim_disk *d = (struct sim_disk *)(uintptr_t)disk; /* for its mutex */
+    pthread_mutex_lock(&d->mutex);
+    uint64_t count = d->operations[kind];
+    pthread_mutex_unlock(&d->mutex);
+    return count;
 }
 
 void sim_set_capacity(struct sim_disk *disk, uint64_t bytes)

@@ -172,6 +172,7 @@ struct sim_disk {
     size_t orphan_count; /* flights whose process is dead */
     uint64_t clock_ns;
     struct sim_fault faults[SIM_FAULT_KINDS];
+    uint64_t operations[SIM_FAULT_KINDS];
     uint64_t capacity; /* bytes; 0: no limit */
     void *contents;    /* of sim_contents() */
 };
