@@ -98,6 +98,9 @@ static lsm_status flush_memtables(lsm_db *db, struct db_memtable *const *sealed,
         status = compact_flush(&env, version, tables, count, snapshots, snapshot_count, &edit,
                                &result, err);
     version_drop(version);
+    /* The log is never behind the tables: a recovery that starts at log_position finds it there. */
+    if (status == LSM_OK)
+        status = db_log_sync(db, edit.log_position, err);
     if (status == LSM_OK)
         status = flush_install(db, &edit, count, err);
     mem_free(snapshots);
@@ -257,6 +260,14 @@ static void keep_failure(lsm_db *db, lsm_status status, const lsm_error *error)
         status_copy(&db->work_error, error);
 }
 
+/* Something may be due, or is done (work_lock held). */
+static void announce_locked(lsm_db *db)
+{
+    db->work_generation++;
+    pthread_cond_broadcast(&db->work_due);
+    pthread_cond_broadcast(&db->work_done);
+}
+
 static void wait_ms(pthread_cond_t *condition, pthread_mutex_t *lock, long ms)
 {
     struct timespec until;
@@ -291,7 +302,7 @@ static bool work_step_locked(lsm_db *db, lsm_error *err, lsm_status *status)
         db->compacting--;
     }
     if (did_work)
-        pthread_cond_broadcast(&db->work_done);
+        announce_locked(db);
     return did_work;
 }
 
@@ -303,18 +314,18 @@ static void *worker(void *argument)
     while (!atomic_load(&db->closing)) {
         lsm_status status = LSM_OK;
         lsm_error error = {0};
+        uint64_t seen = db->work_generation;
         if (!work_step_locked(db, &error, &status)) {
             pthread_cond_broadcast(&db->work_done);
-            pthread_cond_wait(&db->work_due, &db->work_lock);
+            if (seen == db->work_generation && !atomic_load(&db->closing))
+                pthread_cond_wait(&db->work_due, &db->work_lock);
             continue;
         }
         if (status == LSM_CANCELLED)
             status = LSM_OK;
         keep_failure(db, status, &error);
-        if (status == LSM_OK) {
-            pthread_cond_broadcast(&db->work_due); /* a flush may make a compaction due */
+        if (status == LSM_OK)
             continue;
-        }
         pthread_mutex_unlock(&db->work_lock);
         db_tell(db, &(lsm_event){.kind = LSM_EVENT_ERROR, .error = &error});
         pthread_mutex_lock(&db->work_lock);
@@ -328,7 +339,7 @@ static void *worker(void *argument)
 void db_work_signal(lsm_db *db)
 {
     pthread_mutex_lock(&db->work_lock);
-    pthread_cond_broadcast(&db->work_due);
+    announce_locked(db);
     pthread_mutex_unlock(&db->work_lock);
 }
 
@@ -349,7 +360,7 @@ lsm_status db_work_wait(lsm_db *db, lsm_error *err)
     if (!db_has_workers(db))
         return work_here(db, err);
     pthread_mutex_lock(&db->work_lock);
-    pthread_cond_broadcast(&db->work_due);
+    announce_locked(db);
     lsm_status status = db->work_status;
     if (status != LSM_OK)
         status_copy(err, &db->work_error);
@@ -373,8 +384,7 @@ lsm_status db_flush_sealed(lsm_db *db, lsm_error *err)
         pthread_mutex_lock(&db->work_lock);
         db->flushing = false;
         keep_failure(db, status, err == NULL ? &db->work_error : err);
-        pthread_cond_broadcast(&db->work_done);
-        pthread_cond_broadcast(&db->work_due);
+        announce_locked(db);
     }
     pthread_mutex_unlock(&db->work_lock);
     return status;

@@ -190,7 +190,7 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
             if (memtable_entry_count(db->active) == 0)
                 status = too_large(db, w, err);
             else
-                status = db_memtable_switch(db, false, err);
+                status = db_memtable_switch(db, err);
             memtables_full = status == LSM_BUSY;
             if (status == LSM_OK) {
                 shm_unlock(&l->locks.append);
@@ -386,7 +386,7 @@ lsm_status db_seal_active(lsm_db *db, lsm_error *err)
         shm_lock(&l->locks.append);
         lsm_status status = LSM_OK;
         if (memtable_entry_count(db->active) > 0)
-            status = db_memtable_switch(db, false, err);
+            status = db_memtable_switch(db, err);
         shm_unlock(&l->locks.append);
         if (status != LSM_BUSY)
             return status;

@@ -134,6 +134,7 @@ struct lsm_db {
     pthread_cond_t work_done; /* those who wait for workers */
     pthread_t workers[32];
     size_t worker_count;
+    uint64_t work_generation; /* grows whenever something may have become due */
     bool flushing;
     uint32_t compacting;
     uint32_t manual_waiting; /* manual compactions that want the field for themselves */
@@ -187,11 +188,16 @@ void db_state_install(lsm_db *db, struct db_state *blank);
 /* Gives up the current state at close. */
 void db_state_clear(lsm_db *db);
 
-lsm_status db_memtable_new(lsm_db *db, bool allow_private, struct db_memtable **memtable,
-                           lsm_error *err); /* LSM_BUSY when no arena is free */
 void db_memtable_drop(struct db_memtable *memtable);
-/* Puts a new memtable in front and seals the one before (append lock held, or alone). */
-lsm_status db_memtable_switch(lsm_db *db, bool allow_private, lsm_error *err);
+/*
+ * Puts a new memtable in front and seals the one before (append lock held, or alone). LSM_BUSY when
+ * memtable_count of them wait for their flush. When fewer wait but readers still hold the arenas of
+ * flushed ones, the new one goes into private memory: an open iterator never stops a writer.
+ */
+lsm_status db_memtable_switch(lsm_db *db, lsm_error *err);
+/* The same for recovery: any number may wait, and one of `size` bytes over arena_size is private.
+ */
+lsm_status db_memtable_switch_private(lsm_db *db, size_t size, lsm_error *err);
 
 /* ---- commit (db/commit.c) -------------------------------------------------------------------- */
 

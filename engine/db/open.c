@@ -211,12 +211,10 @@ static lsm_status replay_room(lsm_db *db, size_t room, lsm_error *err)
 {
     if (memtable_has_room(db->active, room))
         return LSM_OK;
-    size_t usual = db->arena_size;
-    while (db->arena_size < MEMTABLE_MAX_ARENA / 2 && room > db->arena_size / 4)
-        db->arena_size *= 2;
-    lsm_status status = db_memtable_switch(db, true, err);
-    db->arena_size = usual;
-    return status;
+    size_t size = db->arena_size;
+    while (size < MEMTABLE_MAX_ARENA / 2 && room > size / 4)
+        size *= 2;
+    return db_memtable_switch_private(db, size, err);
 }
 
 static lsm_status replay_record(void *context, uint64_t position, uint64_t end, uint64_t sequence,
@@ -263,7 +261,7 @@ static lsm_status recover(lsm_db *db, const struct version_state *state, bool is
     atomic_store(&c->staged, state->log_position);
     atomic_store(&c->applied_sequence, state->last_sequence);
     c->chain = state->log_chain;
-    lsm_status status = db_memtable_switch(db, db->options.read_only, err);
+    lsm_status status = db_memtable_switch_private(db, db->arena_size, err);
     if (status == LSM_OK && !is_new)
         status = wal_replay(&options, state->log_position, state->log_chain, state->clean,
                             replay_record, db, &end, err);

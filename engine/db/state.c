@@ -43,23 +43,17 @@ static lsm_status arena_memory(lsm_db *db, struct db_memtable *m, void **memory,
                           m->size - filter, err);
 }
 
-lsm_status db_memtable_new(lsm_db *db, bool allow_private, struct db_memtable **memtable,
-                           lsm_error *err)
+static lsm_status memtable_make(lsm_db *db, size_t size, struct db_memtable **memtable,
+                                lsm_error *err)
 {
     struct db_memtable *m = mem_alloc_zeroed(sizeof *m);
     if (m == NULL)
         return lsm_fail_memory(err, sizeof *m);
     m->db = db;
     m->references = 1;
-    m->size = db->arena_size;
-    if (!arena_take(db, &m->arena)) {
+    m->size = size;
+    if (size > db->arena_size || !arena_take(db, &m->arena))
         m->arena = DB_PRIVATE_ARENA;
-        if (!allow_private) {
-            mem_free(m);
-            return lsm_fail(err, LSM_BUSY, "all %" PRIu32 " memtables of '%s' wait to be flushed",
-                            db->options.memtable_count, db->path);
-        }
-    }
     uint64_t id = atomic_fetch_add(&db->layout->version.number, 1) + 1;
     void *memory = NULL;
     lsm_status status = arena_memory(db, m, &memory, err);
@@ -91,16 +85,26 @@ void db_memtable_drop(struct db_memtable *m)
     mem_free(m);
 }
 
-lsm_status db_memtable_switch(lsm_db *db, bool allow_private, lsm_error *err)
+lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
+{
+    if (db->memtable_count >= db->options.memtable_count)
+        return lsm_fail(err, LSM_BUSY, "all %" PRIu32 " memtables of '%s' wait to be flushed",
+                        db->options.memtable_count, db->path);
+    return db_memtable_switch_private(db, db->arena_size, err);
+}
+
+lsm_status db_memtable_switch_private(lsm_db *db, size_t size, lsm_error *err)
 {
     if (db->memtable_count == DB_MAX_MEMTABLES)
-        return lsm_fail(err, LSM_BUSY, "%d memtables of '%s' wait to be flushed", DB_MAX_MEMTABLES,
-                        db->path);
+        return lsm_fail(err, LSM_NO_MEMORY,
+                        "the log of '%s' fills more than %d memtables of %zu bytes; open it with a "
+                        "larger memtable_size",
+                        db->path, DB_MAX_MEMTABLES, db->arena_size);
     struct db_state *blank = db_state_new();
     if (blank == NULL)
         return lsm_fail_memory(err, sizeof *blank);
     struct db_memtable *fresh = NULL;
-    lsm_status status = db_memtable_new(db, allow_private, &fresh, err);
+    lsm_status status = memtable_make(db, size, &fresh, err);
     if (status != LSM_OK) {
         mem_free(blank);
         return status;
