@@ -20,7 +20,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define DB_PID_TEXT 32
+#define DB_PID_TEXT       32
+#define RECOVERY_DOUBLING 8 /* memtables after which recovery makes the next ones twice as large */
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
@@ -211,7 +212,8 @@ static lsm_status replay_room(lsm_db *db, size_t room, lsm_error *err)
 {
     if (memtable_has_room(db->active, room))
         return LSM_OK;
-    size_t size = db->arena_size;
+    /* A long log and small memtables: fewer, larger ones. */
+    size_t size = db->arena_size << (db->memtable_count / RECOVERY_DOUBLING);
     while (size < MEMTABLE_MAX_ARENA / 2 && room > size / 4)
         size *= 2;
     return db_memtable_switch_private(db, size, err);
