@@ -38,9 +38,9 @@ static lsm_status arena_memory(lsm_db *db, struct db_memtable *m, void **memory,
         return *memory == NULL ? lsm_fail_memory(err, m->size) : LSM_OK;
     }
     *memory = shm_arena(db->segment, m->arena);
-    uint64_t filter = m->size / 16;
-    return shm_arena_back(db->segment, m->arena, SHM_BACK_STEP < m->size ? SHM_BACK_STEP : m->size,
-                          m->size - filter, err);
+    size_t low, high;
+    memtable_reach_new(m->size, &low, &high);
+    return shm_arena_back(db->segment, m->arena, low, high, err);
 }
 
 static lsm_status memtable_make(lsm_db *db, size_t size, struct db_memtable **memtable,

@@ -38,6 +38,8 @@ enum memtable_kind {
  */
 lsm_status memtable_new(enum memtable_kind kind, void *arena, size_t size, uint64_t id,
                         struct memtable **mt, lsm_error *err);
+/* The parts [0, low) and [high, size) of an arena that memtable_new() writes to. */
+void memtable_reach_new(size_t size, size_t *low, size_t *high);
 /* Over an arena that memtable_new() formatted, in this or another process. LSM_CORRUPT when its
  * header does not fit. */
 lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_error *err);
