@@ -149,7 +149,7 @@ static int make_directory(const char *path, uint32_t mode, int *fd)
     *fd = open_directory(AT_FDCWD, path);
     if (*fd < 0)
         return errno;
-    if (wanted != DEFAULT_DIR_MODE && fchmod(*fd, wanted) != 0)
+    if (fchmod(*fd, wanted) != 0)
         return errno;
     return sync_parent(path, *fd);
 }
@@ -257,7 +257,7 @@ static int open_or_make(int dir, const char *name, unsigned flags, uint32_t mode
         }
         *fd = host_open_beneath(dir, name, how | O_CREAT | O_EXCL, DEFAULT_FILE_MODE);
         if (*fd >= 0)
-            return wanted == DEFAULT_FILE_MODE || fchmod(*fd, wanted) == 0 ? 0 : errno;
+            return fchmod(*fd, wanted) == 0 ? 0 : errno;
         if (errno != EEXIST || (flags & IO_FILE_NEW) != 0)
             return errno;
     }

@@ -4,7 +4,8 @@
  * A lock is taken on an open file description of its own, which only a one-page mapping keeps
  * alive: the descriptor is closed at once and the mapping is not inherited by fork. So neither an
  * unrelated close, nor closefrom(), nor a forked child that outlives its parent can change who
- * holds it; it ends with io_unlock() or with the process.
+ * holds it; it ends with io_unlock() or with the process. Where there is no /proc to make such a
+ * description, the lock is on the file's own and a forked child may keep it.
  */
 #include "engine/io/host.h"
 
@@ -103,7 +104,7 @@ void host_renew(struct io_mapping *mapping, size_t offset, size_t size)
 
 struct host_lock {
     struct io_lock base;
-    int fd;       /* -1 once the mapping holds the description */
+    int fd;       /* -1 once the mapping alone holds the description */
     void *anchor; /* MAP_FAILED: the descriptor does */
     size_t anchor_size;
     uint64_t byte;
@@ -115,8 +116,8 @@ static struct flock whole_lock(short type, uint64_t byte)
         .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1, .l_pid = 0};
 }
 
-/* A new description of an open file. */
-static int reopen(int fd)
+/* A new description of an open file; without /proc another descriptor of the same (*shared). */
+static int reopen(int fd, bool *shared)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -128,7 +129,8 @@ static int reopen(int fd)
         close(again);
         again = -1;
     }
-    if (again < 0) /* no /proc: share the caller's description */
+    *shared = again < 0;
+    if (*shared)
         again = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     return host_raise_fd(again);
 }
@@ -171,7 +173,8 @@ int host_lock(struct io_file *file, uint64_t byte, struct io_lock **lock)
         return ENOMEM;
     l->byte = byte;
     l->anchor = MAP_FAILED;
-    l->fd = reopen(((struct host_file *)file)->fd);
+    bool shared = false;
+    l->fd = reopen(((struct host_file *)file)->fd, &shared);
     int number = l->fd < 0 ? errno : take_lock(l->fd, byte);
     if (number != 0) {
         if (l->fd >= 0)
@@ -179,7 +182,8 @@ int host_lock(struct io_file *file, uint64_t byte, struct io_lock **lock)
         mem_free(l);
         return number;
     }
-    anchor_lock(l);
+    if (!shared)
+        anchor_lock(l);
     *lock = &l->base;
     return 0;
 }
