@@ -24,8 +24,10 @@ struct block {
     struct epoch_retired retired;
     _Atomic uint32_t references; /* the slot's, and everybody's who keeps it */
     _Atomic bool touched;
-    size_t size; /* of data */
-    uint8_t data[]; /* decoded form, 64-byte aligned with the struct's allocation */
+    uint32_t ring_index;         /* the cache's, guarded by its lock */
+    void *_Atomic *slot;         /* that points here; the cache's, guarded by its lock */
+    size_t size;                 /* of data */
+    _Alignas(64) uint8_t data[]; /* decoded form */
 };
 
 /* NULL when out of memory. Capacity 0: blocks are read, used and dropped. */

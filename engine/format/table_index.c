@@ -1,0 +1,323 @@
+/* Interpolation finds the place in a few steps when heads are spread evenly; bisection bounds it.
+ */
+#include "engine/format/table_index.h"
+
+#include "engine/base/memory.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+
+#define HEADER_SIZE  ((size_t)16)
+#define BLOCK_COST   ((size_t)20) /* bytes of a block in the payload's columns */
+#define TRAILER_SIZE ((size_t)8)
+
+/* ---- building -------------------------------------------------------------------------------- */
+
+/* Bytes of `first` that tell it from `last`, not ending in a zero byte unless it ends there. */
+static size_t separator_size(lsm_slice last, lsm_slice first)
+{
+    const uint8_t *bytes = first.data;
+    size_t size = slice_common_prefix(last, first) + 1;
+    while (size < first.size && bytes[size - 1] == 0)
+        size++;
+    return size < first.size ? size : first.size;
+}
+
+void table_index_add(struct table_index_builder *b, lsm_slice last, uint64_t last_trailer,
+                     lsm_slice first, uint64_t offset)
+{
+    uint64_t trailer = ENTRY_MAX_TRAILER;
+    if (b->count > 0) {
+        size_t size = first.size;
+        if (slice_equal(last, first))
+            trailer = last_trailer - 1;
+        else
+            size = separator_size(last, first);
+        buffer_append(&b->keys, first.data, size);
+    }
+    buffer_append_u64(&b->ends, b->keys.size);
+    buffer_append_u64(&b->trailers, trailer);
+    buffer_append_u64(&b->offsets, offset);
+    b->count++;
+}
+
+static lsm_slice built_separator(const struct table_index_builder *b, size_t index)
+{
+    uint64_t first = index == 0 ? 0 : bytes_get_u64(b->ends.data + (index - 1) * 8);
+    uint64_t limit = bytes_get_u64(b->ends.data + index * 8);
+    if (limit == first)
+        return (lsm_slice){NULL, 0};
+    return (lsm_slice){b->keys.data + first, (size_t)(limit - first)};
+}
+
+/* True when the separator (after the prefix) needs its bytes and trailer. */
+static bool needs_bytes(lsm_slice suffix, uint64_t trailer)
+{
+    const uint8_t *bytes = suffix.data;
+    return trailer != ENTRY_MAX_TRAILER || suffix.size > 8 ||
+           (suffix.size > 0 && bytes[suffix.size - 1] == 0);
+}
+
+/* The separator of block `index` > 0 after the table's prefix, with which all of them begin. */
+static lsm_slice built_suffix(const struct table_index_builder *b, size_t index, size_t prefix)
+{
+    lsm_slice s = built_separator(b, index);
+    assert(s.size >= prefix);
+    return s.size == prefix ? (lsm_slice){NULL, 0}
+                            : (lsm_slice){(const uint8_t *)s.data + prefix, s.size - prefix};
+}
+
+static void append_ends(const struct table_index_builder *b, size_t prefix, struct buffer *to,
+                        uint64_t *total)
+{
+    *total = 0;
+    for (size_t i = 0; i < b->count; i++) {
+        if (i > 0) {
+            lsm_slice suffix = built_suffix(b, i, prefix);
+            if (needs_bytes(suffix, bytes_get_u64(b->trailers.data + i * 8)))
+                *total += TRAILER_SIZE + suffix.size;
+        }
+        buffer_append_u32(to, (uint32_t)*total);
+    }
+}
+
+lsm_status table_index_finish(const struct table_index_builder *b, lsm_slice smallest,
+                              lsm_slice largest, struct buffer *to)
+{
+    if (b->keys.failed || b->ends.failed || b->trailers.failed || b->offsets.failed)
+        return LSM_NO_MEMORY;
+    size_t prefix = slice_common_prefix(smallest, largest);
+    size_t header = to->size;
+    buffer_append_u32(to, b->count);
+    buffer_append_u16(to, (uint16_t)prefix);
+    buffer_append_zeros(to, HEADER_SIZE - 6);
+    for (size_t i = 0; i < b->count; i++) {
+        lsm_slice suffix = i == 0 ? (lsm_slice){NULL, 0} : built_suffix(b, i, prefix);
+        buffer_append_u64(to, bytes_head(suffix.data, suffix.size));
+    }
+    buffer_append(to, b->offsets.data, b->offsets.size);
+    uint64_t total;
+    append_ends(b, prefix, to, &total);
+    if (total > UINT32_MAX / 2)
+        return LSM_TOO_LARGE;
+    buffer_append(to, smallest.data, prefix);
+    for (size_t i = 1; i < b->count; i++) {
+        lsm_slice suffix = built_suffix(b, i, prefix);
+        uint64_t trailer = bytes_get_u64(b->trailers.data + i * 8);
+        if (!needs_bytes(suffix, trailer))
+            continue;
+        buffer_append_u64(to, trailer);
+        buffer_append(to, suffix.data, suffix.size);
+    }
+    if (to->failed)
+        return LSM_NO_MEMORY;
+    bytes_put_u32(to->data + header + 8, (uint32_t)total);
+    return LSM_OK;
+}
+
+void table_index_builder_release(struct table_index_builder *b)
+{
+    buffer_release(&b->keys);
+    buffer_release(&b->ends);
+    buffer_release(&b->trailers);
+    buffer_release(&b->offsets);
+    b->count = 0;
+}
+
+/* ---- decoding -------------------------------------------------------------------------------- */
+
+static bool refuse(struct table_problem *problem, const char *what, uint64_t expected,
+                   uint64_t found)
+{
+    *problem = (struct table_problem){what, expected, found};
+    return false;
+}
+
+static bool allocate(struct table_index *index, size_t bytes)
+{
+    size_t count = index->count;
+    index->entries = mem_alloc_aligned(64, count * sizeof *index->entries);
+    index->offsets = mem_alloc((count + 1) * sizeof *index->offsets);
+    index->ends = mem_alloc((count + 1) * sizeof *index->ends);
+    index->bytes = mem_alloc(bytes);
+    index->memory = count * sizeof *index->entries + (count + 1) * 12 + bytes;
+    return index->entries != NULL && index->offsets != NULL && index->ends != NULL &&
+           index->bytes != NULL;
+}
+
+static const char *take_columns(struct table_index *index, const uint8_t *heads,
+                                const uint8_t *offsets, const uint8_t *ends, uint64_t data_size)
+{
+    index->ends[0] = 0;
+    for (size_t i = 0; i < index->count; i++) {
+        index->entries[i].head = bytes_get_u64(heads + i * 8);
+        atomic_init(&index->entries[i].slot, NULL);
+        index->offsets[i] = bytes_get_u64(offsets + i * 8);
+        index->ends[i + 1] = bytes_get_u32(ends + i * 4);
+        if (index->offsets[i] % TABLE_FRAME_ALIGNMENT != 0)
+            return "an index entry's offset is not aligned";
+        uint32_t size = index->ends[i + 1] - index->ends[i];
+        if (index->ends[i + 1] < index->ends[i] || (size > 0 && size < TRAILER_SIZE) ||
+            size > TRAILER_SIZE + LSM_MAX_KEY_SIZE)
+            return "a separator of the index has an impossible size";
+        if (i == 0 ? index->offsets[0] != 0 || size != 0 || index->entries[0].head != 0
+                   : index->entries[i].head < index->entries[i - 1].head ||
+                         index->offsets[i] - index->offsets[i - 1] < TABLE_FRAME_SIZE ||
+                         index->offsets[i] < index->offsets[i - 1])
+            return "the entries of the index are out of order";
+    }
+    index->offsets[index->count] = data_size;
+    if (index->offsets[index->count - 1] >= data_size ||
+        data_size - index->offsets[index->count - 1] < TABLE_FRAME_SIZE)
+        return "the index reaches beyond the data";
+    return NULL;
+}
+
+bool table_index_decode(lsm_slice payload, uint64_t data_size, struct table_index *index,
+                        struct table_problem *problem)
+{
+    struct table_index made = {0};
+    struct cursor c = cursor_over(payload.data, payload.size);
+    made.count = cursor_take_u32(&c);
+    made.prefix_size = cursor_take_u16(&c);
+    uint16_t zero_a = cursor_take_u16(&c);
+    size_t separators = cursor_take_u32(&c);
+    uint32_t zero_b = cursor_take_u32(&c);
+    if (c.failed || zero_a != 0 || zero_b != 0)
+        return refuse(problem, "the index has no header", HEADER_SIZE, payload.size);
+    if (made.count == 0 || made.count > cursor_left(&c) / BLOCK_COST)
+        return refuse(problem, "the index's block count is impossible",
+                      cursor_left(&c) / BLOCK_COST, made.count);
+    const uint8_t *heads = cursor_take(&c, (size_t)made.count * 8);
+    const uint8_t *offsets = cursor_take(&c, (size_t)made.count * 8);
+    const uint8_t *ends = cursor_take(&c, (size_t)made.count * 4);
+    size_t bytes = separators + made.prefix_size;
+    if (c.failed || cursor_left(&c) != bytes)
+        return refuse(problem, "the index has another size", bytes, cursor_left(&c));
+    *problem = (struct table_problem){NULL, 0, 0};
+    if (!allocate(&made, bytes)) {
+        table_index_release(&made);
+        return false;
+    }
+    if (bytes > 0)
+        memcpy(made.bytes, c.at, bytes);
+    problem->what = take_columns(&made, heads, offsets, ends, data_size);
+    if (problem->what == NULL && made.ends[made.count] != separators)
+        problem->what = "the index's separators have another size";
+    if (problem->what != NULL) {
+        table_index_release(&made);
+        return false;
+    }
+    *index = made;
+    return true;
+}
+
+void table_index_release(struct table_index *index)
+{
+    mem_free(index->entries);
+    mem_free(index->offsets);
+    mem_free(index->ends);
+    mem_free(index->bytes);
+    *index = (struct table_index){0};
+}
+
+/* ---- searching ------------------------------------------------------------------------------- */
+
+/* How many heads are at most `head`; at least 1, as the first is 0. */
+static uint32_t count_at_most(const struct table_index *index, uint64_t head)
+{
+    const struct table_index_entry *entries = index->entries;
+    uint32_t first = 1, limit = index->count; /* the answer is in [first, limit] */
+    /* Guesses from the spread of heads; each also bounds the answer when it is wrong. */
+    for (int guess = 0; guess < 2 && limit - first > 8; guess++) {
+        uint64_t low = entries[first].head, high = entries[limit - 1].head;
+        if (head < low)
+            return first;
+        if (head >= high)
+            return limit;
+        uint32_t span = limit - first, margin = span / 64 + 2;
+        uint32_t step = (uint32_t)((double)(head - low) / (double)(high - low) * span);
+        uint32_t from = first + (step > margin ? step - margin : 0);
+        uint32_t to = first + step + margin;
+        if (from >= limit || entries[from - 1].head > head)
+            limit = from < limit ? from - 1 : limit;
+        else
+            first = from;
+        if (to < limit && entries[to].head > head)
+            limit = to;
+        else if (to < limit)
+            first = to + 1;
+    }
+    while (first < limit) {
+        uint32_t middle = first + (limit - first) / 2;
+        if (entries[middle].head <= head)
+            first = middle + 1;
+        else
+            limit = middle;
+    }
+    return first;
+}
+
+/* Block's separator (after the prefix) against a key suffix whose head is equal. */
+static int compare_equal_heads(const struct table_index *index, uint32_t block, lsm_slice suffix,
+                               uint64_t trailer)
+{
+    uint32_t first = index->ends[block], limit = index->ends[block + 1];
+    if (first == limit)
+        return -1; /* at most the key, whatever its bytes; equal does not matter */
+    const uint8_t *bytes = index->bytes + index->prefix_size + first;
+    uint64_t own = bytes_get_u64(bytes);
+    lsm_slice separator = {bytes + TRAILER_SIZE, limit - first - TRAILER_SIZE};
+    return entry_compare(separator, own, suffix, trailer);
+}
+
+/* The part of `key` after the table's prefix, with which it begins. */
+static lsm_slice suffix_of(const struct table_index *index, lsm_slice key)
+{
+    size_t size = key.size - index->prefix_size;
+    return size == 0 ? (lsm_slice){NULL, 0}
+                     : (lsm_slice){(const uint8_t *)key.data + index->prefix_size, size};
+}
+
+int table_index_compare(const struct table_index *index, uint32_t block, lsm_slice key,
+                        uint64_t trailer)
+{
+    lsm_slice prefix = {index->bytes, index->prefix_size};
+    if (!slice_begins_with(key, prefix))
+        return slice_compare(prefix, key);
+    lsm_slice suffix = suffix_of(index, key);
+    uint64_t head = bytes_head(suffix.data, suffix.size);
+    if (index->entries[block].head != head)
+        return index->entries[block].head < head ? -1 : 1;
+    return compare_equal_heads(index, block, suffix, trailer);
+}
+
+/* Among blocks whose heads equal the key's, [first, limit): how many separators are <= the key. */
+static uint32_t count_in_run(const struct table_index *index, uint32_t first, uint32_t limit,
+                             lsm_slice suffix, uint64_t trailer)
+{
+    while (first < limit) {
+        uint32_t middle = first + (limit - first) / 2;
+        if (compare_equal_heads(index, middle, suffix, trailer) <= 0)
+            first = middle + 1;
+        else
+            limit = middle;
+    }
+    return first;
+}
+
+uint32_t table_index_find(const struct table_index *index, lsm_slice key, uint64_t trailer)
+{
+    lsm_slice prefix = {index->bytes, index->prefix_size};
+    if (!slice_begins_with(key, prefix))
+        return slice_compare(key, prefix) < 0 ? 0 : index->count - 1;
+    lsm_slice suffix = suffix_of(index, key);
+    uint64_t head = bytes_head(suffix.data, suffix.size);
+    uint32_t limit = count_at_most(index, head);
+    uint32_t last = limit - 1;
+    if (last == 0 || index->entries[last].head != head ||
+        index->ends[last] == index->ends[last + 1])
+        return last;
+    uint32_t first = head == 0 ? 1 : count_at_most(index, head - 1);
+    return count_in_run(index, first, limit, suffix, trailer) - 1;
+}

@@ -1,0 +1,160 @@
+/* The message's struct is kept out of the rest of the engine; decoding copies into one allocation.
+ */
+#include "engine/format/table_properties.h"
+
+#include "engine/base/memory.h"
+#include "engine/format/proto_alloc.h"
+#include "proto/table.pb-c.h"
+
+#include <limits.h>
+
+static ProtobufCBinaryData borrow(lsm_slice s)
+{
+    return (ProtobufCBinaryData){s.size, (uint8_t *)(uintptr_t)s.data};
+}
+
+lsm_status table_properties_encode(const struct table_properties *p, struct buffer *to,
+                                   lsm_error *err)
+{
+    Lsm__Table__Properties m = LSM__TABLE__PROPERTIES__INIT;
+    m.number = p->number;
+    m.family = p->cf;
+    m.family_name = borrow(p->cf_name);
+    m.level = p->level;
+    m.smallest = borrow(p->smallest);
+    m.largest = borrow(p->largest);
+    m.min_sequence = p->min_sequence;
+    m.max_sequence = p->max_sequence;
+    m.entry_count = p->entry_count;
+    m.delete_count = p->delete_count;
+    m.key_count = p->key_count;
+    m.raw_size = p->raw_size;
+    m.block_count = p->block_count;
+    m.data_size = p->data_size;
+    m.block_size = p->block_size;
+    m.filter_bits = p->filter_bits;
+    m.compressed = p->compressed;
+    m.compression_level = p->compression_level;
+    m.job = p->job;
+    m.output_index = p->output_index;
+    m.replaced = (uint64_t *)(uintptr_t)p->replaced;
+    m.n_replaced = p->replaced_count;
+    m.digest = p->digest;
+    m.digest_size = p->digest_size;
+    m.writer = borrow(p->writer);
+
+    size_t size = lsm__table__properties__get_packed_size(&m);
+    if (size > TABLE_PROPERTIES_MAX_SIZE)
+        return lsm_fail(err, LSM_TOO_LARGE,
+                        "the properties of table %" PRIu64 " take %zu bytes, at most %zu fit",
+                        p->number, size, TABLE_PROPERTIES_MAX_SIZE);
+    uint8_t *at = buffer_grow(to, size);
+    if (at == NULL)
+        return lsm_fail_memory(err, size);
+    lsm__table__properties__pack(&m, at);
+    return LSM_OK;
+}
+
+/* NULL when the fields can be believed, else which cannot. */
+static const char *check(const Lsm__Table__Properties *m)
+{
+    if (m->family_name.len > LSM_MAX_CF_NAME)
+        return "the column family's name is too long";
+    if (m->smallest.len > LSM_MAX_KEY_SIZE || m->largest.len > LSM_MAX_KEY_SIZE)
+        return "a bound is longer than a key may be";
+    if (slice_compare((lsm_slice){m->smallest.data, m->smallest.len},
+                      (lsm_slice){m->largest.data, m->largest.len}) > 0)
+        return "the smallest key is above the largest";
+    if (m->min_sequence > m->max_sequence)
+        return "the smallest sequence is above the largest";
+    if (m->entry_count == 0 || m->delete_count > m->entry_count || m->key_count > m->entry_count ||
+        m->key_count == 0 || m->block_count > m->entry_count || m->block_count == 0)
+        return "the counts are impossible";
+    return NULL;
+}
+
+static lsm_slice copy_bytes(uint8_t **at, ProtobufCBinaryData bytes)
+{
+    lsm_slice copy = {*at, bytes.len};
+    if (bytes.len > 0)
+        memcpy(*at, bytes.data, bytes.len);
+    *at += bytes.len;
+    return copy;
+}
+
+static lsm_status take_message(const Lsm__Table__Properties *m, struct table_properties *p,
+                               lsm_error *err)
+{
+    size_t list = m->n_replaced * sizeof(uint64_t);
+    size_t size = list + m->family_name.len + m->smallest.len + m->largest.len + m->writer.len;
+    uint8_t *memory = mem_alloc(size);
+    if (memory == NULL)
+        return lsm_fail_memory(err, size);
+    if (list > 0)
+        memcpy(memory, m->replaced, list);
+    uint8_t *at = memory + list;
+    *p = (struct table_properties){
+        .number = m->number,
+        .cf = m->family,
+        .level = m->level,
+        .min_sequence = m->min_sequence,
+        .max_sequence = m->max_sequence,
+        .entry_count = m->entry_count,
+        .delete_count = m->delete_count,
+        .key_count = m->key_count,
+        .raw_size = m->raw_size,
+        .block_count = m->block_count,
+        .data_size = m->data_size,
+        .block_size = m->block_size,
+        .filter_bits = m->filter_bits,
+        .compressed = m->compressed,
+        .compression_level = m->compression_level,
+        .job = m->job,
+        .output_index = m->output_index,
+        .replaced =
+            (const uint64_t *)(const void *)memory, /* at the front, so that release finds it */
+        .replaced_count = m->n_replaced,
+        .digest = m->digest,
+        .digest_size = m->digest_size,
+    };
+    p->cf_name = copy_bytes(&at, m->family_name);
+    p->smallest = copy_bytes(&at, m->smallest);
+    p->largest = copy_bytes(&at, m->largest);
+    p->writer = copy_bytes(&at, m->writer);
+    return LSM_OK;
+}
+
+lsm_status table_properties_decode(lsm_slice bytes, struct table_properties *p, lsm_error *err)
+{
+    if (bytes.size > TABLE_PROPERTIES_MAX_SIZE)
+        return lsm_fail(err, LSM_CORRUPT,
+                        "table properties take %zu bytes, at most %zu are allowed", bytes.size,
+                        TABLE_PROPERTIES_MAX_SIZE);
+    struct proto_alloc alloc;
+    ProtobufCAllocator *allocator = proto_alloc_init(&alloc, PROTO_ALLOC_LIMIT);
+    Lsm__Table__Properties *m = lsm__table__properties__unpack(allocator, bytes.size, bytes.data);
+    if (m == NULL && alloc.failed)
+        return lsm_fail_memory(err, bytes.size);
+    if (m == NULL)
+        return lsm_fail(err, LSM_CORRUPT, "table properties of %zu bytes %s", bytes.size,
+                        alloc.exceeded ? "want more than 8 MiB of memory" : "do not parse");
+    lsm_status status;
+    const char *wrong = check(m);
+    if (m->incompatible != 0)
+        status = lsm_fail(err, LSM_NEWER_FORMAT,
+                          "table properties need features 0x%" PRIx64
+                          " that this version of the library does not have",
+                          m->incompatible);
+    else if (wrong != NULL)
+        status = lsm_fail(err, LSM_CORRUPT, "table properties are damaged: %s", wrong);
+    else
+        status = take_message(m, p, err);
+    lsm__table__properties__free_unpacked(m, allocator);
+    return status;
+}
+
+void table_properties_release(struct table_properties *p)
+{
+    mem_free((void *)(uintptr_t)p->replaced);
+    *p = (struct table_properties){0};
+}

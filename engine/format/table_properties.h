@@ -1,0 +1,53 @@
+/*
+ * What a table file says about itself, so that it is meaningful without a manifest: whose it is,
+ * what it holds, which files it replaced, and a digest of all its bytes. Stored as the message of
+ * proto/table.proto.
+ */
+#ifndef ENGINE_FORMAT_TABLE_PROPERTIES_H
+#define ENGINE_FORMAT_TABLE_PROPERTIES_H
+
+#include "engine/base/buffer.h"
+#include "engine/base/status.h"
+
+#define TABLE_PROPERTIES_MAX_SIZE ((size_t)1 << 20) /* bytes of the message */
+
+struct table_properties {
+    uint64_t number;
+    uint32_t cf;
+    lsm_slice cf_name;
+    uint32_t level;              /* when written */
+    lsm_slice smallest, largest; /* user keys */
+    uint64_t min_sequence, max_sequence;
+    uint64_t entry_count;
+    uint64_t delete_count;
+    uint64_t key_count; /* user keys; entries are their versions */
+    uint64_t raw_size;  /* bytes of keys and values */
+    uint64_t block_count;
+    uint64_t data_size; /* bytes of all data blocks in the file */
+    uint32_t block_size;
+    uint32_t filter_bits;
+    bool compressed;
+    int32_t compression_level;
+    uint64_t
+        job; /* lineage: who wrote it, which of the outputs it is, and which files they replace */
+    uint32_t output_index;
+    const uint64_t *replaced;
+    size_t replaced_count;
+    uint64_t digest; /* of the file's first digest_size bytes, see table_digest_add() */
+    uint64_t digest_size;
+    lsm_slice writer; /* version of the library */
+};
+
+/* Appends the message. LSM_NO_MEMORY; LSM_TOO_LARGE over TABLE_PROPERTIES_MAX_SIZE. */
+lsm_status table_properties_encode(const struct table_properties *p, struct buffer *to,
+                                   lsm_error *err);
+
+/*
+ * Decodes bytes whose checksum fitted. The struct owns its slices and list until release.
+ * LSM_CORRUPT (sizes, missing or impossible fields), LSM_NEWER_FORMAT, LSM_NO_MEMORY; the sentence
+ * does not know the file, *err may be NULL.
+ */
+lsm_status table_properties_decode(lsm_slice bytes, struct table_properties *p, lsm_error *err);
+void table_properties_release(struct table_properties *p);
+
+#endif

@@ -1,0 +1,122 @@
+/* Bringing a data block into memory: whole pages from the file, checked, decoded, published. */
+#include "engine/sst/table_private.h"
+
+lsm_status table_fail_corrupt(const struct table *table, const char *what, uint64_t offset,
+                              const struct table_problem *problem, lsm_error *err)
+{
+    const char *name = io_file_name(table->file);
+    if (problem->expected == 0 && problem->found == 0)
+        lsm_fail(err, LSM_CORRUPT, "%s of '%s' at offset %" PRIu64 " is damaged: %s", what, name,
+                 offset, problem->what);
+    else
+        lsm_fail(err, LSM_CORRUPT,
+                 "%s of '%s' at offset %" PRIu64 " is damaged: %s (expected %" PRIu64
+                 ", found %" PRIu64 ")",
+                 what, name, offset, problem->what, problem->expected, problem->found);
+    status_place(err, name, offset);
+    status_numbers(err, problem->expected, problem->found);
+    return LSM_CORRUPT;
+}
+
+static lsm_status fail_block(const struct table *table, uint64_t offset, const char *what,
+                             uint64_t expected, uint64_t found, lsm_error *err)
+{
+    struct table_problem problem = {what, expected, found};
+    return table_fail_corrupt(table, "a data block", offset, &problem, err);
+}
+
+/* Payload to decoded form. */
+static lsm_status unpack(const struct table *table, uint64_t offset,
+                         const struct table_frame *frame, lsm_slice payload, struct block *block,
+                         lsm_error *err)
+{
+    if (frame->compression == TABLE_RAW) {
+        memcpy(block->data, payload.data, payload.size);
+        return LSM_OK;
+    }
+    bool with_dictionary = frame->compression == TABLE_ZSTD_DICTIONARY;
+    if (with_dictionary && table->dictionary == NULL)
+        return fail_block(table, offset, "it wants a dictionary and there is none", 0, 0, err);
+    bool no_memory;
+    const char *wrong = decompress_run(block_cache_pool(table->env->cache),
+                                       with_dictionary ? table->dictionary : NULL, payload,
+                                       block->data, block->size, &no_memory);
+    if (no_memory)
+        return lsm_fail_memory(err, block->size);
+    return wrong == NULL ? LSM_OK : fail_block(table, offset, wrong, 0, 0, err);
+}
+
+lsm_status table_block_decode(const struct table *table, uint32_t index, const uint8_t *bytes,
+                              struct block **block, lsm_error *err)
+{
+    struct table_span span = table_blocks_span(table, index, index + 1);
+    lsm_slice whole = {bytes, (size_t)span.size};
+    uint64_t seed = hash_place(table->env->uuid, table->number, span.offset);
+    struct table_frame frame;
+    struct table_problem problem;
+    if (!table_frame_open_whole(whole, seed, TABLE_FRAME_DATA, &frame, &problem))
+        return table_fail_corrupt(table, "a data block", span.offset, &problem, err);
+    if (frame.cf != table->properties.cf)
+        return fail_block(table, span.offset, "it belongs to another column family",
+                          table->properties.cf, frame.cf, err);
+    struct block *made = block_new(frame.raw_size);
+    if (made == NULL)
+        return lsm_fail_memory(err, frame.raw_size);
+    lsm_status status =
+        unpack(table, span.offset, &frame, table_frame_payload(whole, &frame), made, err);
+    const char *wrong = status == LSM_OK ? block_check(made->data, made->size) : NULL;
+    if (wrong != NULL)
+        status = fail_block(table, span.offset, wrong, 0, 0, err);
+    else if (status == LSM_OK && bytes_get_u32(made->data) != frame.entry_count)
+        status = fail_block(table, span.offset, "its entry count differs from its header's",
+                            frame.entry_count, bytes_get_u32(made->data), err);
+    if (status != LSM_OK) {
+        block_drop(made);
+        return status;
+    }
+    *block = made;
+    return LSM_OK;
+}
+
+lsm_status table_block_read(const struct table *table, uint32_t index, struct block **block,
+                            lsm_error *err)
+{
+    struct table_span span = table_blocks_span(table, index, index + 1);
+    struct table_span pages = table_pages(span);
+    uint8_t *memory = table_alloc_pages(pages.size);
+    if (memory == NULL)
+        return lsm_fail_memory(err, pages.size);
+    lsm_status status =
+        io_file_read_exact(table->file, memory, (size_t)pages.size, pages.offset, err);
+    if (status == LSM_OK)
+        status =
+            table_block_decode(table, index, memory + (span.offset - pages.offset), block, err);
+    mem_free(memory);
+    return status;
+}
+
+struct block *table_block_publish(struct table *table, uint32_t index, unsigned flags,
+                                  struct block *block, bool *owned)
+{
+    struct block *used = NULL;
+    if (!(flags & TABLE_NO_FILL))
+        used = block_cache_insert(table->env->cache, &table->index.entries[index].slot, block);
+    *owned = used == NULL;
+    return used == NULL ? block : used;
+}
+
+lsm_status table_block_get(struct table *table, uint32_t index, unsigned flags,
+                           struct block **block, bool *owned, lsm_error *err)
+{
+    struct block *found = block_cache_find(table->env->cache, &table->index.entries[index].slot);
+    *owned = false;
+    if (found == NULL) {
+        struct block *read;
+        lsm_status status = table_block_read(table, index, &read, err);
+        if (status != LSM_OK)
+            return status;
+        found = table_block_publish(table, index, flags, read, owned);
+    }
+    *block = found;
+    return LSM_OK;
+}

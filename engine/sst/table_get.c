@@ -1,0 +1,121 @@
+/* Point reads: filter, index, slot, tags. Nothing is allocated when the block is in memory. */
+#include "engine/sst/table_private.h"
+
+#include <assert.h>
+
+void table_prefetch_filter(const struct table *table, uint64_t hash)
+{
+    if (table->filter_size > 0)
+        __builtin_prefetch(table->filter + table_filter_offset(table->filter_size, hash));
+}
+
+/* Looks into a block; a block that holds no answer is dropped when it is owned. */
+static bool find_in_block(struct block *block, bool owned, lsm_slice key, uint64_t hash,
+                          uint64_t max_sequence, struct table_found *found)
+{
+    struct block_view view = block_view_of(block->data);
+    uint32_t index;
+    if (!block_find(&view, key, hash, entry_seek_trailer(max_sequence), &index)) {
+        if (owned)
+            block_drop(block);
+        return false;
+    }
+    *found = (struct table_found){
+        .trailer = block_trailer(&view, index),
+        .value = block_value(&view, index),
+        .block = block,
+        .owned = owned,
+    };
+    return true;
+}
+
+lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t max_sequence,
+                     unsigned flags, bool *is_found, struct table_found *found, lsm_error *err)
+{
+    assert(epoch_is_inside());
+    *is_found = false;
+    if (!table_filter_may_have(table->filter, table->filter_size, hash))
+        return LSM_OK;
+    uint32_t index = table_index_find(&table->index, key, entry_seek_trailer(max_sequence));
+    struct block *block;
+    bool owned;
+    lsm_status status = table_block_get(table, index, flags, &block, &owned, err);
+    if (status == LSM_OK)
+        *is_found = find_in_block(block, owned, key, hash, max_sequence, found);
+    return status;
+}
+
+/* ---- in steps -------------------------------------------------------------------------------- */
+
+static void probe_block(struct table_probe *probe, struct block *block, bool owned,
+                        enum table_probe_state *state)
+{
+    bool is_found =
+        find_in_block(block, owned, probe->key, probe->hash, probe->max_sequence, &probe->found);
+    *state = is_found ? TABLE_PROBE_FOUND : TABLE_PROBE_ABSENT;
+}
+
+lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
+                             lsm_error *err)
+{
+    assert(epoch_is_inside());
+    struct table *table = probe->table;
+    probe->read_memory = NULL;
+    probe->pending = NULL;
+    *state = TABLE_PROBE_ABSENT;
+    if (!table_filter_may_have(table->filter, table->filter_size, probe->hash))
+        return LSM_OK;
+    probe->block_index =
+        table_index_find(&table->index, probe->key, entry_seek_trailer(probe->max_sequence));
+    struct block *block =
+        block_cache_find(table->env->cache, &table->index.entries[probe->block_index].slot);
+    if (block != NULL) {
+        probe_block(probe, block, false, state);
+        return LSM_OK;
+    }
+    struct table_span pages =
+        table_pages(table_blocks_span(table, probe->block_index, probe->block_index + 1));
+    probe->read_memory = table_alloc_pages(pages.size);
+    if (probe->read_memory == NULL)
+        return lsm_fail_memory(err, pages.size);
+    probe->request = (struct io_request){
+        .operation = IO_READ,
+        .file = table->file,
+        .memory = probe->read_memory,
+        .size = (size_t)pages.size,
+        .offset = pages.offset,
+        .owner = probe->request.owner,
+    };
+    *state = TABLE_PROBE_READ;
+    return LSM_OK;
+}
+
+lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state *state,
+                              lsm_error *err)
+{
+    assert(epoch_is_inside());
+    struct table *table = probe->table;
+    struct table_span span = table_blocks_span(table, probe->block_index, probe->block_index + 1);
+    lsm_status status = LSM_OK;
+    *state = TABLE_PROBE_ABSENT;
+    if (probe->request.os_errno != 0) {
+        status = io_request_error(&probe->request, err);
+    } else if (probe->request.transferred != probe->request.size) {
+        struct table_problem problem = {"the file ends too early", probe->request.size,
+                                        probe->request.transferred};
+        status = table_fail_corrupt(table, "a data block", span.offset, &problem, err);
+    } else {
+        struct block *block;
+        bool owned;
+        const uint8_t *bytes = probe->read_memory;
+        status = table_block_decode(table, probe->block_index,
+                                    bytes + (span.offset - probe->request.offset), &block, err);
+        if (status == LSM_OK) {
+            block = table_block_publish(table, probe->block_index, probe->flags, block, &owned);
+            probe_block(probe, block, owned, state);
+        }
+    }
+    mem_free(probe->read_memory);
+    probe->read_memory = NULL;
+    return status;
+}

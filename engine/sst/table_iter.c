@@ -1,0 +1,241 @@
+/*
+ * Walking a table. The current block is held by reference, so no epoch is held between calls; the
+ * current key is rebuilt in a buffer whose front, the block's prefix, stays as it is.
+ */
+#include "engine/sst/table_private.h"
+
+#include <assert.h>
+
+struct table_iter {
+    struct iter it; /* first: the caller's view */
+    struct table *table;
+    lsm_error *err;
+    unsigned flags;
+    struct block *block; /* held; NULL before the first move */
+    struct block_view view;
+    uint32_t block_index;
+    uint32_t index; /* of the current entry in the block */
+    struct buffer key;
+};
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+/* The block from the cache, held, or NULL. */
+static struct block *cached_block(struct table_iter *ti, uint32_t index)
+{
+    epoch_enter();
+    struct block *block =
+        block_cache_find(ti->table->env->cache, &ti->table->index.entries[index].slot);
+    if (block != NULL)
+        block_keep(block);
+    epoch_exit();
+    return block;
+}
+
+/* Gives a decoded block to the cache and holds what is used in its place. */
+static struct block *publish_block(struct table_iter *ti, uint32_t index, struct block *block)
+{
+    if (ti->flags & TABLE_NO_FILL)
+        return block;
+    bool owned;
+    epoch_enter();
+    block = table_block_publish(ti->table, index, ti->flags, block, &owned);
+    if (!owned)
+        block_keep(block);
+    epoch_exit();
+    return block;
+}
+
+static lsm_status read_block(struct table_iter *ti, uint32_t index, struct block **block)
+{
+    lsm_status status = table_block_read(ti->table, index, block, ti->err);
+    if (status == LSM_OK)
+        *block = publish_block(ti, index, *block);
+    return status;
+}
+
+/* Room for every key of the block, and the prefix in its place. */
+static bool prepare_key(struct table_iter *ti)
+{
+    size_t longest = ti->view.key_size;
+    if (ti->view.flags & BLOCK_KEY_SIZES) {
+        for (size_t i = 0; i < ti->view.count; i++) {
+            size_t size = block_suffix_size(&ti->view, i);
+            longest = size > longest ? size : longest;
+        }
+    }
+    buffer_clear(&ti->key);
+    if (!buffer_reserve(&ti->key, ti->view.prefix_size + longest + BLOCK_HEAD_SIZE))
+        return false;
+    if (ti->view.prefix_size > 0)
+        memcpy(ti->key.data, ti->view.prefix, ti->view.prefix_size);
+    return true;
+}
+
+static void fail(struct table_iter *ti, lsm_status status)
+{
+    ti->it.valid = false;
+    ti->it.status = status;
+}
+
+/* Makes `index` the current block. False when that failed. */
+static bool enter_block(struct table_iter *ti, uint32_t index)
+{
+    if (ti->block != NULL && ti->block_index == index)
+        return true;
+    struct block *block = cached_block(ti, index);
+    if (block == NULL) {
+        lsm_status status = read_block(ti, index, &block);
+        if (status != LSM_OK) {
+            fail(ti, status);
+            return false;
+        }
+    }
+    block_drop(ti->block);
+    ti->block = block;
+    ti->block_index = index;
+    ti->view = block_view_of(block->data);
+    if (!prepare_key(ti)) {
+        block_drop(ti->block);
+        ti->block = NULL;
+        fail(ti, lsm_fail_memory(ti->err, LSM_MAX_KEY_SIZE));
+        return false;
+    }
+    return true;
+}
+
+/* ---- entries --------------------------------------------------------------------------------- */
+
+/* Shows entry `index` of the current block. */
+static inline void show(struct table_iter *ti, uint32_t index)
+{
+    const struct block_view *v = &ti->view;
+    struct iter *it = &ti->it;
+    ti->index = index;
+    it->key.data = ti->key.data;
+    it->key.size = v->prefix_size + block_copy_suffix(v, index, ti->key.data + v->prefix_size);
+    it->head = bytes_head(ti->key.data, it->key.size);
+    it->trailer = block_trailer(v, index);
+    it->value = block_value(v, index);
+    it->valid = true;
+}
+
+static void end(struct table_iter *ti)
+{
+    ti->it.valid = false;
+}
+
+static void show_first_of(struct table_iter *ti, uint32_t block_index)
+{
+    if (block_index >= ti->table->index.count)
+        end(ti);
+    else if (enter_block(ti, block_index))
+        show(ti, 0);
+}
+
+static void show_last_of(struct table_iter *ti, uint32_t block_index)
+{
+    if (enter_block(ti, block_index))
+        show(ti, ti->view.count - 1);
+}
+
+static struct table_iter *of(struct iter *it)
+{
+    return (struct table_iter *)it;
+}
+
+static void iter_first_entry(struct iter *it)
+{
+    it->status = LSM_OK;
+    show_first_of(of(it), 0);
+}
+
+static void iter_last_entry(struct iter *it)
+{
+    it->status = LSM_OK;
+    show_last_of(of(it), of(it)->table->index.count - 1);
+}
+
+static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct table_iter *ti = of(it);
+    it->status = LSM_OK;
+    if (!enter_block(ti, table_index_find(&ti->table->index, key, trailer)))
+        return;
+    uint32_t index = block_seek(&ti->view, key, trailer);
+    if (index < ti->view.count)
+        show(ti, index);
+    else
+        show_first_of(ti, ti->block_index + 1);
+}
+
+static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct table_iter *ti = of(it);
+    it->status = LSM_OK;
+    if (!enter_block(ti, table_index_find(&ti->table->index, key, trailer)))
+        return;
+    uint32_t index = block_seek(&ti->view, key, trailer);
+    if (index < ti->view.count && block_compare(&ti->view, index, key, trailer) == 0)
+        show(ti, index);
+    else if (index > 0)
+        show(ti, index - 1);
+    else if (ti->block_index > 0)
+        show_last_of(ti, ti->block_index - 1);
+    else
+        end(ti);
+}
+
+static void iter_next_entry(struct iter *it)
+{
+    struct table_iter *ti = of(it);
+    assert(it->valid);
+    if (ti->index + 1 < ti->view.count)
+        show(ti, ti->index + 1);
+    else
+        show_first_of(ti, ti->block_index + 1);
+}
+
+static void iter_prev_entry(struct iter *it)
+{
+    struct table_iter *ti = of(it);
+    assert(it->valid);
+    if (ti->index > 0)
+        show(ti, ti->index - 1);
+    else if (ti->block_index > 0)
+        show_last_of(ti, ti->block_index - 1);
+    else
+        end(ti);
+}
+
+static void iter_release_entry(struct iter *it)
+{
+    struct table_iter *ti = of(it);
+    block_drop(ti->block);
+    buffer_release(&ti->key);
+    mem_free(ti);
+}
+
+static const struct iter_ops table_iter_ops = {
+    .first = iter_first_entry,
+    .last = iter_last_entry,
+    .seek = iter_seek_entry,
+    .seek_for_prev = iter_seek_for_prev_entry,
+    .next = iter_next_entry,
+    .prev = iter_prev_entry,
+    .release = iter_release_entry,
+};
+
+lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
+                          struct iter **it, lsm_error *err)
+{
+    struct table_iter *ti = mem_alloc_zeroed(sizeof *ti);
+    if (ti == NULL)
+        return lsm_fail_memory(err, sizeof *ti);
+    ti->it.ops = &table_iter_ops;
+    ti->table = table;
+    ti->err = err;
+    ti->flags = options->flags;
+    *it = &ti->it;
+    return LSM_OK;
+}

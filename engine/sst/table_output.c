@@ -1,0 +1,167 @@
+/* A ring of three buffers: one fills while two are on their way. */
+#include "engine/sst/table_output.h"
+
+#include "engine/base/memory.h"
+
+#include <assert.h>
+#include <time.h>
+
+#define NS_PER_SECOND UINT64_C(1000000000)
+#define RATE_BURST_NS (NS_PER_SECOND / 20) /* unused time that may be saved up */
+
+lsm_status table_output_open(struct table_output *o, struct io *io, struct io_dir *dir,
+                             const char *name, uint32_t mode, uint64_t rate, lsm_error *err)
+{
+    *o = (struct table_output){.io = io, .rate = rate};
+    o->status =
+        io_file_open(dir, name, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | IO_FILE_DIRECT, mode,
+                     &o->file, err);
+    return o->status;
+}
+
+/* Sleeps until the bytes written before are paid for, then charges for `size` more. */
+static void pay(struct table_output *o, size_t size)
+{
+    if (o->rate == 0)
+        return;
+    uint64_t now = io_now_ns(o->io);
+    if (o->free_at > now) {
+        uint64_t wait = o->free_at - now;
+        struct timespec left = {(time_t)(wait / NS_PER_SECOND), (long)(wait % NS_PER_SECOND)};
+        while (nanosleep(&left, &left) != 0)
+            ;
+    } else if (now - o->free_at > RATE_BURST_NS) {
+        o->free_at = now - RATE_BURST_NS;
+    }
+    o->free_at += (uint64_t)((double)size * (double)NS_PER_SECOND / (double)o->rate);
+}
+
+/* Waits for one write. */
+static lsm_status reap(struct table_output *o, lsm_error *err)
+{
+    struct io_request *done = io_queue_reap(o->queue, true);
+    if (done == NULL)
+        return lsm_fail(err, LSM_IO, "a write to '%s' was lost by its queue",
+                        io_file_name(o->file));
+    o->pieces[(size_t)(uintptr_t)done->owner].in_flight = false;
+    if (done->os_errno != 0)
+        return io_request_error(done, err);
+    if (done->transferred != done->size)
+        return lsm_fail(err, LSM_IO,
+                        "a write to '%s' at offset %" PRIu64 " was cut to %zu of %zu bytes",
+                        io_file_name(o->file), done->offset, done->transferred, done->size);
+    return LSM_OK;
+}
+
+static lsm_status submit_piece(struct table_output *o, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    if (o->queue == NULL)
+        status = io_queue_open(o->io, TABLE_OUTPUT_PIECES, &o->queue, err);
+    if (status != LSM_OK)
+        return status;
+    pay(o, TABLE_DIGEST_PIECE);
+    struct io_request *request = &o->pieces[o->current].request;
+    *request = (struct io_request){
+        .operation = IO_WRITE,
+        .file = o->file,
+        .memory = o->pieces[o->current].memory,
+        .size = TABLE_DIGEST_PIECE,
+        .offset = o->offset,
+        .owner = (void *)(uintptr_t)o->current,
+    };
+    o->pieces[o->current].in_flight = true;
+    io_queue_push(o->queue, request);
+    return io_queue_submit(o->queue, err);
+}
+
+/* The current piece is full: sends it off and waits until the next buffer is free. */
+static lsm_status next_piece(struct table_output *o, lsm_error *err)
+{
+    o->digest = table_digest_add(o->digest, o->pieces[o->current].memory, TABLE_DIGEST_PIECE);
+    lsm_status status = submit_piece(o, err);
+    o->current = (o->current + 1) % TABLE_OUTPUT_PIECES;
+    o->offset += TABLE_DIGEST_PIECE;
+    o->used = 0;
+    while (status == LSM_OK && o->pieces[o->current].in_flight)
+        status = reap(o, err);
+    return status;
+}
+
+/* Room in the current piece, which gets its memory here. */
+static lsm_status open_piece(struct table_output *o, size_t *room, lsm_error *err)
+{
+    uint8_t **memory = &o->pieces[o->current].memory;
+    if (*memory == NULL)
+        *memory = mem_alloc_aligned(IO_ALIGNMENT, TABLE_DIGEST_PIECE);
+    if (*memory == NULL)
+        return lsm_fail_memory(err, TABLE_DIGEST_PIECE);
+    *room = TABLE_DIGEST_PIECE - o->used;
+    return LSM_OK;
+}
+
+/* NULL bytes are zeros. */
+static lsm_status append(struct table_output *o, const uint8_t *bytes, uint64_t size,
+                         lsm_error *err)
+{
+    while (size > 0 && o->status == LSM_OK) {
+        size_t room = 0;
+        o->status = open_piece(o, &room, err);
+        if (o->status != LSM_OK)
+            break;
+        size_t part = size < room ? (size_t)size : room;
+        uint8_t *at = o->pieces[o->current].memory + o->used;
+        if (bytes != NULL) {
+            memcpy(at, bytes, part);
+            bytes += part;
+        } else {
+            memset(at, 0, part);
+        }
+        o->used += part;
+        size -= part;
+        if (o->used == TABLE_DIGEST_PIECE)
+            o->status = next_piece(o, err);
+    }
+    return o->status;
+}
+
+lsm_status table_output_append(struct table_output *o, const void *bytes, size_t size,
+                               lsm_error *err)
+{
+    return append(o, bytes, size, err);
+}
+
+lsm_status table_output_pad(struct table_output *o, uint64_t offset, lsm_error *err)
+{
+    assert(o->status != LSM_OK || offset >= table_output_size(o));
+    return append(o, NULL, offset - table_output_size(o), err);
+}
+
+uint64_t table_output_digest(const struct table_output *o)
+{
+    return o->used == 0 ? o->digest
+                        : table_digest_add(o->digest, o->pieces[o->current].memory, o->used);
+}
+
+lsm_status table_output_finish(struct table_output *o, lsm_error *err)
+{
+    assert(o->status != LSM_OK || o->used % IO_ALIGNMENT == 0);
+    while (o->status == LSM_OK && o->queue != NULL && io_queue_in_flight(o->queue) > 0)
+        o->status = reap(o, err);
+    if (o->status == LSM_OK && o->used > 0) {
+        pay(o, o->used);
+        o->status = io_file_write(o->file, o->pieces[o->current].memory, o->used, o->offset, err);
+    }
+    if (o->status == LSM_OK)
+        o->status = io_file_sync(o->file, err);
+    return o->status;
+}
+
+void table_output_close(struct table_output *o)
+{
+    io_queue_close(o->queue);
+    io_file_close(o->file);
+    for (unsigned i = 0; i < TABLE_OUTPUT_PIECES; i++)
+        mem_free(o->pieces[i].memory);
+    *o = (struct table_output){.status = LSM_INVALID};
+}
