@@ -32,7 +32,8 @@ struct version_level {
     struct version_file **files;
     size_t count;
     uint64_t bytes;
-    /* Of the largest keys, behind what all keys of the level begin with: for version_level_find(). */
+    /* Of the largest keys, behind what all keys of the level begin with: for version_level_find().
+     */
     const uint64_t *heads;
     size_t prefix_size;
 };
@@ -72,7 +73,8 @@ lsm_status version_get(const struct version *version, const struct version_cf *c
                        struct table_found *found, lsm_error *err);
 
 /* The same for many keys, with one submission per round for all blocks that must be read. Keys with
- * done set are skipped; is_found, found and done are set for the others. */
+ * done set (and is_found not) are skipped; is_found, found and done are set for the others. After a
+ * failure none is found. `queue` holds nothing else meanwhile. */
 struct version_probe {
     lsm_slice key;
     uint64_t hash;

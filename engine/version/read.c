@@ -1,0 +1,268 @@
+/*
+ * Point reads over the tables of a family: level 0 from the newest file to the oldest, then one
+ * file a level. The filters' lines of all candidates are fetched before the first is tested, so
+ * that a read waits for memory once and not once a run.
+ */
+#include "engine/version/version_private.h"
+
+#include "engine/base/memory.h"
+
+#include <assert.h>
+
+/* ---- candidates -------------------------------------------------------------------------------
+ */
+
+/* Walks the files that may hold a key, newest data first. */
+struct walk {
+    const struct version_cf *cf;
+    lsm_slice key;
+    uint64_t max_sequence;
+    uint32_t level;
+    size_t left; /* files of level 0 not looked at yet */
+};
+
+static struct walk walk_begin(const struct version_cf *cf, lsm_slice key, uint64_t max_sequence)
+{
+    return (struct walk){
+        .cf = cf, .key = key, .max_sequence = max_sequence, .left = cf->levels[0].count};
+}
+
+static bool may_hold(const struct walk *w, const struct version_file *file)
+{
+    return file->meta.min_sequence <= w->max_sequence &&
+           slice_compare(file->meta.smallest, w->key) <= 0;
+}
+
+/* NULL at the end. */
+static struct version_file *walk_next(struct walk *w)
+{
+    if (w->level == 0) {
+        while (w->left > 0) {
+            struct version_file *file = w->cf->levels[0].files[--w->left];
+            if (may_hold(w, file) && slice_compare(w->key, file->meta.largest) <= 0)
+                return file;
+        }
+        w->level = 1;
+    }
+    while (w->level < VERSION_LEVELS) {
+        const struct version_level *level = &w->cf->levels[w->level++];
+        size_t at = version_level_find(level, w->key);
+        if (at < level->count && may_hold(w, level->files[at]))
+            return level->files[at];
+    }
+    return NULL;
+}
+
+/* ---- one key ----------------------------------------------------------------------------------
+ */
+
+#define CANDIDATES 16 /* files whose filters are fetched together */
+
+lsm_status version_get(const struct version *version, const struct version_cf *cf, lsm_slice key,
+                       uint64_t hash, uint64_t max_sequence, unsigned table_flags, bool *is_found,
+                       struct table_found *found, lsm_error *err)
+{
+    (void)version;
+    struct walk walk = walk_begin(cf, key, max_sequence);
+    struct table_slot *slots[CANDIDATES];
+    size_t count;
+    *is_found = false;
+    do {
+        for (count = 0; count < CANDIDATES; count++) {
+            struct version_file *file = walk_next(&walk);
+            if (file == NULL)
+                break;
+            slots[count] = live_file_of(file)->slot;
+            struct table *table = table_slot_peek(slots[count]);
+            if (table != NULL)
+                table_prefetch_filter(table, hash);
+        }
+        for (size_t i = 0; i < count; i++) {
+            struct table *table;
+            lsm_status status = table_slot_get(slots[i], &table, err);
+            if (status == LSM_OK)
+                status =
+                    table_get(table, key, hash, max_sequence, table_flags, is_found, found, err);
+            if (status != LSM_OK || *is_found)
+                return status;
+        }
+    } while (count == CANDIDATES);
+    return LSM_OK;
+}
+
+/* ---- many keys --------------------------------------------------------------------------------
+ */
+
+#define MULTI_GROUP 32 /* keys worked on together: their blocks are read with one submission */
+
+/* One key of a group: where it is on its way down, and what it waits for. */
+struct pursuit {
+    struct version_probe *wanted;
+    struct walk walk;
+    struct version_file *file; /* to be probed next */
+    struct table_probe probe;
+    bool is_reading;
+};
+
+struct group {
+    struct pursuit *pursuits;
+    size_t count;
+    unsigned flags;
+    struct io_queue *queue;
+    lsm_error *err;
+};
+
+/* The next file to look into, with its filter on the way to the cache. */
+static void pursuit_advance(struct pursuit *p)
+{
+    p->file = walk_next(&p->walk);
+    if (p->file == NULL) {
+        p->wanted->done = true;
+        return;
+    }
+    struct table *table = table_slot_peek(live_file_of(p->file)->slot);
+    if (table != NULL)
+        table_prefetch_filter(table, p->wanted->hash);
+}
+
+static void pursuit_take_state(struct pursuit *p, enum table_probe_state state)
+{
+    p->is_reading = state == TABLE_PROBE_READ;
+    if (state == TABLE_PROBE_FOUND) {
+        p->wanted->is_found = true;
+        p->wanted->found = p->probe.found;
+        p->wanted->done = true;
+    } else if (state == TABLE_PROBE_ABSENT) {
+        pursuit_advance(p);
+    }
+}
+
+static lsm_status pursuit_probe(struct group *g, struct pursuit *p)
+{
+    struct table *table;
+    lsm_status status = table_slot_get(live_file_of(p->file)->slot, &table, g->err);
+    if (status != LSM_OK)
+        return status;
+    p->probe = (struct table_probe){.table = table,
+                                    .key = p->wanted->key,
+                                    .hash = p->wanted->hash,
+                                    .max_sequence = p->wanted->max_sequence,
+                                    .flags = g->flags};
+    enum table_probe_state state;
+    status = table_probe_begin(&p->probe, &state, g->err);
+    if (status == LSM_OK)
+        pursuit_take_state(p, state);
+    return status;
+}
+
+/* Looks into files until every key is found, absent, or waits for a read. Key by key one file at a
+ * time, so that the filter fetched in one round is tested in the next. */
+static lsm_status group_probe(struct group *g)
+{
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (size_t i = 0; i < g->count; i++) {
+            struct pursuit *p = &g->pursuits[i];
+            if (p->wanted->done || p->is_reading)
+                continue;
+            lsm_status status = pursuit_probe(g, p);
+            if (status != LSM_OK)
+                return status;
+            moved = true;
+        }
+    }
+    return LSM_OK;
+}
+
+/* Reads what keys wait for, with one submission. Every read is reaped, also after a failure, which
+ * is the first one seen. */
+static lsm_status group_read(struct group *g, bool *did_read)
+{
+    lsm_status status = LSM_OK;
+    size_t in_flight = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        struct pursuit *p = &g->pursuits[i];
+        if (!p->is_reading)
+            continue;
+        p->probe.request.owner = p;
+        io_queue_push(g->queue, &p->probe.request);
+        in_flight++;
+    }
+    *did_read = in_flight > 0;
+    if (in_flight > 0)
+        status = io_queue_submit(g->queue, g->err);
+    for (; in_flight > 0; in_flight--) {
+        struct io_request *request = io_queue_reap(g->queue, true);
+        assert(request != NULL);
+        struct pursuit *p = request->owner;
+        enum table_probe_state state = TABLE_PROBE_ABSENT;
+        p->is_reading = false;
+        lsm_status own = table_probe_finish(&p->probe, &state, status == LSM_OK ? g->err : NULL);
+        if (own == LSM_OK)
+            pursuit_take_state(p, state);
+        else if (status == LSM_OK)
+            status = own;
+    }
+    return status;
+}
+
+/* After a failure: probes that wait for a read hold memory, which only finishing frees. */
+static void group_give_up(struct group *g)
+{
+    bool did_read = true;
+    g->err = NULL; /* the first failure is told, not these */
+    while (did_read)
+        (void)group_read(g, &did_read);
+}
+
+static lsm_status group_run(struct group *g)
+{
+    for (size_t i = 0; i < g->count; i++)
+        pursuit_advance(&g->pursuits[i]);
+    bool did_read = true;
+    lsm_status status = LSM_OK;
+    while (status == LSM_OK && did_read) {
+        status = group_probe(g);
+        if (status == LSM_OK)
+            status = group_read(g, &did_read);
+    }
+    if (status != LSM_OK)
+        group_give_up(g);
+    return status;
+}
+
+/* After a failure nothing is handed out, neither what earlier groups found. */
+static void forget_found(struct version_probe *probes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (probes[i].is_found && probes[i].found.owned)
+            block_drop(probes[i].found.block);
+        probes[i].is_found = false;
+    }
+}
+
+lsm_status version_multi_get(const struct version *version, const struct version_cf *cf,
+                             struct version_probe *probes, size_t count, unsigned table_flags,
+                             struct io_queue *queue, lsm_error *err)
+{
+    (void)version;
+    assert(epoch_is_inside());
+    struct pursuit pursuits[MULTI_GROUP];
+    struct group g = {.pursuits = pursuits, .flags = table_flags, .queue = queue, .err = err};
+    for (size_t next = 0; next < count;) {
+        for (g.count = 0; g.count < MULTI_GROUP && next < count; next++) {
+            struct version_probe *wanted = &probes[next];
+            if (wanted->done)
+                continue;
+            wanted->is_found = false;
+            pursuits[g.count++] = (struct pursuit){
+                .wanted = wanted, .walk = walk_begin(cf, wanted->key, wanted->max_sequence)};
+        }
+        lsm_status status = group_run(&g);
+        if (status != LSM_OK) {
+            forget_found(probes, count);
+            return status;
+        }
+    }
+    return LSM_OK;
+}

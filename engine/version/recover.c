@@ -1,0 +1,353 @@
+/*
+ * Opening: what CURRENT names is replayed, compared with the directory, and written anew. The old
+ * manifest is never appended to again, so nothing has to be cut off its end, and it stays as the
+ * generation before.
+ */
+#include "engine/version/set_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/format/current.h"
+#include "engine/format/file_name.h"
+
+#include <stdlib.h>
+
+#define FIRST_MANIFEST  UINT64_C(1)
+#define MAX_FILE_NUMBER (UINT64_C(1) << 62) /* a name above it is an orphan, not a counter */
+
+/* ---- the directory ----------------------------------------------------------------------------
+ */
+
+struct found_file {
+    enum file_kind kind;
+    uint64_t number;
+};
+
+struct listing {
+    struct found_file *files;
+    size_t count, room;
+};
+
+static lsm_status visit(void *context, const char *name, lsm_error *err)
+{
+    struct listing *list = context;
+    struct found_file found;
+    if (!file_name_parse(name, &found.kind, &found.number))
+        return LSM_OK;
+    if (list->count == list->room) {
+        size_t room = list->room == 0 ? 64 : list->room * 2;
+        struct found_file *grown = mem_resize(list->files, room * sizeof *grown);
+        if (grown == NULL)
+            return lsm_fail_memory(err, room * sizeof *grown);
+        list->files = grown;
+        list->room = room;
+    }
+    list->files[list->count++] = found;
+    return LSM_OK;
+}
+
+static lsm_status list_directory(struct io_dir *dir, struct listing *list, lsm_error *err)
+{
+    return io_dir_list(dir, visit, list, err);
+}
+
+/* ---- CURRENT ----------------------------------------------------------------------------------
+ */
+
+/* Without CURRENT, files that only a database with one can have mean that it was lost. */
+static lsm_status current_is_missing(struct io_dir *dir, lsm_error *err)
+{
+    struct listing list = {0};
+    lsm_status status = list_directory(dir, &list, err);
+    for (size_t i = 0; status == LSM_OK && i < list.count; i++) {
+        const struct found_file *f = &list.files[i];
+        bool made_first =
+            f->number == FIRST_MANIFEST && (f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY);
+        if (made_first || (f->kind != FILE_TABLE && f->kind != FILE_WAL &&
+                           f->kind != FILE_MANIFEST && f->kind != FILE_TEMPORARY))
+            continue;
+        char name[FILE_NAME_SIZE];
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "CURRENT is missing in '%s', but '%s' is there; see "
+                          "lsm-repair",
+                          io_dir_path(dir), file_name_make(f->kind, f->number, name));
+        status_place(err, "CURRENT", LSM_NO_OFFSET);
+    }
+    mem_free(list.files);
+    return status == LSM_OK
+               ? lsm_fail(err, LSM_MISSING, "there is no database in '%s'", io_dir_path(dir))
+               : status;
+}
+
+lsm_status version_read_current(struct io *io, struct io_dir *dir, uint8_t uuid[TABLE_UUID_SIZE],
+                                uint64_t *manifest_number, lsm_error *err)
+{
+    (void)io;
+    struct io_file *file = NULL;
+    char name[FILE_NAME_SIZE], text[CURRENT_MAX_SIZE];
+    size_t size = 0;
+    lsm_status status = io_file_open(dir, file_name_make(FILE_CURRENT, 0, name), 0, 0, &file, err);
+    if (status == LSM_MISSING)
+        return current_is_missing(dir, err);
+    if (status == LSM_OK)
+        status = io_file_read(file, text, sizeof text, 0, &size, err);
+    if (status == LSM_OK)
+        status = current_decode(text, size, io_dir_path(dir), uuid, manifest_number, err);
+    io_file_close(file);
+    return status;
+}
+
+/* ---- creation ---------------------------------------------------------------------------------
+ */
+
+static void remove_interrupted_creation(struct io_dir *dir)
+{
+    char name[FILE_NAME_SIZE];
+    (void)io_dir_unlink(dir, file_name_make(FILE_MANIFEST, FIRST_MANIFEST, name), NULL, NULL);
+    (void)io_dir_unlink(dir, file_name_make(FILE_TEMPORARY, FIRST_MANIFEST, name), NULL, NULL);
+}
+
+static lsm_status check_absent(const struct table_env *env, lsm_error *err)
+{
+    uint8_t uuid[TABLE_UUID_SIZE];
+    uint64_t number;
+    lsm_status status = version_read_current(env->io, env->dir, uuid, &number, err);
+    if (status == LSM_MISSING)
+        return LSM_OK;
+    return status != LSM_OK ? status
+                            : lsm_fail(err, LSM_EXISTS, "there is a database in '%s' already",
+                                       io_dir_path(env->dir));
+}
+
+lsm_status version_set_create(const struct version_options *options,
+                              const lsm_cf_options *default_cf, struct version_set **set,
+                              lsm_error *err)
+{
+    const struct table_env *env = options->env;
+    struct version_edit edit = {.next_cf = 1};
+    struct version_set *s = NULL;
+    struct live_version *empty = NULL, *first = NULL;
+    bool is_uncertain;
+    lsm_status status = check_absent(env, err);
+    if (status != LSM_OK)
+        return status;
+    remove_interrupted_creation(env->dir);
+    s = version_set_new(options);
+    if (s == NULL)
+        return lsm_fail_memory(err, sizeof *s);
+    atomic_store(&s->next_file_number, FIRST_MANIFEST);
+    s->state.next_cf = 1;
+    empty = version_new_empty(&s->pool);
+    status = empty == NULL ? lsm_fail_memory(err, sizeof *empty)
+                           : edit_create_cf(&edit, 0, "default", default_cf, err);
+    if (status == LSM_OK)
+        status = version_build(&empty->base, &edit, &s->pool, &first, err);
+    if (status == LSM_OK)
+        status = version_set_rotate(s, &first->base, &s->state, 1, &is_uncertain, err);
+    if (status == LSM_OK) {
+        version_set_install(s, first);
+        *set = s;
+        s = NULL;
+    } else if (first != NULL) {
+        version_drop(&first->base);
+    }
+    edit_release(&edit);
+    if (empty != NULL)
+        version_drop(&empty->base);
+    version_set_close(s);
+    return status;
+}
+
+/* ---- recovery ---------------------------------------------------------------------------------
+ */
+
+/* Options are stored resolved, but a newer library may have stored a 0 where this one wants more.
+ */
+static lsm_status resolve_stored_options(struct version_edit *snapshot, lsm_error *err)
+{
+    for (size_t i = 0; i < snapshot->created_count; i++) {
+        struct edit_cf *cf = &snapshot->created[i];
+        lsm_error own;
+        lsm_cf_options resolved;
+        if (version_resolve_cf_options(&cf->options, &resolved, &own) != LSM_OK)
+            return lsm_fail(err, LSM_CORRUPT, "column family '%s': %s", cf->name, own.message);
+        cf->options = resolved;
+    }
+    return LSM_OK;
+}
+
+static lsm_status check_table(const struct table_env *env, const struct table_meta *meta,
+                              lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    struct io_file *file = NULL;
+    uint64_t size = 0;
+    file_name_make(FILE_TABLE, meta->number, name);
+    lsm_status status = io_file_open(env->dir, name, 0, 0, &file, err);
+    if (status == LSM_MISSING) {
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "table '%s' of column family %u is missing in '%s'; see lsm-repair", name,
+                          meta->cf, io_dir_path(env->dir));
+        status_place(err, name, LSM_NO_OFFSET);
+    }
+    if (status == LSM_OK)
+        status = io_file_size(file, &size, err);
+    if (status == LSM_OK && size != meta->size) {
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "table '%s' in '%s' has %" PRIu64 " bytes, the manifest says %" PRIu64
+                          "; see lsm-repair",
+                          name, io_dir_path(env->dir), size, meta->size);
+        status_place(err, name, LSM_NO_OFFSET);
+        status_numbers(err, meta->size, size);
+    }
+    io_file_close(file);
+    return status;
+}
+
+static lsm_status check_tables(const struct table_env *env, const struct version_edit *snapshot,
+                               lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < snapshot->added_count; i++)
+        status = check_table(env, &snapshot->added[i], err);
+    return status;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool is_orphan(const struct version_set *set, const struct found_file *file,
+                      const uint64_t *live, size_t live_count)
+{
+    switch (file->kind) {
+    case FILE_TEMPORARY:
+        return true;
+    case FILE_MANIFEST:
+        return file->number != set->manifest.place.file_number &&
+               file->number != set->previous_number;
+    case FILE_TABLE:
+        return bsearch(&file->number, live, live_count, sizeof *live, compare_numbers) == NULL;
+    default:
+        return false;
+    }
+}
+
+/* Files nobody names any more. What cannot be removed is tried again at the next recovery. */
+static lsm_status remove_orphans(struct version_set *set, const struct listing *list,
+                                 const struct version_edit *snapshot, lsm_error *err)
+{
+    size_t count = snapshot->added_count;
+    uint64_t *live = mem_alloc(count * sizeof *live);
+    if (live == NULL)
+        return lsm_fail_memory(err, count * sizeof *live);
+    for (size_t i = 0; i < count; i++)
+        live[i] = snapshot->added[i].number;
+    qsort(live, count, sizeof *live, compare_numbers);
+    for (size_t i = 0; i < list->count; i++) {
+        char name[FILE_NAME_SIZE];
+        if (!is_orphan(set, &list->files[i], live, count))
+            continue;
+        file_name_make(list->files[i].kind, list->files[i].number, name);
+        if (io_dir_unlink(set->options.env->dir, name, NULL, NULL) != LSM_OK)
+            atomic_fetch_add(&set->pool.unlink_failures, 1);
+    }
+    mem_free(live);
+    return LSM_OK;
+}
+
+/* No number that a file had before the crash is given out again. */
+static void count_past_files(struct version_set *set, const struct listing *list)
+{
+    uint64_t next = set->state.next_file_number;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct found_file *f = &list->files[i];
+        bool counted =
+            f->kind == FILE_TABLE || f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY;
+        if (counted && f->number >= next && f->number < MAX_FILE_NUMBER)
+            next = f->number + 1;
+    }
+    atomic_store(&set->next_file_number, next);
+}
+
+static lsm_status replay(struct version_set *set, uint64_t number, struct version_edit *snapshot,
+                         struct frame_chain *chain, lsm_error *err)
+{
+    const struct table_env *env = set->options.env;
+    lsm_status status = manifest_read(env, number, snapshot, chain, err);
+    if (status != LSM_OK)
+        return status;
+    set->manifest.place.file_number = number;
+    set->state = (struct version_state){.log_position = snapshot->log_position,
+                                        .log_chain = snapshot->log_chain,
+                                        .clean = snapshot->clean,
+                                        .last_sequence = snapshot->last_sequence,
+                                        .next_file_number = snapshot->next_file_number,
+                                        .next_cf = snapshot->next_cf};
+    atomic_store(&set->last_sequence, snapshot->last_sequence);
+    status = resolve_stored_options(snapshot, err);
+    return status == LSM_OK ? check_tables(env, snapshot, err) : status;
+}
+
+/* From here on the old manifest is history. It cannot say that the database was closed any more:
+ * the log may grow before the next edit. */
+static lsm_status begin_anew(struct version_set *set, const struct frame_chain *chain,
+                             const struct version_edit *snapshot, lsm_error *err)
+{
+    struct listing list = {0};
+    bool is_uncertain;
+    struct version_state state = set->state;
+    state.clean = false;
+    lsm_status status = list_directory(set->options.env->dir, &list, err);
+    if (status == LSM_OK) {
+        count_past_files(set, &list);
+        status =
+            version_set_rotate(set, &set->current->base, &state, chain->number, &is_uncertain, err);
+    }
+    if (status == LSM_OK)
+        status = remove_orphans(set, &list, snapshot, err);
+    mem_free(list.files);
+    return status;
+}
+
+lsm_status version_set_recover(const struct version_options *options, struct version_set **set,
+                               struct version_state *state, lsm_error *err)
+{
+    uint8_t uuid[TABLE_UUID_SIZE];
+    uint64_t number = 0;
+    struct frame_chain chain = {0};
+    struct version_edit snapshot = {0};
+    struct live_version *empty = NULL, *recovered = NULL;
+    struct version_state found;
+    struct version_set *s = version_set_new(options);
+    lsm_status status =
+        s == NULL ? lsm_fail_memory(err, sizeof *s)
+                  : version_read_current(options->env->io, options->env->dir, uuid, &number, err);
+    if (status == LSM_OK)
+        status = replay(s, number, &snapshot, &chain, err);
+    if (status != LSM_OK)
+        goto out;
+    found = s->state;
+    atomic_store(&s->next_file_number, found.next_file_number);
+    empty = version_new_empty(&s->pool);
+    status = empty == NULL ? lsm_fail_memory(err, sizeof *empty)
+                           : version_build(&empty->base, &snapshot, &s->pool, &recovered, err);
+    if (status != LSM_OK)
+        goto out;
+    version_set_install(s, recovered);
+    if (!options->read_only)
+        status = begin_anew(s, &chain, &snapshot, err);
+    if (status != LSM_OK)
+        goto out;
+    found.next_file_number = atomic_load(&s->next_file_number);
+    *state = found;
+    *set = s;
+    s = NULL;
+out:
+    if (empty != NULL)
+        version_drop(&empty->base);
+    edit_release(&snapshot);
+    version_set_close(s);
+    return status;
+}

@@ -1,0 +1,76 @@
+/*
+ * The open tables of a database, at most so many when nobody holds them.
+ *
+ * A slot stands for one table file for as long as any version names it. Its table is opened at the
+ * first use. A reader inside an epoch uses the table without a count; a CLOCK hand closes tables
+ * that were not touched in a round and that nobody holds. What is closed or removed goes through
+ * an epoch first, then onto a list, and whoever calls table_pool_clean() does the work: an epoch's
+ * callback may run on any thread under any lock.
+ *
+ * Lock order: slot->lock, then pool->lock.
+ */
+#ifndef ENGINE_VERSION_TABLE_POOL_H
+#define ENGINE_VERSION_TABLE_POOL_H
+
+#include "engine/base/epoch.h"
+#include "engine/sst/table.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct open_table;
+
+struct table_pool {
+    const struct table_env *env; /* set at init */
+    bool read_only;              /* set at init: nothing is unlinked */
+
+    /* guarded by lock */
+    pthread_mutex_t lock;
+    struct open_table *hand; /* a ring of all open tables */
+    uint32_t open_count;
+    uint32_t limit;
+
+    /* guarded by dead_lock, which is a leaf */
+    pthread_mutex_t dead_lock;
+    struct open_table *dead_tables; /* to be closed */
+    struct table_slot *dead_slots;  /* to be closed, unlinked when removed, and freed */
+
+    _Atomic uint64_t unlink_failures;
+};
+
+struct table_slot {
+    struct table_pool *pool; /* set at making, as number and size */
+    uint64_t number;
+    uint64_t size;
+    _Atomic uint32_t references;
+    _Atomic bool removed; /* a durable edit removed the file */
+    _Atomic(struct open_table *) open;
+    pthread_mutex_t lock; /* held while the table is being opened */
+    uint32_t holders;     /* guarded by pool->lock */
+    struct table_slot *next_dead;
+};
+
+void table_pool_init(struct table_pool *pool, const struct table_env *env, uint32_t limit,
+                     bool read_only);
+/* Every slot has been dropped and every epoch is over. */
+void table_pool_release(struct table_pool *pool);
+/* Closes and unlinks what is due. A file that cannot be unlinked is counted and left to the next
+ * recovery. Any thread, no lock held. */
+void table_pool_clean(struct table_pool *pool);
+
+/* Bytes that the open tables hold. */
+uint64_t table_pool_memory(struct table_pool *pool);
+
+struct table_slot *table_slot_new(struct table_pool *pool, uint64_t number, uint64_t size);
+void table_slot_keep(struct table_slot *slot);
+void table_slot_drop(struct table_slot *slot); /* no reader can find it any more */
+
+/* The open table, or NULL; marks it as used. Inside an epoch. */
+struct table *table_slot_peek(struct table_slot *slot);
+/* The table, opened when it is not. Inside an epoch, which keeps it open. */
+lsm_status table_slot_get(struct table_slot *slot, struct table **table, lsm_error *err);
+/* The same, kept open until table_slot_unhold(). */
+lsm_status table_slot_hold(struct table_slot *slot, struct table **table, lsm_error *err);
+void table_slot_unhold(struct table_slot *slot);
+
+#endif

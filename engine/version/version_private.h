@@ -1,0 +1,69 @@
+/*
+ * What stands behind the structs of version.h. Everything is immutable after its making but for
+ * counts: a version shares untouched families with the one before, a family untouched levels.
+ *
+ * The counts: a version holds its families, a family its levels' arrays, an array its files, a file
+ * its table slot. The last drop of a version retires it through an epoch, because readers may
+ * borrow it there.
+ */
+#ifndef ENGINE_VERSION_VERSION_PRIVATE_H
+#define ENGINE_VERSION_VERSION_PRIVATE_H
+
+#include "engine/version/table_pool.h"
+#include "engine/version/version.h"
+
+struct live_file {
+    struct version_file base;
+    _Atomic uint32_t references;
+    struct table_slot *slot; /* held; shared when a file moved to another level */
+};
+
+struct level_files {
+    _Atomic uint32_t references;
+    struct version_level level; /* its arrays are behind this struct, in one allocation */
+};
+
+struct live_cf {
+    struct version_cf base; /* levels[i] == arrays[i]->level; name is owned */
+    _Atomic uint32_t references;
+    struct level_files *arrays[VERSION_LEVELS]; /* held; NULL when empty */
+};
+
+struct live_version {
+    struct version base;
+    struct epoch_retired retired;
+    _Atomic uint32_t references;
+    struct table_pool *pool;
+};
+
+static inline struct live_file *live_file_of(struct version_file *file)
+{
+    return (struct live_file *)file;
+}
+
+static inline struct live_cf *live_cf_of(const struct version_cf *cf)
+{
+    return (struct live_cf *)(uintptr_t)cf;
+}
+
+/* An empty version with number 0 and one reference. */
+struct live_version *version_new_empty(struct table_pool *pool);
+
+/*
+ * The version that `edit` makes of `base`, with one reference. LSM_CORRUPT when the edit does not
+ * fit: a family made twice, a table removed that is not there, tables of one level overlapping.
+ */
+lsm_status version_build(const struct version *base, const struct version_edit *edit,
+                         struct table_pool *pool, struct live_version **next, lsm_error *err);
+
+/* After `edit` became durable: the files that it took from `base` go when nobody names them. */
+void version_mark_removed(const struct version *base, const struct version_edit *edit);
+
+void version_cf_drop(struct live_cf *cf);
+
+/* A level's array out of `count` files in order, taking a reference on each. `files` is borrowed.
+ */
+struct level_files *level_files_new(struct version_file **files, size_t count, uint32_t level);
+void level_files_drop(struct level_files *array); /* NULL is allowed */
+
+#endif
