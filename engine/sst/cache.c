@@ -148,6 +148,11 @@ struct block *block_cache_find(struct block_cache *cache, void *_Atomic *slot)
     return block;
 }
 
+struct block *block_cache_peek(void *_Atomic *slot)
+{
+    return atomic_load_explicit(slot, memory_order_acquire);
+}
+
 /* ---- eviction -------------------------------------------------------------------------------- */
 
 /* Room for one more place in the ring and for as many holes. */

@@ -20,6 +20,9 @@ struct block *block_cache_insert(struct block_cache *cache, void *_Atomic *slot,
  * epoch. */
 struct block *block_cache_find(struct block_cache *cache, void *_Atomic *slot);
 
+/* The same without a trace. */
+struct block *block_cache_peek(void *_Atomic *slot);
+
 /* Empties `slot` for good; nobody reads through it any more. */
 void block_cache_remove(struct block_cache *cache, void *_Atomic *slot);
 

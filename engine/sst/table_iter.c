@@ -2,6 +2,7 @@
  * Walking a table. The current block is held by reference, so no epoch is held between calls; the
  * current key is rebuilt in a buffer whose front, the block's prefix, stays as it is.
  */
+#include "engine/sst/table_ahead.h"
 #include "engine/sst/table_private.h"
 
 #include <assert.h>
@@ -16,16 +17,23 @@ struct table_iter {
     uint32_t block_index;
     uint32_t index; /* of the current entry in the block */
     struct buffer key;
+    struct table_ahead ahead;
+    bool eager;   /* read ahead from the first block on */
+    uint32_t run; /* blocks entered one after the other */
 };
+
+#define RUN_BEFORE_AHEAD 2 /* blocks in sequence until reading ahead begins */
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
 /* The block from the cache, held, or NULL. */
 static struct block *cached_block(struct table_iter *ti, uint32_t index)
 {
+    struct block_cache *cache = ti->table->env->cache;
+    void *_Atomic *slot = &ti->table->index.entries[index].slot;
     epoch_enter();
     struct block *block =
-        block_cache_find(ti->table->env->cache, &ti->table->index.entries[index].slot);
+        ti->flags & TABLE_NO_FILL ? block_cache_peek(slot) : block_cache_find(cache, slot);
     if (block != NULL)
         block_keep(block);
     epoch_exit();
@@ -46,12 +54,30 @@ static struct block *publish_block(struct table_iter *ti, uint32_t index, struct
     return block;
 }
 
+/* From a window that was read ahead, else from the file. */
 static lsm_status read_block(struct table_iter *ti, uint32_t index, struct block **block)
 {
-    lsm_status status = table_block_read(ti->table, index, block, ti->err);
+    const uint8_t *bytes;
+    lsm_status status = table_ahead_take(&ti->ahead, index, &bytes, ti->err);
+    if (status == LSM_OK)
+        status = bytes != NULL ? table_block_decode(ti->table, index, bytes, block, ti->err)
+                               : table_block_read(ti->table, index, block, ti->err);
     if (status == LSM_OK)
         *block = publish_block(ti, index, *block);
     return status;
+}
+
+/* Is the iterator on its way forwards? Then it may read ahead. */
+static lsm_status look_ahead(struct table_iter *ti, uint32_t index)
+{
+    bool in_sequence = ti->block != NULL && index == ti->block_index + 1;
+    if (!in_sequence)
+        table_ahead_stop(&ti->ahead);
+    ti->run = in_sequence ? ti->run + 1 : 0;
+    bool is_forward = ti->block == NULL || index > ti->block_index;
+    if (ti->run >= RUN_BEFORE_AHEAD || (ti->eager && is_forward))
+        return table_ahead_advance(&ti->ahead, index, ti->err);
+    return LSM_OK;
 }
 
 /* Room for every key of the block, and the prefix in its place. */
@@ -83,13 +109,13 @@ static bool enter_block(struct table_iter *ti, uint32_t index)
 {
     if (ti->block != NULL && ti->block_index == index)
         return true;
-    struct block *block = cached_block(ti, index);
-    if (block == NULL) {
-        lsm_status status = read_block(ti, index, &block);
-        if (status != LSM_OK) {
-            fail(ti, status);
-            return false;
-        }
+    lsm_status status = look_ahead(ti, index);
+    struct block *block = status == LSM_OK ? cached_block(ti, index) : NULL;
+    if (block == NULL && status == LSM_OK)
+        status = read_block(ti, index, &block);
+    if (status != LSM_OK) {
+        fail(ti, status);
+        return false;
     }
     block_drop(ti->block);
     ti->block = block;
@@ -211,6 +237,7 @@ static void iter_prev_entry(struct iter *it)
 static void iter_release_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
+    table_ahead_release(&ti->ahead);
     block_drop(ti->block);
     buffer_release(&ti->key);
     mem_free(ti);
@@ -226,6 +253,19 @@ static const struct iter_ops table_iter_ops = {
     .release = iter_release_entry,
 };
 
+static void init_ahead(struct table_iter *ti, const struct table_iter_options *options)
+{
+    size_t half = options->readahead / TABLE_AHEAD_DEPTH;
+    if (options->whole)
+        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_WHOLE, TABLE_AHEAD_WHOLE,
+                         TABLE_AHEAD_WHOLE_DEPTH);
+    else if (options->readahead > 0)
+        table_ahead_init(&ti->ahead, ti->table, half, half, TABLE_AHEAD_DEPTH);
+    else
+        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_FIRST, TABLE_AHEAD_MAX,
+                         TABLE_AHEAD_DEPTH);
+}
+
 lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
                           struct iter **it, lsm_error *err)
 {
@@ -236,6 +276,8 @@ lsm_status table_iter_new(struct table *table, const struct table_iter_options *
     ti->table = table;
     ti->err = err;
     ti->flags = options->flags;
+    ti->eager = options->whole || options->readahead > 0;
+    init_ahead(ti, options);
     *it = &ti->it;
     return LSM_OK;
 }
