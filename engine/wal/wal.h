@@ -10,17 +10,18 @@
  *                appended behind the ring by the log writer, O_DIRECT, one write in flight (a
  *                second only when the first ends on a 4 KiB border), from a private buffer.
  *
- *      reusable <= written <= staged      ring holds [reusable, staged); segments hold [.., written)
- *      durable  <= written                segments are flushed up to durable
+ *      reusable <= written <= staged   ring holds [reusable, staged); segments hold [.., written)
+ *      durable  <= written             segments are flushed up to durable
  *
  * A partial last block is written again by the next append, so `reusable` is the start (in segment
- * offsets) of the block that holds `written`.
+ * offsets) of the block that holds `written`. Records never straddle two segments.
  *
  * Recovery follows one chain of records by position and chained checksum: segments strictly by
  * position along the seals, then the ring for whatever continues the chain. Each open draws a nonce
- * and seeds the chain with it from its resume position on, makes everything it found durable, and
- * begins a new segment that seals the old one, before anybody is let in. A segment that was sealed
- * by an open is unlinked when obsolete, never recycled: a dead process's write may still land in it.
+ * and seeds the checksums with it from its resume position on, makes everything it found durable,
+ * and begins a new segment that seals the old one and holds the ring's tail, before anybody is let
+ * in. A segment that was sealed by an open is unlinked when obsolete, never recycled: a dead
+ * process's write may still land in it.
  *
  * A bad record ends the log only when nothing after it proves that it had been synced (a later
  * valid record's `synced` field, a later segment's start); otherwise it is LSM_CORRUPT with the
@@ -40,24 +41,25 @@ struct wal;
 
 struct wal_options {
     struct io *io;
-    struct io_dir *dir;           /* borrowed, outlives the log */
-    uint8_t uuid[SHM_UUID_SIZE];  /* seeds every checksum */
-    struct shm_layout *layout;    /* borrowed; its commit fields are set by wal_open(). NULL for
-                                     wal_replay() alone */
-    uint64_t stage_size;          /* multiple of 4 KiB */
-    uint64_t segment_size;        /* at least stage_size; multiple of 4 KiB */
-    uint32_t mode;                /* of new files */
+    struct io_dir *dir;          /* borrowed, outlives the log */
+    uint8_t uuid[SHM_UUID_SIZE]; /* seeds every checksum */
+    struct shm_layout *layout;   /* borrowed; its commit fields are set by wal_open(). NULL for
+                                    wal_replay() alone */
+    uint64_t stage_size;         /* multiple of 4 KiB, at least 16 KiB */
+    uint64_t segment_size;       /* at least stage_size; multiple of 4 KiB */
+    uint32_t mode;               /* of new files */
+    bool refuse_mapping;         /* write commits to the stage file, as where it cannot be mapped */
 };
 
 /* Where the log ends, as found. */
 struct wal_end {
-    uint64_t position;         /* behind the last whole record: the log goes on here */
-    uint64_t segments_end;     /* segments hold the log up to here; the ring the rest */
-    uint64_t chain;            /* checksum of the last record */
-    uint64_t last_sequence;    /* of the last record; 0 when there is none */
-    uint64_t last_segment;     /* number of the newest segment; 0 when there is none */
-    uint64_t next_segment;     /* a number above every .wal and .spare file's */
-    uint64_t record_count;     /* replayed */
+    uint64_t position;      /* behind the last whole record: the log goes on here */
+    uint64_t segments_end;  /* segments hold the log up to here; the ring the rest */
+    uint64_t chain;         /* checksum of the last record */
+    uint64_t last_sequence; /* of the last record; 0 when there is none */
+    uint64_t last_segment;  /* number of the newest segment; 0 when there is none */
+    uint64_t next_segment;  /* a number above every .wal and .spare file's */
+    uint64_t record_count;  /* replayed */
 };
 
 /* Told every record in order. `position` is its first byte, `end` the one behind it. */
@@ -69,7 +71,9 @@ typedef lsm_status (*wal_visit)(void *context, uint64_t position, uint64_t end, 
  * its end. Changes nothing on disk, so it serves read-only opens and inspection.
  *
  * chain  The checksum of the record before `from`, 0 when unknown.
- * clean  The database was closed cleanly at `from`: nothing is read, there is nothing behind it.
+ * clean  The database was closed cleanly at `from`, so it is no damage that there is no segment.
+ *        One that is there was begun by a later open, or left by a close that was cut short; it is
+ *        read as always. So the mark that says clean may stay until the next one replaces it.
  *
  * LSM_CORRUPT: a missing segment, a hole, or a damaged record that had been synced.
  */
@@ -91,8 +95,8 @@ lsm_status wal_open(const struct wal_options *options, const struct wal_end *end
  */
 lsm_status wal_close(struct wal *wal, bool clean, lsm_error *err);
 
-/* Frees the handle as the death of the process would leave it: nothing is written or synced, requests
- * in flight are only waited for. NULL is allowed. */
+/* Frees the handle as the death of the process would leave it: nothing is written or synced,
+ * requests in flight are only waited for. NULL is allowed. */
 void wal_abandon(struct wal *wal);
 
 /* ---- appending (append lock held) ------------------------------------------------------------ */

@@ -1,0 +1,264 @@
+/*
+ * From the ring into segments, in one write at a time.
+ *
+ * A write covers whole blocks of the file, from the one that holds `written` on, out of a private
+ * buffer: a device must never read memory that somebody else may store into. Its first block has
+ * been written before with less in it, which is why the next write has to wait for this one.
+ *
+ * Records never straddle two segments: before a write begins it is settled up to which record all
+ * fit into the segment (`fits`), and it goes no further.
+ *
+ * A segment that a write failed on is not written again. It is sealed where it was known to be
+ * written, the next call begins another one there, and nothing is lost: the ring still holds the
+ * rest. A failed sync is another matter, since nobody can say what it left undone.
+ */
+#include "engine/wal/wal_private.h"
+
+#include <errno.h>
+
+/* ---- poison ---------------------------------------------------------------------------------- */
+
+void wal_poison(struct wal *wal, const lsm_error *error)
+{
+    uint32_t number = error->os_errno != 0 ? (uint32_t)error->os_errno : EIO;
+    uint32_t healthy = 0;
+    atomic_compare_exchange_strong(&wal->layout->ctl.poisoned, &healthy, number);
+}
+
+lsm_status wal_check_poison(const struct wal *wal, lsm_error *err)
+{
+    int number = (int)atomic_load_explicit(&wal->layout->ctl.poisoned, memory_order_acquire);
+    if (number == 0)
+        return LSM_OK;
+    lsm_status status =
+        lsm_fail_errno(err, number,
+                       "an earlier sync of the log in '%s' failed, so nothing more is written; "
+                       "close and open the database again",
+                       io_dir_path(wal->dir.dir));
+    (void)status; /* of the errno; this is what it led to */
+    if (err != NULL)
+        err->status = LSM_POISONED;
+    return LSM_POISONED;
+}
+
+/* ---- positions ------------------------------------------------------------------------------- */
+
+static uint64_t staged_now(const struct wal *wal)
+{
+    /* Pairs with the release in wal_publish_locked(). */
+    return atomic_load_explicit(&wal->layout->commit.staged, memory_order_acquire);
+}
+
+/* Only the holder of the sync lock stores these. */
+static uint64_t written_now(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->layout->commit.written, memory_order_relaxed);
+}
+
+static uint64_t durable_now(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->layout->commit.durable, memory_order_relaxed);
+}
+
+static void set_busy(struct wal *wal, uint32_t busy)
+{
+    atomic_store_explicit(&wal->layout->commit.sync_busy, busy, memory_order_release);
+}
+
+static void set_durable(struct wal *wal, uint64_t position)
+{
+    /* Pairs with the acquire of whoever waits for a sync. */
+    atomic_store_explicit(&wal->layout->commit.durable, position, memory_order_release);
+    shm_event_signal(&wal->layout->commit.flushed);
+}
+
+/* ---- sync ------------------------------------------------------------------------------------ */
+
+/* Makes all of the current segment that is written durable. */
+static lsm_status sync_current(struct wal *wal, lsm_error *err)
+{
+    uint64_t written = written_now(wal);
+    if (durable_now(wal) == written)
+        return LSM_OK;
+    lsm_error failure;
+    set_busy(wal, 1);
+    lsm_status status = io_file_sync(wal->file, &failure);
+    set_busy(wal, 0);
+    if (status != LSM_OK) {
+        wal_poison(wal, &failure);
+        status_copy(err, &failure);
+        return status;
+    }
+    set_durable(wal, written);
+    return LSM_OK;
+}
+
+/* ---- which record fits ----------------------------------------------------------------------- */
+
+/* The length of the record at `position`, which is in the ring. */
+static lsm_status record_length(const struct wal *wal, uint64_t position, uint64_t staged,
+                                size_t *size, lsm_error *err)
+{
+    uint8_t head[LOG_RECORD_HEAD];
+    enum log_record_fault fault = LOG_RECORD_SHORT;
+    if (staged - position >= LOG_RECORD_MIN) {
+        wal_stage_copy_out(&wal->stage, position, head, sizeof head);
+        fault = log_record_peek(head, size);
+    }
+    if (fault == LOG_RECORD_OK && *size > staged - position)
+        fault = LOG_RECORD_BAD_LENGTH;
+    if (fault == LOG_RECORD_OK)
+        return LSM_OK;
+    lsm_status status =
+        lsm_fail(err, LSM_CORRUPT, "the stage ring holds no record at position %" PRIu64 ": %s",
+                 position, log_record_fault_text(fault));
+    status_place(err, "STAGE", position % wal->stage.size);
+    return status;
+}
+
+/* Moves `fits` on towards `staged`. */
+static lsm_status extend_fits(struct wal *wal, uint64_t staged, lsm_error *err)
+{
+    uint64_t limit = log_segment_limit(&wal->current);
+    if (staged <= limit) {
+        wal->fits = staged;
+        return LSM_OK;
+    }
+    while (wal->fits < staged) {
+        size_t size;
+        lsm_status status = record_length(wal, wal->fits, staged, &size, err);
+        if (status != LSM_OK)
+            return status;
+        if (size > limit - wal->fits)
+            break;
+        wal->fits += size;
+    }
+    return LSM_OK;
+}
+
+/* Seals the current segment at `written` and begins the next. */
+static lsm_status begin_next(struct wal *wal, lsm_error *err)
+{
+    wal->finished = true;
+    lsm_status status = sync_current(wal, err);
+    if (status != LSM_OK)
+        return status;
+    struct wal_beginning beginning = {
+        .start = written_now(wal),
+        .previous = wal->current.number,
+        .previous_start = wal->current.start,
+    };
+    return wal_begin_segment(wal, &beginning, err);
+}
+
+/* Afterwards the current segment takes at least one byte behind `written`. */
+static lsm_status make_room(struct wal *wal, uint64_t staged, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    if (!wal->finished && wal->fits < staged)
+        status = extend_fits(wal, staged, err);
+    if (status != LSM_OK || (!wal->finished && wal->fits > written_now(wal)))
+        return status;
+    status = begin_next(wal, err);
+    if (status == LSM_OK)
+        status = extend_fits(wal, staged, err);
+    assert(status != LSM_OK || wal->fits > written_now(wal));
+    return status;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void fill_request(struct wal *wal)
+{
+    uint64_t first = wal_block_start(wal, written_now(wal));
+    uint64_t limit = wal->fits;
+    if (limit - first > WAL_WRITE_SIZE)
+        limit = first + WAL_WRITE_SIZE;
+    size_t size = (size_t)(limit - first);
+    size_t padding = (IO_ALIGNMENT - size % IO_ALIGNMENT) % IO_ALIGNMENT;
+    wal_stage_copy_out(&wal->stage, first, wal->buffer, size);
+    memset(wal->buffer + size, 0, padding);
+    wal->flight_end = limit;
+    wal->request = (struct io_request){
+        .operation = IO_WRITE,
+        .file = wal->file,
+        .memory = wal->buffer,
+        .size = size + padding,
+        .offset = LOG_SEGMENT_HEADER + (first - wal->current.start),
+    };
+}
+
+lsm_status wal_write_begin_locked(struct wal *wal, lsm_error *err)
+{
+    lsm_status status = wal_check_poison(wal, err);
+    if (status != LSM_OK || wal->in_flight)
+        return status;
+    uint64_t staged = staged_now(wal);
+    if (staged == written_now(wal))
+        return LSM_OK;
+    status = make_room(wal, staged, err);
+    if (status != LSM_OK)
+        return status;
+    fill_request(wal);
+    set_busy(wal, 1);
+    wal->in_flight = true;
+    io_queue_push(wal->queue, &wal->request);
+    return io_queue_submit(wal->queue, err);
+}
+
+lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err)
+{
+    if (!wal->in_flight)
+        return LSM_OK;
+    struct io_request *done = io_queue_reap(wal->queue, true);
+    assert(done == &wal->request);
+    wal->in_flight = false;
+    set_busy(wal, 0);
+    if (done->os_errno != 0) {
+        wal->finished = true;
+        wal->recyclable = false; /* its last block is not known any more */
+        return io_request_error(done, err);
+    }
+    struct shm_commit *commit = &wal->layout->commit;
+    atomic_fetch_add_explicit(&wal->bytes_written, done->size, memory_order_relaxed);
+    atomic_store_explicit(&commit->written, wal->flight_end, memory_order_release);
+    /* Pairs with the acquire in has_room(): the bytes were copied out before they are given back.
+     */
+    atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_end),
+                          memory_order_release);
+    shm_event_signal(&commit->flushed);
+    return LSM_OK;
+}
+
+lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err)
+{
+    assert(position <= staged_now(wal));
+    lsm_status status = wal_check_poison(wal, err);
+    while (status == LSM_OK && written_now(wal) < position) {
+        status = wal_write_begin_locked(wal, err);
+        if (status == LSM_OK)
+            status = wal_write_finish_locked(wal, err);
+    }
+    return status;
+}
+
+lsm_status wal_sync_locked(struct wal *wal, uint64_t position, lsm_error *err)
+{
+    lsm_status status = wal_write_locked(wal, position, err);
+    if (status == LSM_OK && durable_now(wal) < position)
+        status = sync_current(wal, err);
+    return status;
+}
+
+bool wal_wants_write(const struct wal *wal)
+{
+    uint64_t due = wal->stage.size / 4 < WAL_WRITE_DUE ? wal->stage.size / 4 : WAL_WRITE_DUE;
+    uint64_t written = atomic_load_explicit(&wal->layout->commit.written, memory_order_acquire);
+    uint64_t staged = staged_now(wal);
+    return staged > written && staged - written >= due;
+}
+
+uint64_t wal_bytes_written(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->bytes_written, memory_order_relaxed);
+}

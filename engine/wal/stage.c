@@ -1,0 +1,187 @@
+/*
+ * The stage file is zero-filled and durable at its full size before it gets its name, so that
+ * stores into the mapping cannot run out of space, and a size that is not the file's own is damage.
+ */
+#include "engine/wal/wal_private.h"
+
+#include "engine/base/memory.h"
+
+#define FILL_STEP ((size_t)1 << 20)
+
+static const char *stage_name(char *name)
+{
+    return file_name_make(FILE_STAGE, 0, name);
+}
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+lsm_status wal_stage_read(const struct segment_dir *dir, uint64_t first, uint64_t limit,
+                          uint8_t *bytes, lsm_error *err)
+{
+    if (first == limit)
+        return LSM_OK;
+    char name[FILE_NAME_SIZE];
+    struct io_file *file = NULL;
+    uint64_t size = 0;
+    lsm_status status = io_file_open(dir->dir, stage_name(name), 0, dir->mode, &file, err);
+    if (status != LSM_OK)
+        return status;
+    status = io_file_size(file, &size, err);
+    if (status == LSM_OK && limit - first > size) {
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "the stage file '%s' has %" PRIu64 " bytes, and %" PRIu64
+                          " of the log should be in it",
+                          name, size, limit - first);
+        status_place(err, name, size);
+        status_numbers(err, limit - first, size);
+    }
+    while (status == LSM_OK && first < limit) {
+        uint64_t offset = first % size;
+        uint64_t step = limit - first < size - offset ? limit - first : size - offset;
+        status = io_file_read_exact(file, bytes, (size_t)step, offset, err);
+        bytes += step;
+        first += step;
+    }
+    io_file_close(file);
+    return status;
+}
+
+static lsm_status fill_with_zeros(struct io_file *file, uint64_t size, lsm_error *err)
+{
+    uint8_t *zeros = mem_alloc_zeroed(FILL_STEP);
+    if (zeros == NULL)
+        return lsm_fail_memory(err, FILL_STEP);
+    lsm_status status = io_file_allocate(file, 0, size, err);
+    for (uint64_t at = 0; at < size && status == LSM_OK;) {
+        size_t step = size - at < FILL_STEP ? (size_t)(size - at) : FILL_STEP;
+        status = io_file_write(file, zeros, step, at, err);
+        at += step;
+    }
+    mem_free(zeros);
+    return status == LSM_OK ? io_file_sync(file, err) : status;
+}
+
+/* Makes a stage file beside the one in force and puts it in its place. */
+static lsm_status make_file(const struct segment_dir *dir, uint64_t size, uint64_t file_number,
+                            lsm_error *err)
+{
+    char name[FILE_NAME_SIZE], temporary[FILE_NAME_SIZE];
+    file_name_make(FILE_TEMPORARY, file_number, temporary);
+    struct io_file *file = NULL;
+    lsm_status status = io_dir_unlink(dir->dir, temporary, NULL, err);
+    if (status == LSM_OK)
+        status = io_file_open(dir->dir, temporary, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW,
+                              dir->mode, &file, err);
+    if (status != LSM_OK)
+        return status;
+    status = fill_with_zeros(file, size, err);
+    io_file_close(file);
+    if (status == LSM_OK)
+        status = io_dir_rename(dir->dir, temporary, stage_name(name), err);
+    if (status != LSM_OK) {
+        (void)io_dir_unlink(dir->dir, temporary, NULL, NULL); /* the first failure is told */
+        return status;
+    }
+    return io_dir_sync(dir->dir, err);
+}
+
+/* Opens the file when it is there and has the right size; else *file stays NULL. */
+static lsm_status open_file(const struct segment_dir *dir, uint64_t size, struct io_file **file,
+                            lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    struct io_file *opened = NULL;
+    uint64_t found = 0;
+    lsm_status status =
+        io_file_open(dir->dir, stage_name(name), IO_FILE_WRITE, dir->mode, &opened, err);
+    if (status == LSM_MISSING)
+        return LSM_OK;
+    if (status == LSM_OK)
+        status = io_file_size(opened, &found, err);
+    if (status != LSM_OK || found != size) {
+        io_file_close(opened);
+        return status;
+    }
+    *file = opened;
+    return LSM_OK;
+}
+
+lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
+                          bool refuse_mapping, uint64_t file_number, lsm_error *err)
+{
+    struct wal_stage s = {.size = size};
+    lsm_status status = open_file(dir, size, &s.file, err);
+    if (status == LSM_OK && s.file == NULL) {
+        status = make_file(dir, size, file_number, err);
+        if (status == LSM_OK)
+            status = open_file(dir, size, &s.file, err);
+        if (status == LSM_OK && s.file == NULL)
+            status = lsm_fail(err, LSM_IO, "the stage file vanished while it was made");
+    }
+    if (status == LSM_OK && !refuse_mapping)
+        status = io_map(s.file, (size_t)size, IO_MAP_WRITE, &s.mapping, err);
+    if (status == LSM_UNSUPPORTED)
+        status = LSM_OK; /* written instead */
+    if (status == LSM_OK)
+        s.ring = s.mapping != NULL ? io_mapping_memory(s.mapping)
+                                   : mem_alloc_aligned(IO_ALIGNMENT, (size_t)size);
+    if (status == LSM_OK && s.ring == NULL)
+        status = lsm_fail_memory(err, (size_t)size);
+    if (status != LSM_OK) {
+        wal_stage_close(&s);
+        return status;
+    }
+    if (s.mapping == NULL)
+        memset(s.ring, 0, (size_t)size);
+    *stage = s;
+    return LSM_OK;
+}
+
+void wal_stage_close(struct wal_stage *stage)
+{
+    if (stage->mapping != NULL)
+        io_unmap(stage->mapping);
+    else
+        mem_free(stage->ring);
+    io_file_close(stage->file);
+    *stage = (struct wal_stage){0};
+}
+
+/* ---- the ring -------------------------------------------------------------------------------- */
+
+void wal_stage_copy_out(const struct wal_stage *stage, uint64_t position, void *bytes, size_t size)
+{
+    size_t at = (size_t)(position % stage->size);
+    size_t first = size < stage->size - at ? size : (size_t)(stage->size - at);
+    memcpy(bytes, stage->ring + at, first);
+    if (first < size)
+        memcpy((uint8_t *)bytes + first, stage->ring, size - first);
+}
+
+void wal_stage_copy_in(struct wal_stage *stage, uint64_t position, const void *bytes, size_t size)
+{
+    size_t at = (size_t)(position % stage->size);
+    size_t first = size < stage->size - at ? size : (size_t)(stage->size - at);
+    memcpy(stage->ring + at, bytes, first);
+    if (first < size)
+        memcpy(stage->ring, (const uint8_t *)bytes + first, size - first);
+}
+
+/* Whole blocks, so that the kernel never has to read one before it can change a part of it. */
+static lsm_status write_blocks(struct wal_stage *stage, size_t first, size_t limit, lsm_error *err)
+{
+    first -= first % IO_ALIGNMENT;
+    limit += (IO_ALIGNMENT - limit % IO_ALIGNMENT) % IO_ALIGNMENT;
+    return io_file_write(stage->file, stage->ring + first, limit - first, first, err);
+}
+
+lsm_status wal_stage_write(struct wal_stage *stage, uint64_t position, size_t size, lsm_error *err)
+{
+    size_t at = (size_t)(position % stage->size);
+    if (size <= stage->size - at)
+        return write_blocks(stage, at, at + size, err);
+    lsm_status status = write_blocks(stage, at, (size_t)stage->size, err);
+    if (status == LSM_OK)
+        status = write_blocks(stage, 0, size - (size_t)(stage->size - at), err);
+    return status;
+}

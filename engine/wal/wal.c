@@ -1,0 +1,303 @@
+/*
+ * Opening goes in an order that leaves the log whole at every step: what stands in segments is made
+ * durable; a new segment that seals it takes the ring's tail, durable before it has a name; only
+ * then may the stage file be replaced. Nobody appends before all of it is done.
+ */
+#include "engine/wal/wal_private.h"
+
+#include "engine/base/memory.h"
+
+#include <stdio.h>
+
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+static lsm_status check_size(uint64_t value, uint64_t least, const char *name, lsm_error *err)
+{
+    if (value >= least && value % IO_ALIGNMENT == 0 && value <= SIZE_MAX / 4)
+        return LSM_OK;
+    lsm_status status = lsm_fail(
+        err, LSM_INVALID, "%s is %" PRIu64 ": at least %" PRIu64 " and a multiple of %zu is needed",
+        name, value, least, IO_ALIGNMENT);
+    status_numbers(err, least, value);
+    return status;
+}
+
+static lsm_status check_arguments(const struct wal_options *options, const struct wal_end *end,
+                                  lsm_error *err)
+{
+    assert(options->layout != NULL);
+    lsm_status status = check_size(options->stage_size, WAL_MIN_STAGE, "the stage size", err);
+    if (status == LSM_OK)
+        status = check_size(options->segment_size, options->stage_size, "the size of a log segment",
+                            err);
+    if (status != LSM_OK)
+        return status;
+    bool fits = end->segments_end <= end->position && end->position % LOG_RECORD_ALIGNMENT == 0;
+    if (!fits || (end->last_segment == 0 && end->segments_end != end->position))
+        return lsm_fail(err, LSM_INVALID,
+                        "the log cannot end at position %" PRIu64 " with segments up to %" PRIu64,
+                        end->position, end->segments_end);
+    return LSM_OK;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+/* What is found at open and needed until it is over. */
+struct opening {
+    const struct wal_end *end;
+    struct segment_list list;
+    struct segment_chain chain; /* of the segments that are there; its last is end->last_segment */
+    uint8_t *tail;              /* the log from end->segments_end on, padded to whole blocks */
+    size_t tail_size;           /* padded */
+};
+
+static void opening_release(struct opening *opening)
+{
+    segment_list_release(&opening->list);
+    segment_chain_release(&opening->chain);
+    mem_free(opening->tail);
+}
+
+static lsm_status find_segments(struct wal *wal, struct opening *opening, lsm_error *err)
+{
+    const struct wal_end *end = opening->end;
+    lsm_status status = segment_list_read(wal->dir.dir, &opening->list, err);
+    if (status == LSM_OK && end->last_segment != 0)
+        status = segment_chain_read(&wal->dir, end->last_segment, end->segments_end, true,
+                                    &opening->chain, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t next = opening->list.next_number;
+    if (end->next_segment > next)
+        next = end->next_segment;
+    if (atomic_load(&wal->layout->ctl.next_wal_number) < next)
+        atomic_store(&wal->layout->ctl.next_wal_number, next);
+    return LSM_OK;
+}
+
+/* Where segment `number` ends: where its successor on the chain begins, or nobody knows, and then
+ * not behind what was found. */
+static uint64_t end_of_old(const struct opening *opening, uint64_t number)
+{
+    const struct segment_chain *chain = &opening->chain;
+    for (size_t i = 0; i + 1 < chain->count; i++) {
+        if (chain->headers[i].number == number)
+            return chain->headers[i + 1].start;
+    }
+    return opening->end->segments_end;
+}
+
+/* Flushes every old segment and remembers it for its removal. A process that was killed may have
+ * written what it never flushed. */
+static lsm_status keep_old_segments(struct wal *wal, const struct opening *opening, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; i < opening->list.segment_count && status == LSM_OK; i++) {
+        struct wal_old_segment old = {.number = opening->list.segments[i]};
+        struct io_file *file = NULL;
+        old.end = end_of_old(opening, old.number);
+        status = segment_open(&wal->dir, FILE_WAL, old.number, IO_FILE_WRITE, &file, err);
+        if (status == LSM_OK)
+            status = io_file_sync(file, err);
+        io_file_close(file);
+        if (status == LSM_OK)
+            status = wal_add_old(wal, &old, err);
+    }
+    return status;
+}
+
+static lsm_status read_tail(struct wal *wal, struct opening *opening, lsm_error *err)
+{
+    const struct wal_end *end = opening->end;
+    size_t size = (size_t)(end->position - end->segments_end);
+    size_t padding = (IO_ALIGNMENT - size % IO_ALIGNMENT) % IO_ALIGNMENT;
+    if (size == 0)
+        return LSM_OK;
+    opening->tail = mem_alloc_aligned(IO_ALIGNMENT, size + padding);
+    if (opening->tail == NULL)
+        return lsm_fail_memory(err, size + padding);
+    memset(opening->tail + size, 0, padding);
+    opening->tail_size = size + padding;
+    return wal_stage_read(&wal->dir, end->segments_end, end->position, opening->tail, err);
+}
+
+/* The nonce of this life begins to count, and the one of the tail is kept beside it. */
+static void draw_nonce(struct wal *wal, const struct opening *opening)
+{
+    wal->resume = opening->end->position;
+    wal->resume_chain = opening->end->chain;
+    io_random(wal->dir.io, wal->nonce, sizeof wal->nonce);
+    if (opening->chain.count > 0)
+        memcpy(wal->nonce_before, opening->chain.headers[opening->chain.count - 1].nonce,
+               sizeof wal->nonce_before);
+    wal->seed = log_record_seed(wal->dir.uuid, wal->nonce);
+}
+
+static lsm_status begin_first_segment(struct wal *wal, const struct opening *opening,
+                                      lsm_error *err)
+{
+    const struct segment_chain *chain = &opening->chain;
+    struct wal_beginning beginning = {
+        .flags = LOG_SEGMENT_OPENED,
+        .start = opening->end->segments_end,
+        .previous = opening->end->last_segment,
+        .previous_start = chain->count > 0 ? chain->headers[chain->count - 1].start : 0,
+        .tail = opening->tail,
+        .tail_size = opening->tail_size,
+    };
+    return wal_begin_segment(wal, &beginning, err);
+}
+
+/* The block of the log's end is written again by the next append: its head must be in the ring. */
+static void settle_ring(struct wal *wal, const struct opening *opening)
+{
+    uint64_t position = opening->end->position, start = opening->end->segments_end;
+    uint64_t block = wal_block_start(wal, position);
+    if (position > block)
+        wal_stage_copy_in(&wal->stage, block, opening->tail + (block - start),
+                          (size_t)(position - block));
+    wal->tail = position;
+    wal->tail_chain = opening->end->chain;
+    wal->fits = position;
+    wal->renew_at = UINT64_MAX; /* never, where it cannot help */
+    if (wal->stage.mapping != NULL && wal->stage.size >= 4 * WAL_STRETCH)
+        wal->renew_at = position - position % WAL_STRETCH + wal->stage.size - WAL_STRETCH;
+
+    struct shm_commit *commit = &wal->layout->commit;
+    commit->chain = wal->tail_chain;
+    atomic_store(&commit->sync_busy, 0);
+    atomic_store(&commit->written, position);
+    atomic_store(&commit->durable, position);
+    atomic_store(&commit->reusable, block);
+    atomic_store(&commit->staged, position);
+}
+
+static void describe_path(struct wal *wal)
+{
+    const char *stage = wal->stage.mapping != NULL
+                            ? "a commit is a copy into the mapped stage file"
+                            : "a commit is a write to the stage file, which cannot be mapped here";
+    const char *direct = io_file_is_direct(wal->file)
+                             ? "past the page cache"
+                             : "through the page cache, which this file system insists on";
+    snprintf(wal->path_text, sizeof wal->path_text, "%s; segments are written by %s %s", stage,
+             io_name(wal->dir.io), direct);
+}
+
+static lsm_status open_at(struct wal *wal, const struct wal_options *options,
+                          struct opening *opening, lsm_error *err)
+{
+    lsm_status status = find_segments(wal, opening, err);
+    if (status == LSM_OK)
+        status = keep_old_segments(wal, opening, err);
+    if (status == LSM_OK)
+        status = wal_adopt_spares(wal, &opening->list, err);
+    if (status == LSM_OK)
+        status = read_tail(wal, opening, err);
+    if (status != LSM_OK)
+        return status;
+    draw_nonce(wal, opening);
+    status = begin_first_segment(wal, opening, err);
+    if (status == LSM_OK)
+        status =
+            wal_stage_open(&wal->stage, &wal->dir, options->stage_size, options->refuse_mapping,
+                           atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1), err);
+    if (status != LSM_OK)
+        return status;
+    settle_ring(wal, opening);
+    describe_path(wal);
+    return LSM_OK;
+}
+
+static void wal_free(struct wal *wal)
+{
+    io_queue_close(wal->queue); /* waits for what is in flight */
+    for (size_t i = 0; i < wal->spare_count; i++)
+        io_file_close(wal->spares[i].file);
+    io_file_close(wal->file);
+    wal_stage_close(&wal->stage);
+    buffer_release(&wal->scratch);
+    mem_free(wal->buffer);
+    mem_free(wal->old);
+    pthread_mutex_destroy(&wal->spare_lock);
+    mem_free(wal);
+}
+
+static lsm_status wal_new(const struct wal_options *options, struct wal **wal, lsm_error *err)
+{
+    struct wal *w = mem_alloc_zeroed(sizeof *w);
+    if (w == NULL)
+        return lsm_fail_memory(err, sizeof *w);
+    pthread_mutex_init(&w->spare_lock, NULL);
+    w->dir = (struct segment_dir){.io = options->io, .dir = options->dir, .mode = options->mode};
+    memcpy(w->dir.uuid, options->uuid, sizeof w->dir.uuid);
+    w->layout = options->layout;
+    w->segment_size = options->segment_size;
+    lsm_status status = io_queue_open(options->io, 1, &w->queue, err);
+    if (status == LSM_OK) {
+        w->buffer = mem_alloc_aligned(IO_ALIGNMENT, WAL_WRITE_SIZE);
+        if (w->buffer == NULL)
+            status = lsm_fail_memory(err, WAL_WRITE_SIZE);
+    }
+    if (status != LSM_OK) {
+        wal_free(w);
+        return status;
+    }
+    *wal = w;
+    return LSM_OK;
+}
+
+lsm_status wal_open(const struct wal_options *options, const struct wal_end *end, struct wal **wal,
+                    lsm_error *err)
+{
+    struct opening opening = {.end = end};
+    struct wal *w = NULL;
+    lsm_status status = check_arguments(options, end, err);
+    if (status == LSM_OK)
+        status = wal_new(options, &w, err);
+    if (status != LSM_OK)
+        return status;
+    status = open_at(w, options, &opening, err);
+    opening_release(&opening);
+    if (status == LSM_OK)
+        *wal = w;
+    else
+        wal_free(w);
+    return status;
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
+
+/* Nobody needs a byte of the log any more: its files wait for the next open, up to the usual count.
+ */
+static lsm_status keep_as_spares(struct wal *wal, lsm_error *err)
+{
+    struct wal_old_segment current = {
+        .number = wal->current.number,
+        .size = wal->current.size,
+        .end = UINT64_MAX,
+        .recyclable = wal->recyclable,
+    };
+    lsm_status status = wal_check_poison(wal, err);
+    if (status == LSM_OK)
+        status = wal_add_old(wal, &current, err);
+    return status == LSM_OK ? wal_remove_old(wal, UINT64_MAX, err) : status;
+}
+
+lsm_status wal_close(struct wal *wal, bool clean, lsm_error *err)
+{
+    if (wal == NULL)
+        return LSM_OK;
+    lsm_status status = LSM_OK;
+    if (clean) {
+        (void)wal_write_finish_locked(wal, NULL); /* where it failed the file is not recycled */
+        status = keep_as_spares(wal, err);
+    }
+    wal_free(wal);
+    return status;
+}
+
+const char *wal_path_text(const struct wal *wal)
+{
+    return wal->path_text;
+}
