@@ -40,6 +40,7 @@ static struct json_object *parse_line(struct dump_reader *r, lsm_slice line)
 {
     struct json_object *object = NULL;
     struct json_tokener *tokener = json_tokener_new();
+    enum json_tokener_error error = json_tokener_success;
     const char *wrong = "out of memory";
     uint64_t number = r->lines->number;
     if (tokener == NULL)
@@ -49,7 +50,7 @@ static struct json_object *parse_line(struct dump_reader *r, lsm_slice line)
     if (line.size >= INT32_MAX)
         goto out;
     object = json_tokener_parse_ex(tokener, line.data, (int)line.size);
-    enum json_tokener_error error = json_tokener_get_error(tokener);
+    error = json_tokener_get_error(tokener);
     wrong = error == json_tokener_continue ? "the JSON object is not complete"
                                            : json_tokener_error_desc(error);
     if (object == NULL)
