@@ -626,6 +626,11 @@ bool driver_saw_error(const struct driver *d)
     return d->saw_error;
 }
 
+void driver_set_tolerant(struct driver *d, bool tolerant)
+{
+    d->setup.tolerant = tolerant;
+}
+
 uint64_t driver_oracle_hash(const struct driver *d)
 {
     uint64_t numbers[] = {d->model.sequence, d->power_cut ? d->durable : 0, d->power_cut,

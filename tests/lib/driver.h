@@ -44,7 +44,6 @@ enum driver_result driver_step(struct driver *d, const struct script_op *op);
 /* The process dies: memory is freed, nothing is written. The caller then applies the crash to the
  * disk; `power` says that what was not synced may be gone. */
 void driver_abandon(struct driver *d, bool power);
-/* Writes may be lost from now on down to what was synced, as after a power cut. */
 
 /* Everything, in all families, forwards, backwards and key by key. */
 enum driver_result driver_verify(struct driver *d);
@@ -54,6 +53,7 @@ uint64_t driver_digest(const struct driver *d);     /* of all replies */
 lsm_db *driver_db(struct driver *d);                /* NULL when not open */
 const struct model *driver_model(const struct driver *d);
 bool driver_saw_error(const struct driver *d); /* some call failed (tolerant) */
+void driver_set_tolerant(struct driver *d, bool tolerant);
 /* What decides which states are right after a crash now: for recognising equal ones. */
 uint64_t driver_oracle_hash(const struct driver *d);
 /* Goes on with a copy of another disk, knowing what `d` knows; `d` is not open. */
