@@ -48,7 +48,7 @@ int host_map(struct io_file *file, size_t size, unsigned flags, struct io_mappin
 void host_unmap(struct io_mapping *mapping);
 void host_renew(struct io_mapping *mapping, size_t offset, size_t size);
 
-int host_lock(struct io_file *file, uint64_t byte, struct io_lock **lock);
+int host_lock(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock);
 void host_unlock(struct io_lock *lock);
 int host_lock_test(struct io_file *file, uint64_t byte, bool *held);
 
@@ -59,7 +59,8 @@ void host_random(struct io *io, void *bytes, size_t size);
 /* A queue that does its work at submit by pread and pwrite; for both backends. */
 int posix_queue_open(struct io *io, unsigned depth, struct io_queue **queue);
 
-/* The backends. uring_open() returns NULL where io_uring is refused, with the reason in `reason`. */
+/* The backends. uring_open() returns NULL where io_uring is refused, with the reason in `reason`.
+ */
 struct io *posix_open(void);
 struct io *uring_open(char *reason, size_t reason_size);
 

@@ -1,6 +1,6 @@
 /*
- * The front of the floor: checks arguments, calls the backend and makes the sentences of its errors,
- * so that all backends refuse the same things in the same words.
+ * The front of the floor: checks arguments, calls the backend and makes the sentences of its
+ * errors, so that all backends refuse the same things in the same words.
  */
 #include "engine/io/io.h"
 
@@ -17,8 +17,9 @@
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* The sentence of a failed operation on `path`. */
-__attribute__((format(printf, 5, 6))) static lsm_status
-fail(lsm_error *err, int number, const char *path, uint64_t offset, const char *format, ...)
+__attribute__((format(printf, 5, 6))) static lsm_status fail(lsm_error *err, int number,
+                                                             const char *path, uint64_t offset,
+                                                             const char *format, ...)
 {
     char what[360];
     va_list arguments;
@@ -40,8 +41,8 @@ fail(lsm_error *err, int number, const char *path, uint64_t offset, const char *
                           number == EEXIST ? "it exists already" : "it is not empty");
         break;
     case ELOOP:
-        status = lsm_fail(err, LSM_CORRUPT, "%s: it is a symbolic link, expected a regular file",
-                          what);
+        status =
+            lsm_fail(err, LSM_CORRUPT, "%s: it is a symbolic link, expected a regular file", what);
         break;
     case IO_RESULT_IRREGULAR:
         status = lsm_fail(err, LSM_CORRUPT, "%s: it is not a regular file", what);
@@ -410,9 +411,9 @@ lsm_status io_map(struct io_file *file, size_t size, unsigned flags, struct io_m
         return status;
     }
     if (number == IO_RESULT_SHORT) {
-        lsm_status status = lsm_fail(err, LSM_INVALID,
-                                     "cannot map %zu bytes of '%s': they are not all allocated",
-                                     size, file->path);
+        lsm_status status =
+            lsm_fail(err, LSM_INVALID, "cannot map %zu bytes of '%s': they are not all allocated",
+                     size, file->path);
         status_place(err, file->name, LSM_NO_OFFSET);
         return status;
     }
@@ -444,16 +445,17 @@ void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size)
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
-lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err)
+static lsm_status lock_byte(struct io_file *file, uint64_t byte, unsigned patience_ms,
+                            struct io_lock **lock, lsm_error *err)
 {
     struct io_lock *made = NULL;
     int number = EINVAL;
     if (byte < INT64_MAX)
-        number = file->writable ? file->io->ops->lock(file, byte, &made) : EBADF;
+        number = file->writable ? file->io->ops->lock(file, byte, patience_ms, &made) : EBADF;
     if (number == EAGAIN || number == EACCES) {
-        lsm_status status = lsm_fail(err, LSM_BUSY,
-                                     "somebody else holds the lock on byte %" PRIu64 " of '%s'",
-                                     byte, file->path);
+        lsm_status status =
+            lsm_fail(err, LSM_BUSY, "somebody else holds the lock on byte %" PRIu64 " of '%s'",
+                     byte, file->path);
         status_place(err, file->name, byte);
         return status;
     }
@@ -463,6 +465,16 @@ lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, l
     made->io = file->io;
     *lock = made;
     return LSM_OK;
+}
+
+lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err)
+{
+    return lock_byte(file, byte, IO_LOCK_PATIENCE_MS, lock, err);
+}
+
+lsm_status io_try_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err)
+{
+    return lock_byte(file, byte, 0, lock, err);
 }
 
 void io_unlock(struct io_lock *lock)

@@ -45,10 +45,10 @@ void io_close(struct io *io); /* every file, queue and mapping has been closed *
 const char *io_name(const struct io *io);   /* "uring", "posix", "sim" */
 const char *io_reason(const struct io *io); /* why this one: a sentence */
 
-uint64_t io_now_ns(struct io *io);                            /* monotonic */
-uint64_t io_wall_ms(struct io *io);                           /* since 1970; for display only */
-void io_random(struct io *io, void *bytes, size_t size);      /* good enough for uuids and nonces */
-uint64_t io_submission_count(struct io *io);                  /* queue submissions so far */
+uint64_t io_now_ns(struct io *io);                       /* monotonic */
+uint64_t io_wall_ms(struct io *io);                      /* since 1970; for display only */
+void io_random(struct io *io, void *bytes, size_t size); /* good enough for uuids and nonces */
+uint64_t io_submission_count(struct io *io);             /* queue submissions so far */
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
@@ -81,10 +81,10 @@ lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err);
 /* ---- files ----------------------------------------------------------------------------------- */
 
 enum io_file_flags {
-    IO_FILE_WRITE = 1,   /* read and write; otherwise read only */
-    IO_FILE_CREATE = 2,  /* make it when missing */
-    IO_FILE_NEW = 4,     /* with CREATE: LSM_EXISTS when there is one */
-    IO_FILE_DIRECT = 8,  /* bypass the page cache where the file system lets us, see below */
+    IO_FILE_WRITE = 1,  /* read and write; otherwise read only */
+    IO_FILE_CREATE = 2, /* make it when missing */
+    IO_FILE_NEW = 4,    /* with CREATE: LSM_EXISTS when there is one */
+    IO_FILE_DIRECT = 8, /* bypass the page cache where the file system lets us, see below */
 };
 
 /*
@@ -143,10 +143,13 @@ void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size);
 /*
  * An exclusive lock on byte `byte` of a file, held by the returned object until io_unlock() or the
  * death of the process (an OFD lock, so two handles in one process exclude each other as well).
- * It stays held when `file` is closed, and a forked child does not inherit it. A just killed process
- * lets go a little late, so a busy lock is tried again for IO_LOCK_PATIENCE_MS before LSM_BUSY.
+ * It stays held when `file` is closed, and a forked child does not inherit it. A just killed
+ * process lets go a little late, so a busy lock is tried again for IO_LOCK_PATIENCE_MS before
+ * LSM_BUSY.
  */
 lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err);
+/* The same without patience, for looking through many locks for a free one. */
+lsm_status io_try_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err);
 void io_unlock(struct io_lock *lock); /* NULL is allowed */
 /* Whether anybody, this process included, holds the lock now. False when it cannot be told. */
 bool io_lock_is_held(struct io_file *file, uint64_t byte);

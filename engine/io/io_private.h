@@ -38,7 +38,7 @@ struct io_dir {
 
 struct io_file {
     struct io *io;
-    char *path; /* directory and name, for messages */
+    char *path;       /* directory and name, for messages */
     const char *name; /* inside path */
     bool writable;
     bool aligned; /* IO_FILE_DIRECT was asked for: everything must be aligned */
@@ -59,11 +59,11 @@ struct io_queue {
     struct io *io;
     const struct io_queue_ops *ops;
     unsigned depth;
-    unsigned in_flight;               /* pushed and not reaped */
-    struct io_request *pushed_first;  /* not yet handed over */
-    struct io_request *pushed_last;   /* */
-    struct io_request *done_first;    /* finished, in this order */
-    struct io_request *done_last;     /* */
+    unsigned in_flight;              /* pushed and not reaped */
+    struct io_request *pushed_first; /* not yet handed over */
+    struct io_request *pushed_last;  /* */
+    struct io_request *done_first;   /* finished, in this order */
+    struct io_request *done_last;    /* */
 };
 
 struct io_queue_ops {
@@ -106,7 +106,8 @@ struct io_ops {
     void (*unmap)(struct io_mapping *mapping);
     void (*renew)(struct io_mapping *mapping, size_t offset, size_t size);
 
-    int (*lock)(struct io_file *file, uint64_t byte, struct io_lock **lock); /* EAGAIN: busy */
+    /* EAGAIN: busy, after that long. */
+    int (*lock)(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock);
     void (*unlock)(struct io_lock *lock);
     int (*lock_test)(struct io_file *file, uint64_t byte, bool *held);
 

@@ -135,9 +135,9 @@ static int reopen(int fd, bool *shared)
     return host_raise_fd(again);
 }
 
-static int take_lock(int fd, uint64_t byte)
+static int take_lock(int fd, uint64_t byte, unsigned patience_ms)
 {
-    uint64_t deadline = host_now_ns(NULL) + (uint64_t)IO_LOCK_PATIENCE_MS * 1000000u;
+    uint64_t deadline = host_now_ns(NULL) + (uint64_t)patience_ms * 1000000u;
     for (;;) {
         struct flock how = whole_lock(F_WRLCK, byte);
         if (fcntl(fd, F_OFD_SETLK, &how) == 0)
@@ -166,7 +166,7 @@ static void anchor_lock(struct host_lock *l)
     l->fd = -1;
 }
 
-int host_lock(struct io_file *file, uint64_t byte, struct io_lock **lock)
+int host_lock(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock)
 {
     struct host_lock *l = mem_alloc_zeroed(sizeof *l);
     if (l == NULL)
@@ -175,7 +175,7 @@ int host_lock(struct io_file *file, uint64_t byte, struct io_lock **lock)
     l->anchor = MAP_FAILED;
     bool shared = false;
     l->fd = reopen(((struct host_file *)file)->fd, &shared);
-    int number = l->fd < 0 ? errno : take_lock(l->fd, byte);
+    int number = l->fd < 0 ? errno : take_lock(l->fd, byte, patience_ms);
     if (number != 0) {
         if (l->fd >= 0)
             close(l->fd);

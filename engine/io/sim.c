@@ -230,8 +230,8 @@ static int dir_unlink(struct io_dir *dir, const char *name)
     if (number != 0)
         return number;
     struct sim_inode *inode = sim_names_find(&folder->current, name);
-    number = inode == NULL ? ENOENT
-                           : sim_folder_record_locked(folder, SIM_NAME_UNLINK, name, "", inode);
+    number =
+        inode == NULL ? ENOENT : sim_folder_record_locked(folder, SIM_NAME_UNLINK, name, "", inode);
     if (number == 0) {
         inode->use_count--;
         sim_names_remove_locked(disk, &folder->current, name);
@@ -522,8 +522,11 @@ static bool is_locked(const struct sim_disk *disk, const struct sim_inode *inode
     return false;
 }
 
-static int lock_byte(struct io_file *file, uint64_t byte, struct io_lock **lock)
+/* Nobody lets go late here, so patience would change nothing. */
+static int lock_byte(struct io_file *file, uint64_t byte, unsigned patience_ms,
+                     struct io_lock **lock)
 {
+    (void)patience_ms;
     struct sim_lock *l = mem_alloc_zeroed(sizeof *l);
     if (l == NULL)
         return ENOMEM;

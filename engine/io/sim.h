@@ -21,8 +21,9 @@ void sim_disk_free(struct sim_disk *disk);    /* every environment on it has bee
 struct sim_disk *sim_disk_clone(const struct sim_disk *disk);
 
 /*
- * An environment on the disk, as one process has it; several may be open. Its queue completions come
- * back in seeded order, and a write is done when it is submitted or when it completes, as seeded.
+ * An environment on the disk, as one process has it; several may be open. Its queue completions
+ * come back in seeded order, and a write is done when it is submitted or when it completes, as
+ * seeded.
  */
 lsm_status sim_open(struct sim_disk *disk, struct io **io, lsm_error *err);
 
@@ -42,6 +43,9 @@ uint64_t sim_step_count(const struct sim_disk *disk);
 void sim_stop_at(struct sim_disk *disk, uint64_t step); /* 0: never; one in the past: now */
 bool sim_is_stopped(const struct sim_disk *disk);
 
+/* Writes submitted while another to some of the same bytes was in flight: their order is open. */
+uint64_t sim_overlap_count(const struct sim_disk *disk);
+
 enum sim_crash {
     SIM_CRASH_KILL,     /* the process died: all that was written or stored in a mapping stays */
     SIM_CRASH_LOSE_ALL, /* power cut, nothing unsynced survives */
@@ -59,7 +63,8 @@ void sim_crash(struct sim_disk *disk, enum sim_crash crash, uint64_t seed);
 enum sim_fault_kind {
     SIM_FAULT_READ,     /* EIO */
     SIM_FAULT_WRITE,    /* */
-    SIM_FAULT_SYNC,     /* files and directories; the data then counts as clean, as on ext4 */
+    SIM_FAULT_SYNC,     /* files and directories; the data then counts as clean, as on ext4, but
+                         * for what was stored through a mapping */
     SIM_FAULT_ALLOCATE, /* */
     SIM_FAULT_OPEN,     /* */
     SIM_FAULT_NAME,     /* rename and unlink */

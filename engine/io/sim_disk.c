@@ -62,8 +62,7 @@ struct sim_op *sim_op_acquire(struct sim_op *op)
 void sim_op_drop(struct sim_op *op)
 {
     /* The last drop acquires what the others released before it frees. */
-    if (op != NULL &&
-        atomic_fetch_sub_explicit(&op->reference_count, 1, memory_order_acq_rel) == 1)
+    if (op != NULL && atomic_fetch_sub_explicit(&op->reference_count, 1, memory_order_acq_rel) == 1)
         mem_free(op);
 }
 
@@ -140,6 +139,15 @@ uint64_t sim_step_count(const struct sim_disk *disk)
     struct sim_disk *d = (struct sim_disk *)(uintptr_t)disk;
     pthread_mutex_lock(&d->mutex);
     uint64_t count = d->step_count;
+    pthread_mutex_unlock(&d->mutex);
+    return count;
+}
+
+uint64_t sim_overlap_count(const struct sim_disk *disk)
+{
+    struct sim_disk *d = (struct sim_disk *)(uintptr_t)disk;
+    pthread_mutex_lock(&d->mutex);
+    uint64_t count = d->overlap_count;
     pthread_mutex_unlock(&d->mutex);
     return count;
 }
@@ -384,8 +392,8 @@ int sim_inode_sync_locked(struct sim_inode *inode)
 int sim_inode_fly_locked(struct sim_inode *inode, struct sim_op *op, const struct io *issuer)
 {
     void *flights = inode->flights;
-    int number = sim_grow(&flights, &inode->flight_capacity, inode->flight_count,
-                          sizeof(struct sim_flight));
+    int number =
+        sim_grow(&flights, &inode->flight_capacity, inode->flight_count, sizeof(struct sim_flight));
     inode->flights = flights;
     if (number == 0)
         inode->flights[inode->flight_count++] =
@@ -468,8 +476,8 @@ int sim_names_copy_locked(struct sim_disk *disk, struct sim_names *to, const str
 {
     struct sim_names copy = {0};
     for (size_t i = 0; i < from->count; i++) {
-        int number = sim_names_set_locked(disk, &copy, from->entries[i].name,
-                                          from->entries[i].inode);
+        int number =
+            sim_names_set_locked(disk, &copy, from->entries[i].name, from->entries[i].inode);
         if (number != 0) {
             sim_names_clear_locked(disk, &copy);
             return number;
@@ -552,8 +560,7 @@ int sim_folder_record_locked(struct sim_folder *folder, enum sim_name_op_kind ki
                              const char *from, const char *to, struct sim_inode *inode)
 {
     void *ops = folder->ops;
-    int number =
-        sim_grow(&ops, &folder->op_capacity, folder->op_count, sizeof(struct sim_name_op));
+    int number = sim_grow(&ops, &folder->op_capacity, folder->op_count, sizeof(struct sim_name_op));
     folder->ops = ops;
     if (number != 0)
         return number;
@@ -635,8 +642,8 @@ static int clone_names(struct sim_disk *clone, struct sim_names *to, const struc
 {
     int number = 0;
     for (size_t i = 0; i < from->count && number == 0; i++)
-        number = sim_names_set_locked(clone, to, from->entries[i].name,
-                                      from->entries[i].inode->twin);
+        number =
+            sim_names_set_locked(clone, to, from->entries[i].name, from->entries[i].inode->twin);
     return number;
 }
 

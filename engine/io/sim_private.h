@@ -102,8 +102,8 @@ struct sim_inode {
     size_t flight_capacity;
     struct sim_memory *memory; /* NULL: not mapped */
     unsigned map_count;
-    bool stored;             /* was mapped for writing since it was last clean */
-    struct sim_inode *twin;  /* while cloning */
+    bool stored;            /* was mapped for writing since it was last clean */
+    struct sim_inode *twin; /* while cloning */
 };
 
 struct sim_name {
@@ -166,6 +166,7 @@ struct sim_disk {
     struct sim_inode *inodes;
     struct sim_lock *locks;
     uint64_t step_count;
+    uint64_t overlap_count;
     uint64_t stop_at;
     uint64_t epoch; /* of environments; a crash ends those before */
     bool stopped;
@@ -199,7 +200,8 @@ struct sim_inode *sim_names_find(const struct sim_names *names, const char *name
 int sim_names_set_locked(struct sim_disk *disk, struct sim_names *names, const char *name,
                          struct sim_inode *inode);
 bool sim_names_remove_locked(struct sim_disk *disk, struct sim_names *names, const char *name);
-int sim_names_copy_locked(struct sim_disk *disk, struct sim_names *to, const struct sim_names *from);
+int sim_names_copy_locked(struct sim_disk *disk, struct sim_names *to,
+                          const struct sim_names *from);
 void sim_names_clear_locked(struct sim_disk *disk, struct sim_names *names);
 
 struct sim_inode *sim_inode_new_locked(struct sim_disk *disk);

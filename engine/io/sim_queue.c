@@ -26,10 +26,32 @@ static struct sim_inode *inode_of(const struct io_request *request)
     return ((const struct sim_file *)request->file)->inode;
 }
 
+static bool overlaps(const struct sim_op *op, const struct io_request *r)
+{
+    return op->offset < r->offset + r->size && r->offset < op->offset + op->size;
+}
+
+/* Whether a write shares bytes with one in flight: of its own queue, or of any that has not landed.
+ */
+static bool is_racing_locked(const struct sim_queue *q, const struct io_request *r)
+{
+    const struct sim_inode *inode = inode_of(r);
+    for (unsigned i = 0; i < q->count; i++) {
+        const struct ticket *t = &q->tickets[i];
+        if (t->op != NULL && inode_of(t->request) == inode && overlaps(t->op, r))
+            return true;
+    }
+    for (size_t i = 0; i < inode->flight_count; i++)
+        if (overlaps(inode->flights[i].op, r))
+            return true;
+    return false;
+}
+
 /* Begins a write. Its errno is delivered when it completes. */
-static int begin_write_locked(struct sim_disk *disk, struct ticket *t)
+static int begin_write_locked(struct sim_disk *disk, const struct sim_queue *q, struct ticket *t)
 {
     const struct io_request *r = t->request;
+    disk->overlap_count += is_racing_locked(q, r);
     int number = sim_step_locked(disk);
     if (number == 0)
         number = sim_fault_locked(disk, SIM_FAULT_WRITE);
@@ -57,7 +79,7 @@ static void begin(struct io_queue *queue, struct ticket *t)
     if (t->number != 0)
         return;
     if (t->request->operation == IO_WRITE)
-        t->number = begin_write_locked(disk, t);
+        t->number = begin_write_locked(disk, (struct sim_queue *)queue, t);
     sim_leave(disk);
 }
 

@@ -1,15 +1,17 @@
 /*
  * The io_uring backend: queues over a ring, everything else by plain system calls (files.c).
  *
- * A queue has `depth` slots. A request waits in the pushed list until a slot is free, then becomes a
- * submission entry (prepared), is handed to the kernel (sent) and completes. user_data is the slot
- * and its generation, never a pointer, so that a stray completion cannot reach freed memory. Short
- * transfers, EAGAIN, EINTR and ECANCELED (the thread that submitted has ended) go back to prepared.
+ * A queue has `depth` slots. A request waits in the pushed list until a slot is free, then becomes
+ * a submission entry (prepared), is handed to the kernel (sent) and completes. user_data is the
+ * slot and its generation, never a pointer, so that a stray completion cannot reach freed memory.
+ * Short transfers, EAGAIN, EINTR and ECANCELED (the thread that submitted has ended) go back to
+ * prepared.
  *
  * A ring has no set-up flags, because a queue may be handed from thread to thread under a lock:
- * SINGLE_ISSUER and DEFER_TASKRUN forbid that, and with COOP_TASKRUN a completion waits for the next
- * clock tick (4 ms) when the thread that submitted computes while another one waits. Where the ring of one queue cannot be made (locked memory is counted per
- * user), the queue works by system calls, see posix.c.
+ * SINGLE_ISSUER and DEFER_TASKRUN forbid that, and with COOP_TASKRUN a completion waits for the
+ * next clock tick (4 ms) when the thread that submitted computes while another one waits. Where the
+ * ring of one queue cannot be made (locked memory is counted per user), the queue works by system
+ * calls, see posix.c.
  *
  * After a submission fails for good the queue is broken: what was not sent completes with that
  * errno, what was sent is waited for, and nothing is sent any more.
@@ -27,8 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DEPTH_MAX      4096    /* slots of a queue; deeper ones wait inside */
-#define AGAIN_PAUSE_NS 100000  /* before a refused submission is tried again */
+#define DEPTH_MAX      4096   /* slots of a queue; deeper ones wait inside */
+#define AGAIN_PAUSE_NS 100000 /* before a refused submission is tried again */
 
 struct slot {
     struct io_request *request; /* NULL: free */
@@ -257,8 +259,7 @@ static void collect(struct io_queue *queue, bool wait)
             await(q);
         harvest(q);
         fill(q);
-        if (q->prepared_count == 0 &&
-            (!wait || queue->done_first != NULL || q->sent_count == 0))
+        if (q->prepared_count == 0 && (!wait || queue->done_first != NULL || q->sent_count == 0))
             return;
     }
 }

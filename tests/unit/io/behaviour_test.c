@@ -169,8 +169,10 @@ START_TEST(test_file_truncated_and_extended_shows_zeros)
     ck_ok(io_file_truncate(f, 5000, err));
     ck_ok(io_file_truncate(f, 9000, err));
     ck_ok(io_file_read_exact(f, bytes, 9000, 0, err));
+    size_t wrong = 0;
     for (size_t i = 0; i < 9000; i++)
-        ck_assert_int_eq(bytes[i], i < 5000 ? 'x' : 0);
+        wrong += bytes[i] != (i < 5000 ? 'x' : 0);
+    ck_assert_uint_eq(wrong, 0);
     io_file_close(f);
     backend_close(&b);
 }
@@ -395,8 +397,8 @@ START_TEST(test_lock_excludes_other_handles_by_byte)
     ck_assert(!io_lock_is_held(g, 8));
     ck_assert_int_eq(io_lock(g, 7, &two, &error), LSM_BUSY);
     ck_assert_ptr_nonnull(strstr(error.message, "byte 7 of '"));
-    ck_assert_int_eq(io_lock(f, 7, &two, &error), LSM_BUSY);
-    ck_ok(io_lock(g, 8, &two, err));
+    ck_assert_int_eq(io_try_lock(f, 7, &two, &error), LSM_BUSY);
+    ck_ok(io_try_lock(g, 8, &two, err));
     io_unlock(two);
     io_unlock(one);
     ck_ok(io_lock(g, 7, &two, err));

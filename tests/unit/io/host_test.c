@@ -387,8 +387,10 @@ START_TEST(test_file_allocation_works_without_fallocate)
     forbid(SYS_fallocate, SYS_fallocate, EOPNOTSUPP);
     ck_ok(io_file_allocate(f, 10, 199990, err));
     ck_ok(io_file_read_exact(f, bytes, 200000, 0, err));
+    size_t wrong = 0;
     for (size_t i = 0; i < sizeof bytes; i++)
-        ck_assert_int_eq(bytes[i], i < 70000 ? 'k' : 0);
+        wrong += bytes[i] != (i < 70000 ? 'k' : 0);
+    ck_assert_uint_eq(wrong, 0);
     io_file_close(f);
     backend_close(&b);
 }
@@ -418,7 +420,8 @@ START_TEST(test_lock_works_without_proc)
     struct io_file *g = backend_file(&b, "LOCK", RW);
     pid_t child = fork();
     if (child == 0)
-        _exit(lock_without_opening(f, g)); /* nothing can be opened any more, by sanitizers either */
+        _exit(
+            lock_without_opening(f, g)); /* nothing can be opened any more, by sanitizers either */
     int status = 0;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert(WIFEXITED(status));
