@@ -284,6 +284,12 @@ static lsm_status keep_as_spares(struct wal *wal, lsm_error *err)
     return status == LSM_OK ? wal_remove_old(wal, UINT64_MAX, err) : status;
 }
 
+void wal_abandon(struct wal *wal)
+{
+    if (wal != NULL)
+        wal_free(wal);
+}
+
 lsm_status wal_close(struct wal *wal, bool clean, lsm_error *err)
 {
     if (wal == NULL)
