@@ -122,13 +122,14 @@ lsm_status io_file_allocate(struct io_file *file, uint64_t offset, uint64_t size
 
 enum io_map_flags {
     IO_MAP_WRITE = 1,
+    IO_MAP_HOLES = 2, /* the range may have holes; each part is allocated before a store to it */
 };
 
 /*
  * Maps [0, size) of a file, shared: stores are in the page cache at once, so they survive the death
- * of the process but no power cut before an io_file_sync(). The range must be allocated. Not
- * inherited by fork. LSM_UNSUPPORTED where mapped writes are unsafe (see decision 6 of the log:
- * the caller then writes with io_file_write).
+ * of the process but no power cut before an io_file_sync(). The range must be allocated, but see
+ * IO_MAP_HOLES. Not inherited by fork. LSM_UNSUPPORTED where mapped writes are unsafe (see decision
+ * 6 of the log: the caller then writes with io_file_write).
  */
 lsm_status io_map(struct io_file *file, size_t size, unsigned flags, struct io_mapping **mapping,
                   lsm_error *err);

@@ -458,7 +458,9 @@ static int attach_memory_locked(struct sim_inode *inode, size_t size)
 static int map_locked(struct sim_inode *inode, size_t size, unsigned flags)
 {
     bool writes = (flags & IO_MAP_WRITE) != 0;
-    if (inode->current.size < size || (writes && sim_image_missing(&inode->current, 0, size) > 0))
+    bool may_have_holes = !writes || (flags & IO_MAP_HOLES) != 0;
+    if (inode->current.size < size ||
+        (!may_have_holes && sim_image_missing(&inode->current, 0, size) > 0))
         return IO_RESULT_SHORT;
     int number = attach_memory_locked(inode, size);
     if (number != 0)

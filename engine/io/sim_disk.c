@@ -269,8 +269,13 @@ void sim_inode_fold_range_locked(struct sim_inode *inode, uint64_t offset, uint6
         uint64_t left = inode->current.size - at;
         size_t step = left < SIM_PAGE_SIZE ? (size_t)left : SIM_PAGE_SIZE;
         const uint8_t *from = inode->memory->bytes + at;
-        if (memcmp(sim_image_page(&inode->current, (size_t)(at / SIM_PAGE_SIZE)), from, step) != 0)
-            must_fit(sim_image_write(&inode->current, at, from, step));
+        if (memcmp(sim_image_page(&inode->current, (size_t)(at / SIM_PAGE_SIZE)), from, step) == 0)
+            continue;
+        if (sim_image_missing(&inode->current, at, step) > 0) {
+            fprintf(stderr, "a store into a hole of a mapping, at offset %" PRIu64 "\n", at);
+            abort(); /* on a full disk it would have been SIGBUS */
+        }
+        must_fit(sim_image_write(&inode->current, at, from, step));
     }
 }
 

@@ -250,7 +250,8 @@ static lsm_status map_segment(struct shm_segment *segment, uint64_t size, lsm_er
     if (status == LSM_OK)
         status = back(segment, 0, round_up(sizeof(struct shm_layout), IO_ALIGNMENT), err);
     if (status == LSM_OK)
-        status = io_map(segment->file, (size_t)size, IO_MAP_WRITE, &segment->mapping, err);
+        status = io_map(segment->file, (size_t)size, IO_MAP_WRITE | IO_MAP_HOLES, &segment->mapping,
+                        err);
     if (status == LSM_OK)
         segment->layout = io_mapping_memory(segment->mapping);
     return status;
