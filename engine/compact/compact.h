@@ -20,11 +20,12 @@ struct compaction {
     uint32_t cf;
     uint32_t input_level;
     uint32_t output_level;
-    struct version_file **inputs; /* of input_level, then of output_level; borrowed of the version */
-    size_t input_count;           /* all */
-    size_t upper_count;           /* those of input_level */
-    bool trivial;                 /* inputs can move down as they are */
-    bool bottom;                  /* no deeper level overlaps the range: deletions can go */
+    struct version_file *
+        *inputs;        /* of input_level, then of output_level; borrowed of the version */
+    size_t input_count; /* all */
+    size_t upper_count; /* those of input_level */
+    bool trivial;       /* inputs can move down as they are */
+    bool bottom;        /* no deeper level overlaps the range: deletions can go */
     uint64_t input_bytes;
     double score;
 };
@@ -36,14 +37,21 @@ void compaction_release(struct compaction *c);
  * below divided by level_ratio, so that most data is in the lowest.
  */
 bool compact_pick(const struct version *version, struct compaction *c);
-/* The next step of a manual compaction of [first, limit) (data NULL is an open end): takes level
+/*
+ * The next step of a manual compaction of [first, limit) (data NULL is an open end): takes level
  * `level` files that overlap the range, and what they overlap below. False when that level has none
- * to do. LSM_NO_MEMORY is reported as false with *failed set. */
-bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level,
-                        lsm_slice first, lsm_slice limit, bool force_bottom, struct compaction *c);
-/* True when writers should be slowed (debt in [0, 1] of the way to stopping), or stopped (>= 1). */
+ * to do, or when there is no memory to say what.
+ *
+ * force_bottom: the files of that level (not 0) are rewritten in place instead, a run of them from
+ * `first` on; the caller goes on behind the largest key of the inputs.
+ */
+bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level, lsm_slice first,
+                        lsm_slice limit, bool force_bottom, struct compaction *c);
+/* How far compaction is behind: 0 when writers need not slow down, below 1 part of the way to
+ * stopping them, from 1 on they wait. */
 double compact_debt(const struct version_cf *cf);
-/* The target size of each level, for people and tests; targets[0] is a count of files. */
+/* The target size of each level, for people and tests; targets[0] is a count of files; UINT64_MAX:
+ * no limit (the lowest). */
 void compact_level_targets(const struct version_cf *cf, uint64_t targets[VERSION_LEVELS]);
 
 /* ---- mechanism ------------------------------------------------------------------------------- */
@@ -51,7 +59,7 @@ void compact_level_targets(const struct version_cf *cf, uint64_t targets[VERSION
 struct compact_env {
     const struct table_env *tables;
     struct version_set *set;
-    uint64_t rate; /* bytes a second written; 0: no limit */
+    uint64_t rate;              /* bytes a second written; 0: no limit */
     const _Atomic bool *cancel; /* checked now and then: LSM_CANCELLED */
     /* Called now and then with the bytes read so far; NULL: none. False cancels. */
     bool (*progress)(void *context, uint64_t bytes_done);
@@ -77,8 +85,7 @@ lsm_status compact_flush(const struct compact_env *env, const struct version *ve
 
 /* Runs a compaction; adds outputs and removals to `edit`. On failure the outputs are removed. */
 lsm_status compact_run(const struct compact_env *env, const struct version *version,
-                       const struct compaction *c, const uint64_t *snapshots,
-                       size_t snapshot_count, struct version_edit *edit,
-                       struct compact_result *result, lsm_error *err);
+                       const struct compaction *c, const uint64_t *snapshots, size_t snapshot_count,
+                       struct version_edit *edit, struct compact_result *result, lsm_error *err);
 
 #endif

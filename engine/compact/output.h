@@ -1,0 +1,42 @@
+/*
+ * The tables that a job writes: begun when there is an entry for them, cut between user keys, taken
+ * back when the job fails.
+ */
+#ifndef ENGINE_COMPACT_OUTPUT_H
+#define ENGINE_COMPACT_OUTPUT_H
+
+#include "engine/compact/compact.h"
+
+struct output {
+    /* set at init */
+    const struct compact_env *env;
+    const struct version_cf *cf;
+    uint32_t level;
+    bool compress;
+    uint64_t max_size;        /* bytes of one table */
+    const uint64_t *replaced; /* input files, for the lineage; borrowed */
+    size_t replaced_count;
+    const struct version_level *below; /* cut before overlapping too much of it; NULL: never */
+
+    struct table_writer *writer; /* NULL: none is begun */
+    uint64_t job;                /* number of the first table */
+    uint32_t index;              /* of the table in work */
+    size_t below_index;          /* first file of `below` that ends at or behind the last key */
+    uint64_t below_bytes;        /* passed by the table in work */
+    struct table_meta *tables;   /* finished; owned */
+    size_t count, room;
+    uint64_t bytes, entries;
+};
+
+/* Adds an entry; `is_new_key`: a table may end before it. */
+lsm_status output_add(struct output *o, lsm_slice key, uint64_t trailer, lsm_slice value,
+                      bool is_new_key, lsm_error *err);
+/* Finishes the last table. */
+lsm_status output_finish(struct output *o, lsm_error *err);
+/* Hands the tables over to the edit; the directory was synced. */
+lsm_status output_give(struct output *o, struct version_edit *edit, struct compact_result *result,
+                       lsm_error *err);
+/* Frees; `keep` tells whether the files stay. */
+void output_release(struct output *o, bool keep);
+
+#endif
