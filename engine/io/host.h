@@ -59,10 +59,9 @@ void host_random(struct io *io, void *bytes, size_t size);
 /* A queue that does its work at submit by pread and pwrite; for both backends. */
 int posix_queue_open(struct io *io, unsigned depth, struct io_queue **queue);
 
-/* The backends. uring_open() returns NULL where io_uring is refused, with the reason in `reason`.
- */
-struct io *posix_open(void);
-struct io *uring_open(char *reason, size_t reason_size);
+/* The backends; 0 or ENOMEM. uring_open() says ENOTSUP where it is refused, and why in `reason`. */
+int posix_open(struct io **io);
+int uring_open(struct io **io, char *reason, size_t reason_size);
 
 /* All of struct io_ops but close and queue_open. */
 #define HOST_OPS                                                                                   \

@@ -74,8 +74,23 @@ static lsm_status check_name(const char *name, const char *directory, lsm_error 
 
 static lsm_status open_posix(const char *reason, struct io **io, lsm_error *err)
 {
-    struct io *made = posix_open();
-    if (made == NULL)
+    struct io *made = NULL;
+    if (posix_open(&made) != 0)
+        return lsm_fail_memory(err, sizeof *made);
+    snprintf(made->reason, sizeof made->reason, "%s", reason);
+    *io = made;
+    return LSM_OK;
+}
+
+/* LSM_UNSUPPORTED, without an error, where io_uring is refused; `why` says how. */
+static lsm_status open_uring(const char *reason, struct io **io, char *why, size_t why_size,
+                             lsm_error *err)
+{
+    struct io *made = NULL;
+    int number = uring_open(&made, why, why_size);
+    if (number == ENOTSUP)
+        return LSM_UNSUPPORTED;
+    if (number != 0)
         return lsm_fail_memory(err, sizeof *made);
     snprintf(made->reason, sizeof made->reason, "%s", reason);
     *io = made;
@@ -85,15 +100,12 @@ static lsm_status open_posix(const char *reason, struct io **io, lsm_error *err)
 static lsm_status open_auto(struct io **io, lsm_error *err)
 {
     char why[160] = "";
+    lsm_status status = open_uring("io_uring works here", io, why, sizeof why, err);
+    if (status != LSM_UNSUPPORTED)
+        return status;
     char reason[200];
-    struct io *made = uring_open(why, sizeof why);
-    if (made == NULL) {
-        snprintf(reason, sizeof reason, "io_uring is refused: %s", why);
-        return open_posix(reason, io, err);
-    }
-    snprintf(made->reason, sizeof made->reason, "io_uring works here");
-    *io = made;
-    return LSM_OK;
+    snprintf(reason, sizeof reason, "io_uring is refused: %s", why);
+    return open_posix(reason, io, err);
 }
 
 lsm_status io_open(const char *kind, struct io **io, lsm_error *err)
@@ -116,13 +128,10 @@ lsm_status io_open(const char *kind, struct io **io, lsm_error *err)
                         "%s asks for the i/o backend '%.40s'; there are auto, uring and posix",
                         asked_by, kind);
     char why[160] = "";
-    struct io *made = uring_open(why, sizeof why);
-    if (made == NULL)
-        return lsm_fail(err, LSM_UNSUPPORTED, "%s asks for io_uring, which is refused: %s",
-                        asked_by, why);
-    snprintf(made->reason, sizeof made->reason, "%s", reason);
-    *io = made;
-    return LSM_OK;
+    lsm_status status = open_uring(reason, io, why, sizeof why, err);
+    if (status == LSM_UNSUPPORTED)
+        return lsm_fail(err, status, "%s asks for io_uring, which is refused: %s", asked_by, why);
+    return status;
 }
 
 void io_close(struct io *io)

@@ -108,12 +108,13 @@ static const struct io_ops posix_ops = {
     .queue_open = posix_queue_open,
 };
 
-struct io *posix_open(void)
+int posix_open(struct io **io)
 {
-    struct io *io = mem_alloc_zeroed(sizeof *io);
-    if (io == NULL)
-        return NULL;
-    io->ops = &posix_ops;
-    io->name = "posix";
-    return io;
+    struct io *made = mem_alloc_zeroed(sizeof *made);
+    if (made == NULL)
+        return ENOMEM;
+    made->ops = &posix_ops;
+    made->name = "posix";
+    *io = made;
+    return 0;
 }

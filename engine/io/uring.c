@@ -405,16 +405,15 @@ static bool probe(char *reason, size_t reason_size)
     return works;
 }
 
-struct io *uring_open(char *reason, size_t reason_size)
+int uring_open(struct io **io, char *reason, size_t reason_size)
 {
     if (!probe(reason, reason_size))
-        return NULL;
-    struct io *io = mem_alloc_zeroed(sizeof *io);
-    if (io == NULL) {
-        snprintf(reason, reason_size, "out of memory");
-        return NULL;
-    }
-    io->ops = &uring_ops;
-    io->name = "uring";
-    return io;
+        return ENOTSUP;
+    struct io *made = mem_alloc_zeroed(sizeof *made);
+    if (made == NULL)
+        return ENOMEM;
+    made->ops = &uring_ops;
+    made->name = "uring";
+    *io = made;
+    return 0;
 }

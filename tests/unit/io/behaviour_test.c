@@ -1,7 +1,7 @@
 /* What every backend does alike: files, directories, mappings, locks and the words of errors. */
 #include "tests/unit/io/backend.h"
 
-#include "engine/io/io_private.h"
+#include "engine/base/memory.h"
 
 #define RW (IO_FILE_WRITE | IO_FILE_CREATE)
 
@@ -446,6 +446,117 @@ START_TEST(test_environment_has_clock_randomness_and_a_reason)
 }
 END_TEST
 
+/* ---- lack of memory -------------------------------------------------------------------------- */
+
+static lsm_status count_visit(void *context, const char *name, lsm_error *err)
+{
+    (void)name;
+    (void)err;
+    ++*(unsigned *)context;
+    return LSM_OK;
+}
+
+static lsm_status write_by_queue(struct io *io, struct io_file *f, lsm_error *err)
+{
+    struct io_queue *queue = NULL;
+    char bytes[512] = {0};
+    struct io_request requests[3];
+    lsm_status status = io_queue_open(io, 2, &queue, err);
+    if (status != LSM_OK)
+        return status;
+    for (size_t i = 0; i < 3; i++) {
+        requests[i] = (struct io_request){.operation = IO_WRITE,
+                                          .file = f,
+                                          .memory = bytes,
+                                          .size = sizeof bytes,
+                                          .offset = i * sizeof bytes};
+        io_queue_push(queue, &requests[i]);
+    }
+    for (const struct io_request *r; (r = io_queue_reap(queue, true)) != NULL;)
+        if (r->os_errno != 0)
+            status = io_request_error(r, err);
+    io_queue_close(queue);
+    return status;
+}
+
+/* A walk through the whole floor in an environment of its own. */
+static lsm_status tour(int backend, lsm_error *err)
+{
+    struct io *io = NULL;
+    struct io_dir *dir = NULL;
+    struct io_file *f = NULL;
+    struct io_lock *lock = NULL;
+    struct io_mapping *mapping = NULL;
+    char path[300];
+    unsigned visits = 0;
+    snprintf(path, sizeof path, "%s-tour", b.path);
+    lsm_status status =
+        b.disk != NULL ? sim_open(b.disk, &io, err) : io_open(backend_names[backend], &io, err);
+    if (status == LSM_OK)
+        status = io_dir_open(io, path, IO_DIR_CREATE, 0, &dir, err);
+    if (status == LSM_OK)
+        status = io_file_open(dir, "a", RW, 0, &f, err);
+    if (status == LSM_OK)
+        status = io_file_allocate(f, 0, 8192, err);
+    if (status == LSM_OK)
+        status = io_lock(f, 0, &lock, err);
+    if (status == LSM_OK)
+        status = write_by_queue(io, f, err);
+    if (status == LSM_OK)
+        status = io_map(f, 4096, IO_MAP_WRITE, &mapping, err);
+    if (status == LSM_OK)
+        status = io_file_sync(f, err);
+    if (status == LSM_OK)
+        status = io_dir_rename(dir, "a", "b", err);
+    if (status == LSM_OK)
+        status = io_dir_sync(dir, err);
+    if (status == LSM_OK)
+        status = io_dir_list(dir, count_visit, &visits, err);
+    io_unmap(mapping);
+    io_unlock(lock);
+    io_file_close(f);
+    io_dir_close(dir);
+    if (io != NULL)
+        io_close(io);
+    return status;
+}
+
+static void remove_tour(void)
+{
+    struct io_dir *dir = NULL;
+    char path[300];
+    snprintf(path, sizeof path, "%s-tour", b.path);
+    if (io_dir_open(b.io, path, 0, 0, &dir, NULL) != LSM_OK)
+        return;
+    ck_ok(io_dir_list(dir, backend_unlink_visit, dir, err));
+    io_dir_close(dir);
+    ck_ok(io_dir_remove(b.io, path, err));
+}
+
+START_TEST(test_every_failed_allocation_is_reported_and_leaks_nothing)
+{
+    BEGIN
+    unsigned failures = 0;
+    for (int64_t i = 0;; i++) {
+        lsm_error error = {0};
+        uint64_t before = mem_allocation_count();
+        mem_fail_after(i, false);
+        lsm_status status = tour(_i, &error);
+        mem_fail_after(-1, false);
+        remove_tour();
+        if ((int64_t)(mem_allocation_count() - before) <= i)
+            break; /* none was left to fail */
+        if (status == LSM_OK)
+            continue; /* done without it */
+        ck_assert_msg(status == LSM_NO_MEMORY, "allocation %d: %s", (int)i, error.message);
+        ck_assert_int_eq(error.status, LSM_NO_MEMORY);
+        failures++;
+    }
+    ck_assert_uint_gt(failures, 8);
+    backend_close(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("io behaviour");
@@ -471,6 +582,7 @@ int main(void)
         test_lock_excludes_other_handles_by_byte,
         test_lock_outlives_its_file_handle,
         test_environment_has_clock_randomness_and_a_reason,
+        test_every_failed_allocation_is_reported_and_leaks_nothing,
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_loop_test(cases, tests[i], 0, BACKEND_COUNT);

@@ -362,6 +362,40 @@ START_TEST(test_environment_falls_back_where_rings_do_not_work)
 }
 END_TEST
 
+/* The sandbox closes after the ring was made. */
+START_TEST(test_queue_whose_submission_fails_gives_its_requests_back)
+{
+    const unsigned numbers[] = {EPERM, EAGAIN};
+    if (!backend_open(&b, 0))
+        return;
+    struct io_file *f = backend_file(&b, "a", RW);
+    struct io_queue *queue = NULL;
+    char bytes[16] = {0};
+    struct io_request requests[6];
+    lsm_error error = {0};
+    ck_ok(io_queue_open(b.io, 4, &queue, err));
+    forbid(SYS_io_uring_enter, SYS_io_uring_enter, numbers[_i]);
+    for (size_t i = 0; i < 6; i++) {
+        requests[i] = (struct io_request){
+            .operation = IO_WRITE, .file = f, .memory = bytes, .size = 16, .offset = i * 16};
+        io_queue_push(queue, &requests[i]);
+    }
+    ck_assert_int_eq(io_queue_submit(queue, &error), LSM_IO);
+    ck_assert_int_eq(error.os_errno, numbers[_i]);
+    unsigned reaped = 0;
+    for (const struct io_request *r; (r = io_queue_reap(queue, true)) != NULL; reaped++)
+        ck_assert_int_eq(r->os_errno, numbers[_i]);
+    ck_assert_uint_eq(reaped, 6);
+    ck_assert_uint_eq(io_queue_in_flight(queue), 0);
+    uint64_t size = 1;
+    ck_ok(io_file_size(f, &size, err));
+    ck_assert_uint_eq(size, 0);
+    io_queue_close(queue);
+    io_file_close(f);
+    backend_close(&b);
+}
+END_TEST
+
 START_TEST(test_links_are_refused_without_openat2_too)
 {
     begin();
@@ -449,6 +483,7 @@ int main(void)
     tcase_add_test(cases, test_environment_variable_chooses_for_auto_only);
     tcase_add_test(cases, test_environment_falls_back_where_io_uring_is_forbidden);
     tcase_add_test(cases, test_environment_falls_back_where_rings_do_not_work);
+    tcase_add_loop_test(cases, test_queue_whose_submission_fails_gives_its_requests_back, 0, 2);
     tcase_add_loop_test(cases, test_links_are_refused_without_openat2_too, 0, 2);
     tcase_add_test(cases, test_file_allocation_works_without_fallocate);
     tcase_add_test(cases, test_lock_works_without_proc);

@@ -372,6 +372,24 @@ START_TEST(test_sim_random_cut_does_not_order_names)
 }
 END_TEST
 
+START_TEST(test_sim_random_cut_may_undo_a_removal)
+{
+    unsigned removed = 0;
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        struct machine m = new_machine(seed);
+        put_file(&m, "a", 'o', 100, true);
+        ck_ok(io_dir_unlink(m.dir, "a", NULL, err));
+        crash(&m, SIM_CRASH_RANDOM, seed);
+        if (exists(&m, "a"))
+            ck_assert(is_all(&m, "a", 'o', 100));
+        else
+            removed++;
+        discard(&m);
+    }
+    ck_assert_msg(removed > 10 && removed < 90, "%u", removed);
+}
+END_TEST
+
 START_TEST(test_sim_crash_is_repeated_by_its_seed)
 {
     for (uint64_t seed = 1; seed <= 20; seed++) {
@@ -945,6 +963,10 @@ START_TEST(test_sim_capacity_is_a_full_disk_until_something_is_removed)
     ck_assert_int_eq(io_file_allocate(f, 0, PAGE, NULL), LSM_NO_SPACE);
     struct io_file *a = open_file(&m, "a", RW);
     ck_ok(io_file_write(a, "x", 1, 0, err)); /* in place */
+    char bytes[2 * 4096] = {0};
+    ck_assert_int_eq(io_file_write(a, bytes, sizeof bytes, 4 * PAGE - 100, NULL), LSM_NO_SPACE);
+    ck_ok(io_file_read_exact(a, bytes + PAGE, 101, 4 * PAGE - 101, err));
+    ck_assert_mem_eq(bytes + PAGE, "a\0\0", 3); /* what fitted was written */
     ck_ok(io_dir_unlink(m.dir, "a", NULL, err));
     ck_assert_int_eq(io_file_write(f, "x", 1, 0, NULL), LSM_NO_SPACE); /* still open */
     io_file_close(a);
@@ -989,6 +1011,41 @@ START_TEST(test_sim_clone_is_independent)
     ck_assert(is_all(&lost, "a", 'x', PAGE)); /* outlives the original */
     discard(&lost);
     discard(&kept);
+}
+END_TEST
+
+START_TEST(test_sim_clone_has_writes_in_flight_and_unsynced_names)
+{
+    unsigned landed = 0;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct machine m = new_machine(seed);
+        put_file(&m, "a", 'o', SECTOR, true);
+        ck_ok(io_dir_rename(m.dir, "a", "b", err));
+        struct io_file *f = open_file(&m, "b", RW);
+        struct io_queue *queue = NULL;
+        char bytes[512];
+        memset(bytes, 'n', sizeof bytes);
+        struct io_request r = {.operation = IO_WRITE, .file = f, .memory = bytes, .size = SECTOR};
+        ck_ok(io_queue_open(m.io, 4, &queue, err));
+        io_queue_push(queue, &r);
+        ck_ok(io_queue_submit(queue, err));
+        const enum sim_crash ways[] = {SIM_CRASH_LOSE_ALL, SIM_CRASH_KEEP_ALL, SIM_CRASH_KILL};
+        for (size_t w = 0; w < 3; w++) {
+            struct machine copy = {.disk = sim_disk_clone(m.disk)};
+            sim_crash(copy.disk, ways[w], seed);
+            ck_assert_int_eq(exists(&copy, "b"), ways[w] != SIM_CRASH_LOSE_ALL);
+            bool is_new = is_all(&copy, exists(&copy, "b") ? "b" : "a", 'n', SECTOR);
+            if (ways[w] == SIM_CRASH_KILL)
+                landed += is_new;
+            else
+                ck_assert_int_eq(is_new, ways[w] == SIM_CRASH_KEEP_ALL);
+            sim_disk_free(copy.disk);
+        }
+        io_queue_close(queue);
+        io_file_close(f);
+        discard(&m);
+    }
+    ck_assert_msg(landed > 10 && landed < 40, "%u", landed);
 }
 END_TEST
 
@@ -1121,75 +1178,8 @@ START_TEST(test_sim_random_changes_match_a_plain_array)
 }
 END_TEST
 
-/* ---- memory and threads ---------------------------------------------------------------------- */
-
-/* A walk through most of the floor; any failure must be out of memory, and leave nothing behind. */
-static lsm_status tour(struct sim_disk *disk, lsm_error *err)
-{
-    struct io *io = NULL;
-    struct io_dir *dir = NULL;
-    struct io_file *f = NULL;
-    struct io_queue *queue = NULL;
-    struct io_lock *lock = NULL;
-    struct io_mapping *mapping = NULL;
-    char bytes[512] = {0};
-    struct io_request r = {.operation = IO_WRITE, .memory = bytes, .size = sizeof bytes};
-    unsigned visits = 0;
-    lsm_status status = sim_open(disk, &io, err);
-    if (status == LSM_OK)
-        status = io_dir_open(io, "tour", IO_DIR_CREATE, 0, &dir, err);
-    if (status == LSM_OK)
-        status = io_file_open(dir, "a", RW, 0, &f, err);
-    if (status == LSM_OK)
-        status = io_file_allocate(f, 0, 2 * PAGE, err);
-    if (status == LSM_OK)
-        status = io_lock(f, 0, &lock, err);
-    if (status == LSM_OK)
-        status = io_queue_open(io, 4, &queue, err);
-    if (status == LSM_OK) {
-        r.file = f;
-        io_queue_push(queue, &r);
-        ck_assert_ptr_eq(io_queue_reap(queue, true), &r);
-        if (r.os_errno != 0)
-            status = io_request_error(&r, err);
-    }
-    if (status == LSM_OK)
-        status = io_map(f, PAGE, IO_MAP_WRITE, &mapping, err);
-    if (status == LSM_OK)
-        status = io_file_sync(f, err);
-    if (status == LSM_OK)
-        status = io_dir_rename(dir, "a", "b", err);
-    if (status == LSM_OK)
-        status = io_dir_sync(dir, err);
-    if (status == LSM_OK)
-        status = io_dir_list(dir, count_visit, &visits, err);
-    io_unmap(mapping);
-    io_queue_close(queue);
-    io_unlock(lock);
-    io_file_close(f);
-    io_dir_close(dir);
-    io_close(io);
-    return status;
-}
-
-START_TEST(test_sim_survives_every_failed_allocation)
-{
-    unsigned failures = 0;
-    for (int64_t i = 0;; i++) {
-        struct sim_disk *disk = sim_disk_new(9);
-        lsm_error error = {0};
-        mem_fail_after(i, false);
-        lsm_status status = tour(disk, &error);
-        mem_fail_after(-1, false);
-        sim_disk_free(disk);
-        if (status == LSM_OK)
-            break;
-        ck_assert_msg(status == LSM_NO_MEMORY, "%s", error.message);
-        failures++;
-    }
-    ck_assert_uint_gt(failures, 15);
-}
-END_TEST
+/* ---- threads ----------------------------------------------------------------------------------
+ */
 
 struct worker {
     struct sim_disk *disk;
@@ -1253,6 +1243,7 @@ int main(void)
         test_sim_random_cut_leaves_sizes_without_data,
         test_sim_random_cut_keeps_renames_atomic,
         test_sim_random_cut_does_not_order_names,
+        test_sim_random_cut_may_undo_a_removal,
         test_sim_crash_is_repeated_by_its_seed,
         test_sim_mapped_stores_survive_a_kill_but_no_power_cut,
         test_sim_mapped_stores_are_durable_after_a_sync,
@@ -1273,10 +1264,10 @@ int main(void)
         test_sim_failed_sync_loses_the_data_for_good,
         test_sim_capacity_is_a_full_disk_until_something_is_removed,
         test_sim_clone_is_independent,
+        test_sim_clone_has_writes_in_flight_and_unsynced_names,
         test_sim_clone_shares_pages,
         test_sim_overwrite_damages_durably_and_inside_only,
         test_sim_random_changes_match_a_plain_array,
-        test_sim_survives_every_failed_allocation,
         test_sim_serves_threads,
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
