@@ -91,6 +91,8 @@ LSM_API lsm_status lsm_cf_open(lsm_db *db, const char *name, lsm_cf **cf, lsm_er
         status = check_name(name, err);
     if (status != LSM_OK)
         return status;
+    if (cf == NULL)
+        return lsm_fail(err, LSM_INVALID, "the place for the column family is NULL");
     struct lsm_cf *found = cf_find(db, name);
     if (found == NULL)
         return lsm_fail(err, LSM_MISSING, "'%s' has no column family '%s'", db->path, name);

@@ -198,6 +198,10 @@ LSM_API lsm_status lsm_property(lsm_db *db, lsm_cf *cf, const char *name, uint64
 {
     struct question q;
     lsm_status status = question_begin(db, cf, name, &q, err);
+    if (status == LSM_OK && value == NULL) {
+        db_state_drop(q.state);
+        return lsm_fail(err, LSM_INVALID, "the place for the value is NULL");
+    }
     if (status != LSM_OK)
         return status;
     status = LSM_INVALID;
