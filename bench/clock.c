@@ -1,0 +1,19 @@
+#include "bench/clock.h"
+
+#define CALIBRATION_NS 20000000
+
+static double ns_per_tick = 1;
+
+void clock_calibrate(void)
+{
+    uint64_t ns = clock_ns(), ticks = clock_ticks();
+    nanosleep(&(struct timespec){.tv_nsec = CALIBRATION_NS}, NULL);
+    ns = clock_ns() - ns;
+    ticks = clock_ticks() - ticks;
+    ns_per_tick = (double)ns / (double)ticks;
+}
+
+uint64_t clock_ticks_to_ns(uint64_t ticks)
+{
+    return (uint64_t)((double)ticks * ns_per_tick);
+}

@@ -1,0 +1,66 @@
+/*
+ * What a storage engine must offer to be measured: one table of functions a peer, the same loops
+ * for all. A driver dies with a message when its engine fails: there is no result then.
+ *
+ * A session is one thread's handle (write options, batch, pinned value); an iterator belongs to the
+ * thread that opened it. Slices handed out are valid until the next call on the same session or
+ * iterator.
+ */
+#ifndef BENCH_ENGINE_H
+#define BENCH_ENGINE_H
+
+#include "bench/options.h"
+#include "engine/lsm.h"
+
+struct engine_entry {
+    lsm_slice key;
+    lsm_slice value;
+};
+
+struct engine {
+    const char *name;
+
+    /* One line: version and what a reader of the figures must know about this build. */
+    void (*describe)(char *text, size_t capacity);
+
+    void *(*open)(const struct bench_options *o, const char *directory); /* creates when missing */
+    void (*close)(void *db);
+    void (*destroy)(const char *directory); /* nothing when there is no database */
+
+    void *(*session_open)(void *db, const struct bench_options *o);
+    void (*session_close)(void *session);
+
+    void (*put)(void *session, lsm_slice key, lsm_slice value, bool sync);
+    void (*remove)(void *session, lsm_slice key, bool sync);
+    void (*batch_put)(void *session, lsm_slice key, lsm_slice value);
+    void (*batch_write)(void *session, bool sync);               /* empties the batch */
+    bool (*get)(void *session, lsm_slice key, lsm_slice *value); /* false: not there */
+    /* values[i].data is NULL when keys[i] is not there. At most --multiget-size keys. */
+    void (*multi_get)(void *session, size_t count, const lsm_slice *keys, lsm_slice *values);
+
+    /* Each move says whether there is an entry there, and gives it. */
+    void *(*iter_open)(void *session);
+    void (*iter_close)(void *iter);
+    bool (*iter_first)(void *iter, struct engine_entry *entry);
+    bool (*iter_last)(void *iter, struct engine_entry *entry);
+    bool (*iter_seek)(void *iter, lsm_slice key, struct engine_entry *entry);
+    bool (*iter_next)(void *iter, struct engine_entry *entry);
+    bool (*iter_prev)(void *iter, struct engine_entry *entry);
+
+    void (*flush)(void *db);
+    void (*compact)(void *db);   /* everything, into the lowest level */
+    void (*wait_idle)(void *db); /* until no background work is due */
+
+    /* Bytes the engine says it has written to logs and tables since it was opened; 0: unknown. */
+    uint64_t (*bytes_written)(void *db);
+};
+
+extern const struct engine engine_lsm;
+#ifdef HAVE_ROCKSDB
+extern const struct engine engine_rocksdb;
+#endif
+
+/* The engine of that name; dies with the list of names when there is none. */
+const struct engine *engine_find(const char *name);
+
+#endif

@@ -1,0 +1,89 @@
+#include "bench/machine.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define LINE_SIZE 256
+
+/* The number behind `name` in a "name: number" file; 0 when it is not there. */
+static uint64_t proc_number(const char *path, const char *name)
+{
+    FILE *file = fopen(path, "r");
+    char line[LINE_SIZE];
+    unsigned long long value = 0;
+    size_t size = strlen(name);
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, name, size) == 0 && sscanf(line + size, ": %llu", &value) == 1)
+            break;
+    }
+    if (file != NULL)
+        fclose(file);
+    return value;
+}
+
+static double seconds_of(struct timeval t)
+{
+    return (double)t.tv_sec + (double)t.tv_usec / 1e6;
+}
+
+struct machine_use machine_use_now(void)
+{
+    struct rusage usage = {0};
+    getrusage(RUSAGE_SELF, &usage);
+    return (struct machine_use){.written_bytes = proc_number("/proc/self/io", "write_bytes"),
+                                .user_s = seconds_of(usage.ru_utime),
+                                .system_s = seconds_of(usage.ru_stime)};
+}
+
+uint64_t machine_peak_memory(void)
+{
+    return proc_number("/proc/self/status", "VmHWM") * 1024;
+}
+
+void machine_peak_memory_reset(void)
+{
+    int file = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+        return; /* then the peak is that of the process */
+    ssize_t written = write(file, "5", 1);
+    (void)written;
+    close(file);
+}
+
+uint64_t machine_disk_bytes(const char *directory)
+{
+    DIR *folder = opendir(directory);
+    uint64_t bytes = 0;
+    struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        struct stat about;
+        if (fstatat(dirfd(folder), entry->d_name, &about, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(about.st_mode))
+            bytes += (uint64_t)about.st_blocks * 512;
+    }
+    if (folder != NULL)
+        closedir(folder);
+    return bytes;
+}
+
+void machine_describe(char *text, uint64_t capacity)
+{
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[LINE_SIZE], model[LINE_SIZE] = "unknown processor";
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, "model name : %255[^\n]", model) == 1)
+            break;
+    }
+    if (file != NULL)
+        fclose(file);
+    struct utsname kernel = {0};
+    uname(&kernel);
+    snprintf(text, capacity, "%ld x %s, %s %s", sysconf(_SC_NPROCESSORS_ONLN), model,
+             kernel.sysname, kernel.release);
+}

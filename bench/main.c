@@ -1,0 +1,71 @@
+/* lsm-bench: runs workloads in sequence on one database of one engine and measures them. */
+#include "bench/clock.h"
+#include "bench/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Every name is looked up before the first workload runs. */
+static const struct workload *take_workload(const char **list)
+{
+    size_t size = strcspn(*list, ",");
+    const struct workload *workload = workload_find(*list, size);
+    if (workload == NULL)
+        die_of_usage("no workload '%.*s'", (int)size, *list);
+    *list += size + ((*list)[size] == ',');
+    return workload;
+}
+
+static char *make_directory(void)
+{
+    const char *parent = getenv("TMPDIR");
+    char *directory = NULL;
+    if (asprintf(&directory, "%s/lsm-bench.XXXXXX", parent != NULL ? parent : "/tmp") < 0)
+        die("out of memory");
+    if (mkdtemp(directory) == NULL)
+        die("cannot make a directory '%s'", directory);
+    return directory;
+}
+
+static void run_list(struct bench *b)
+{
+    struct result *result = malloc(2 * sizeof *result), *beside = result + 1;
+    if (result == NULL)
+        die("out of memory");
+    for (const char *list = b->options->workloads; *list != '\0';) {
+        const struct workload *workload = take_workload(&list);
+        run_workload(b, workload, result, beside);
+        report_result(b, result, false);
+        if (beside->operations > 0)
+            report_result(b, beside, true);
+    }
+    free(result);
+}
+
+int main(int argc, char **argv)
+{
+    struct bench_options options;
+    options_parse(&options, argc, argv);
+    for (const char *list = options.workloads; *list != '\0';)
+        (void)take_workload(&list);
+    clock_calibrate();
+    char *temporary = options.directory == NULL ? make_directory() : NULL;
+    struct bench b = {.options = &options,
+                      .engine = engine_find(options.engine),
+                      .directory = temporary != NULL ? temporary : options.directory,
+                      .key_limit = options.key_count};
+    key_maker_init(&b.keys, &options);
+    bench_open(&b);
+    report_begin(&b);
+    run_list(&b);
+    bench_close(&b);
+    if (temporary != NULL) {
+        b.engine->destroy(temporary);
+        rmdir(temporary);
+        free(temporary);
+    }
+    key_maker_release(&b.keys);
+    return 0;
+}
