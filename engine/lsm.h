@@ -231,10 +231,10 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_open(const char *path, const lsm_options *
                                            lsm_db **db, lsm_error *err);
 
 /*
- * Flushes memtables, stops the background work, and frees the handle. Pins must have been released
- * and no other call may be running; iterators and snapshots left make it return LSM_BUSY and keep
- * the handle. NULL is allowed. Any other error means that the log, not the tables, holds the last
- * writes; the handle is freed and the next open recovers them.
+ * Flushes memtables, stops the background work, and frees the handle. No other call may be running;
+ * iterators, snapshots and pins that were not released make it return LSM_BUSY and keep the handle.
+ * NULL is allowed. Any other error means that the log, not the tables, holds the last writes; the
+ * handle is freed and the next open recovers them.
  */
 LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err);
 

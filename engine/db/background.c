@@ -11,6 +11,7 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/format/file_name.h"
 
 #include <errno.h>
 #include <sys/resource.h>
@@ -43,6 +44,35 @@ static struct compact_env compact_env_of(lsm_db *db)
                                 .cancel = &db->cancel_work};
 }
 
+/*
+ * A family may be dropped while its tables are written: takes them out of the edit again, and off
+ * the disk (version lock held).
+ */
+static void leave_out_dropped_locked(lsm_db *db, struct version_edit *edit)
+{
+    struct version *version = version_set_current(db->versions);
+    size_t kept = 0;
+    for (size_t i = 0; i < edit->added_count; i++) {
+        struct table_meta *meta = &edit->added[i];
+        char name[FILE_NAME_SIZE];
+        if (version_find_cf(version, meta->cf) != NULL) {
+            edit->added[kept++] = *meta;
+            continue;
+        }
+        /* One that cannot be removed now is an orphan, removed by the next open. */
+        (void)io_dir_unlink(db->dir, file_name_make(FILE_TABLE, meta->number, name), NULL, NULL);
+        table_meta_release(meta);
+    }
+    edit->added_count = kept;
+    kept = 0;
+    for (size_t i = 0; i < edit->removed_count; i++) {
+        if (version_find_cf(version, edit->removed[i].cf) != NULL)
+            edit->removed[kept++] = edit->removed[i];
+    }
+    edit->removed_count = kept;
+    version_drop(version);
+}
+
 /* Puts flushed tables in and flushed memtables out, in one state. */
 static lsm_status flush_install(lsm_db *db, struct version_edit *edit, size_t flushed,
                                 lsm_error *err)
@@ -52,6 +82,7 @@ static lsm_status flush_install(lsm_db *db, struct version_edit *edit, size_t fl
     if (blank == NULL)
         return lsm_fail_memory(err, sizeof *blank);
     shm_lock(&l->locks.version);
+    leave_out_dropped_locked(db, edit);
     version_set_last_sequence(db->versions, atomic_load(&l->commit.applied_sequence));
     lsm_status status = version_set_apply(db->versions, edit, err);
     if (status == LSM_OK) {
@@ -188,6 +219,7 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     shm_lock(&db->layout->locks.version);
     db_compaction_mark(c, false);
     if (status == LSM_OK) {
+        leave_out_dropped_locked(db, &edit);
         version_set_last_sequence(db->versions, atomic_load(&db->layout->commit.applied_sequence));
         status = version_set_apply(db->versions, &edit, err);
     }

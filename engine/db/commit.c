@@ -115,10 +115,12 @@ static lsm_status log_drain(lsm_db *db, lsm_error *err)
 {
     struct shm_layout *l = db->layout;
     uint64_t begin = io_now_ns(db->io);
+    db_stall_tell(db, LSM_STALL_LOG);
     shm_lock(&l->locks.sync);
     lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
     shm_unlock(&l->locks.sync);
     db_stall_count(db, begin);
+    db_stall_update(db);
     return status;
 }
 
@@ -207,6 +209,8 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
         if (status == LSM_OK && !ring_full && !pending_full)
             return LSM_OK;
         shm_unlock(&l->locks.append);
+        if (memtables_full)
+            db_stall_tell(db, LSM_STALL_MEMTABLES);
         if (memtables_full && !w->no_wait) {
             uint64_t begin = io_now_ns(db->io);
             status = db_work_wait(db, err);

@@ -122,9 +122,10 @@ struct lsm_db {
     struct lsm_snapshot snapshots; /* head of the ring */
     uint32_t snapshot_count;
     _Atomic uint32_t iterator_count;
+    _Alignas(64) _Atomic uint32_t pin_count; /* a line of its own: every pinned read writes it */
 
     /* guarded by queue_lock: idle queues for multi-gets */
-    pthread_mutex_t queue_lock;
+    _Alignas(64) pthread_mutex_t queue_lock;
     struct io_queue *queues[8];
     size_t queue_count;
 
@@ -257,6 +258,8 @@ lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, l
 void db_stall_update(lsm_db *db);
 /* Slows or stops the caller before a write of `bytes`; LSM_BUSY with no_wait. */
 lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, lsm_error *err);
+/* Remembers why writers wait, and tells the listener when that changed. */
+void db_stall_tell(lsm_db *db, lsm_stall reason);
 void db_stall_count(lsm_db *db, uint64_t since_ns);
 void db_tell(lsm_db *db, const lsm_event *event);
 

@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 #define DB_PID_TEXT       32
-#define RECOVERY_DOUBLING 8 /* memtables after which recovery makes the next ones twice as large */
+#define RECOVERY_DOUBLING 8 /* memtables after which recovery makes the next ones twice as large   \
+                             */
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
@@ -283,9 +284,10 @@ static lsm_status recover(lsm_db *db, const struct version_state *state, bool is
 static lsm_status handle_new(const char *path, const lsm_options *options, lsm_db **made,
                              lsm_error *err)
 {
-    lsm_db *db = mem_alloc_zeroed(sizeof *db);
+    lsm_db *db = mem_alloc_aligned(64, sizeof *db);
     if (db == NULL)
         return lsm_fail_memory(err, sizeof *db);
+    memset(db, 0, sizeof *db);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -462,12 +464,12 @@ static lsm_status mark_clean(lsm_db *db, lsm_error *err)
 
 static lsm_status check_unused(lsm_db *db, lsm_error *err)
 {
-    uint32_t iterators = atomic_load(&db->iterator_count);
-    if (iterators > 0 || db->snapshot_count > 0)
+    uint32_t iterators = atomic_load(&db->iterator_count), pins = atomic_load(&db->pin_count);
+    if (iterators > 0 || pins > 0 || db->snapshot_count > 0)
         return lsm_fail(err, LSM_BUSY,
-                        "'%s' has %" PRIu32 " open iterators and %" PRIu32
-                        " snapshots; release them before closing",
-                        db->path, iterators, db->snapshot_count);
+                        "'%s' has %" PRIu32 " open iterators, %" PRIu32 " snapshots and %" PRIu32
+                        " pinned values; release them before closing",
+                        db->path, iterators, db->snapshot_count, pins);
     return LSM_OK;
 }
 

@@ -237,6 +237,8 @@ static void text_levels(const struct question *q, struct buffer *text)
                 entries += l->files[f]->meta.entry_count;
             if (level == 0)
                 snprintf(target, sizeof target, "%" PRIu64 " tables", targets[0]);
+            else if (targets[level] == UINT64_MAX)
+                snprintf(target, sizeof target, "no limit");
             else
                 parse_format_size(targets[level], target);
             n = snprintf(line, sizeof line, "  %5zu %7zu %12s %12s %12" PRIu64 "\n", level,

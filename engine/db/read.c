@@ -108,8 +108,11 @@ static void hit_let_go(const struct hit *hit)
         block_drop(hit->block);
 }
 
-/* Inside the epoch of the search. owner[0] is a block, owner[1] a memtable. */
-static void hit_pin(const struct hit *hit, lsm_pin *pin)
+/*
+ * Inside the epoch of the search. owner[0] is the block that holds the value, and owner[1] the
+ * database; or owner[0] is NULL and owner[1] the memtable.
+ */
+static void hit_pin(lsm_db *db, const struct hit *hit, lsm_pin *pin)
 {
     *pin = (lsm_pin)LSM_PIN_INIT;
     if (!hit_is_value(hit)) {
@@ -122,20 +125,28 @@ static void hit_pin(const struct hit *hit, lsm_pin *pin)
         atomic_fetch_add_explicit(&hit->memtable->references, 1, memory_order_relaxed);
         pin->owner[1] = hit->memtable;
     } else {
+        pin->owner[1] = db;
         if (!hit->block_owned)
             block_keep(hit->block);
         pin->owner[0] = hit->block;
     }
+    atomic_fetch_add_explicit(&db->pin_count, 1, memory_order_relaxed);
 }
 
 LSM_API void lsm_pin_release(lsm_pin *pin)
 {
-    if (pin == NULL)
+    if (pin == NULL || !pin->found)
         return;
-    if (pin->owner[0] != NULL)
+    lsm_db *db = pin->owner[1];
+    if (pin->owner[0] != NULL) {
         block_drop(pin->owner[0]);
-    if (pin->owner[1] != NULL)
-        db_memtable_drop(pin->owner[1]);
+    } else {
+        struct db_memtable *memtable = pin->owner[1];
+        db = memtable->db;
+        db_memtable_drop(memtable);
+    }
+    /* Release: lsm_close() that reads 0 may free what the pin held. */
+    atomic_fetch_sub_explicit(&db->pin_count, 1, memory_order_release);
     *pin = (lsm_pin)LSM_PIN_INIT;
 }
 
@@ -162,7 +173,7 @@ LSM_API lsm_status lsm_get(lsm_db *db, lsm_cf *cf, lsm_slice key, const lsm_read
     struct hit hit;
     status = find(db, &r, key, &hit, err);
     if (status == LSM_OK)
-        hit_pin(&hit, pin);
+        hit_pin(db, &hit, pin);
     epoch_exit();
     return status;
 }
@@ -248,7 +259,7 @@ static lsm_status multi_get_group(lsm_db *db, const struct reading *r, size_t co
         struct hit hit;
         if (!find_in_memtables(r, keys[i], probes[i].hash, &hit))
             continue;
-        hit_pin(&hit, &pins[i]);
+        hit_pin(db, &hit, &pins[i]);
         probes[i].done = true;
     }
     bool in_memory[MULTI_GROUP];
@@ -263,7 +274,7 @@ static lsm_status multi_get_group(lsm_db *db, const struct reading *r, size_t co
             continue;
         struct hit hit;
         hit_from_table(&hit, probes[i].is_found, &probes[i].found);
-        hit_pin(&hit, &pins[i]);
+        hit_pin(db, &hit, &pins[i]);
     }
     return LSM_OK;
 }

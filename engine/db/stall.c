@@ -26,7 +26,7 @@ void db_tell(lsm_db *db, const lsm_event *event)
         db->options.listener(db->options.listener_context, event);
 }
 
-static void tell_reason(lsm_db *db, lsm_stall reason)
+void db_stall_tell(lsm_db *db, lsm_stall reason)
 {
     uint32_t before = atomic_exchange(&db->throttle.reason, (uint32_t)reason);
     if (before != (uint32_t)reason)
@@ -43,9 +43,8 @@ void db_stall_update(lsm_db *db)
     }
     db_state_drop(state);
     uint32_t ppm = debt <= 0 ? 0 : debt >= 1 ? PPM : (uint32_t)(debt * PPM);
-    uint32_t before = atomic_exchange(&db->throttle.debt_ppm, ppm);
-    if ((before == 0) != (ppm == 0))
-        tell_reason(db, ppm == 0 ? LSM_STALL_NONE : LSM_STALL_LEVEL0);
+    atomic_store(&db->throttle.debt_ppm, ppm);
+    db_stall_tell(db, ppm == 0 ? LSM_STALL_NONE : LSM_STALL_LEVEL0);
 }
 
 void db_stall_count(lsm_db *db, uint64_t since_ns)
