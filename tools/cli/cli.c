@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#define CLI_MOST_THREADS 32 /* see lsm_options.workers */
+
 /* ---- signals --------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t cancel_wish;
@@ -114,6 +116,8 @@ static enum exit_code exit_code_of(lsm_status status)
 {
     if (status == LSM_CORRUPT)
         return EXIT_DAMAGE;
+    if (status == LSM_INVALID) /* an option of the command line that only the library can judge */
+        return EXIT_USAGE;
     return status == LSM_CANCELLED ? EXIT_CANCELLED : EXIT_OPERATION;
 }
 
@@ -323,7 +327,7 @@ void cli_take_option(struct cli *cli, int option, const char *argument)
         cli->rate = cli_size(cli, "--rate", argument);
         break;
     case CLI_OPTION_THREADS:
-        cli->options.workers = (uint32_t)cli_number(cli, "--threads", argument, 1024);
+        cli->options.workers = (uint32_t)cli_number(cli, "--threads", argument, CLI_MOST_THREADS);
         if (cli->options.workers == 0)
             cli_usage(cli, "--threads: at least one is needed");
         break;
