@@ -308,7 +308,6 @@ static int change(struct sim_inode *inode, const struct sim_op *op)
     int number;
     switch (op->kind) {
     case SIM_OP_WRITE:
-        sim_inode_fold_range_locked(inode, op->offset, op->size);
         number = sim_image_write(&inode->current, op->offset, op->bytes, (size_t)op->size);
         show(inode, op->offset, op->size);
         return number;

@@ -949,6 +949,26 @@ START_TEST(test_sim_failed_sync_loses_the_data_for_good)
 }
 END_TEST
 
+/* A mapping of an earlier life must not make it kinder. */
+START_TEST(test_sim_failed_sync_loses_the_data_of_a_once_mapped_file_too)
+{
+    struct machine m = new_machine(6);
+    put_file(&m, "a", 'o', PAGE, true);
+    struct io_file *f = open_file(&m, "a", RW);
+    io_unmap(map_file(f, PAGE));
+    io_file_close(f);
+    crash(&m, SIM_CRASH_LOSE_ALL, 1);
+    f = open_file(&m, "a", RW);
+    ck_ok(io_file_write(f, "new", 3, 0, err));
+    sim_fail_after(m.disk, SIM_FAULT_SYNC, 0, EIO, false);
+    ck_assert_int_eq(io_file_sync(f, NULL), LSM_IO);
+    io_file_close(f);
+    crash(&m, SIM_CRASH_KEEP_ALL, 1);
+    ck_assert(is_all(&m, "a", 'o', PAGE));
+    discard(&m);
+}
+END_TEST
+
 START_TEST(test_sim_capacity_is_a_full_disk_until_something_is_removed)
 {
     struct machine m = new_machine(6);
@@ -973,6 +993,8 @@ START_TEST(test_sim_capacity_is_a_full_disk_until_something_is_removed)
     ck_ok(io_file_write(f, "x", 1, 0, err));
     ck_ok(io_file_allocate(f, 0, 4 * PAGE, err));
     ck_assert_int_eq(io_file_allocate(f, 0, 5 * PAGE, NULL), LSM_NO_SPACE);
+    ck_ok(io_dir_rename(m.dir, "c", "b", err)); /* frees what it replaces */
+    ck_ok(io_file_allocate(f, 0, 8 * PAGE, err));
     io_file_close(f);
     discard(&m);
 }
@@ -1262,6 +1284,7 @@ int main(void)
         test_sim_faults_fail_the_chosen_operation_once_or_for_ever,
         test_sim_fault_reaches_queued_requests,
         test_sim_failed_sync_loses_the_data_for_good,
+        test_sim_failed_sync_loses_the_data_of_a_once_mapped_file_too,
         test_sim_capacity_is_a_full_disk_until_something_is_removed,
         test_sim_clone_is_independent,
         test_sim_clone_has_writes_in_flight_and_unsynced_names,
