@@ -266,9 +266,9 @@ lsm_status edit_encode(const struct version_edit *edit, struct buffer *bytes, ls
         status =
             lsm_fail(err, LSM_TOO_LARGE, "a version edit of %zu bytes is over the limit of %zu",
                      size, EDIT_MAX_SIZE);
-    else if ((at = buffer_grow(bytes, size)) == NULL)
+    else if (size > 0 && (at = buffer_grow(bytes, size)) == NULL)
         status = lsm_fail_memory(err, size);
-    else
+    else if (size > 0)
         lsm__manifest__version_edit__pack(&p.edit, at);
     mem_free(p.memory);
     return status;

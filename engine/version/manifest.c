@@ -177,8 +177,7 @@ lsm_status manifest_create(const struct table_env *env, uint64_t number, uint64_
     buffer_release(&bytes);
     if (status != LSM_OK)
         return status;
-    uint64_t grown = m.chain.offset * MANIFEST_ROLL_GROW;
-    m.roll_size = grown > MANIFEST_ROLL_SIZE ? grown : MANIFEST_ROLL_SIZE;
+    m.roll_size = m.chain.offset * MANIFEST_ROLL_GROW;
     *manifest = m;
     return LSM_OK;
 }

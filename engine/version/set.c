@@ -145,7 +145,9 @@ static lsm_status break_set(struct version_set *set, const lsm_error *first, lsm
  * enough, and tries again when it has grown by as much again. */
 static lsm_status roll_if_large(struct version_set *set, lsm_error *err)
 {
-    if (set->manifest.chain.offset < set->manifest.roll_size)
+    uint64_t least = set->options.manifest_roll_size;
+    if (set->manifest.chain.offset < (least == 0 ? MANIFEST_ROLL_SIZE : least) ||
+        set->manifest.chain.offset < set->manifest.roll_size)
         return LSM_OK;
     bool is_uncertain;
     lsm_error own = {0};
@@ -155,7 +157,7 @@ static lsm_status roll_if_large(struct version_set *set, lsm_error *err)
         return LSM_OK;
     if (is_uncertain)
         return break_set(set, &own, err);
-    set->manifest.roll_size *= MANIFEST_ROLL_GROW;
+    set->manifest.roll_size = set->manifest.chain.offset * MANIFEST_ROLL_GROW;
     return LSM_OK;
 }
 

@@ -106,7 +106,8 @@ void version_table_drop(struct version_file *file);
 struct version_options {
     const struct table_env *env; /* outlives the set */
     uint32_t max_open_tables;
-    bool read_only; /* nothing is written or removed */
+    bool read_only;              /* nothing is written or removed */
+    uint64_t manifest_roll_size; /* bytes at which a new manifest is begun; 0: 4 MiB */
 };
 
 /* What recovery needs to know besides the files. */
