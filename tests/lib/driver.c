@@ -39,7 +39,7 @@ enum driver_result driver_failed(struct driver *d, const char *what, lsm_status 
     if (!is_off && !d->setup.tolerant)
         return driver_wrong(d, "%s failed: %s: %s (%s:%d)", what, lsm_strerror(status),
                             err->message, err->source_file, err->source_line);
-    if (!error_is_told(status, err))
+    if (!is_off && !error_is_told(status, err))
         return driver_wrong(d, "%s failed without saying where: %s: status %d, '%s', file '%s'",
                             what, lsm_strerror(status), (int)err->status, err->message, err->file);
     if (!is_off && status != LSM_IO && status != LSM_NO_SPACE && status != LSM_NO_MEMORY &&
@@ -370,7 +370,10 @@ static enum driver_result write_batch(struct driver *d, const struct script_op *
                               plain.entry_count);
     else {
         status = lsm_write(d->db, batch, &options, &err);
-        result = write_done(d, &plain, status, &err);
+        if (plain.entry_count > 0)
+            result = write_done(d, &plain, status, &err);
+        else if (status != LSM_OK) /* an empty batch promises nothing */
+            result = driver_failed(d, "writing an empty batch", status, &err);
     }
     lsm_batch_free(batch);
     free(plain.entries);

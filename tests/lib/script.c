@@ -63,6 +63,7 @@ struct script script_copy(const struct script *s, const bool *kept)
         if (kept != NULL && !kept[i])
             continue;
         struct script_op op = s->ops[i];
+        op.entries = NULL;
         if (op.entry_count > 0) {
             op.entries = test_alloc(op.entry_count * sizeof *op.entries);
             memcpy(op.entries, s->ops[i].entries, op.entry_count * sizeof *op.entries);
