@@ -296,7 +296,7 @@ static bool training_is_enough(const struct table_writer *w)
 
 static lsm_status finish_block(struct table_writer *w, lsm_error *err)
 {
-    if (w->builder.count == 0)
+    if (w->builder.count == 0 && !w->builder.failed)
         return LSM_OK;
     uint8_t *raw;
     size_t size;
@@ -396,7 +396,7 @@ lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t
     }
     count_entry(w, key, trailer, value);
     block_builder_add(&w->builder, key, hash, trailer, value);
-    return LSM_OK;
+    return w->builder.failed ? lsm_fail_memory(err, key.size + value.size) : LSM_OK;
 }
 
 uint64_t table_writer_size(const struct table_writer *writer)

@@ -1,6 +1,8 @@
 /* Tables against a sorted array: everything that was written is found, both ways, and no more. */
 #include "tests/unit/sst/fixture.h"
 
+#include "engine/format/table_format.h"
+
 static uint64_t seed;
 
 static void check_get(struct table *t, const struct entries *e, lsm_slice key, uint64_t sequence,
@@ -210,12 +212,196 @@ START_TEST(test_table_random_entries_agree_with_an_array)
 }
 END_TEST
 
+/* ---- chosen tables --------------------------------------------------------------------------- */
+
+static struct table *write_and_open(const struct entries *e, struct table_write_options options)
+{
+    struct table_meta meta = write_table(e, &options);
+    struct table *t;
+    ck_ok(table_open(&f.env, options.number, meta.size, &t, &f.error));
+    check_meta(&meta, e, t);
+    table_meta_release(&meta);
+    return t;
+}
+
+START_TEST(test_table_versions_of_one_key_go_over_many_blocks)
+{
+    enum { VERSIONS = 3000 };
+    fixture_open(seed, 100000);
+    struct entries e = {calloc(VERSIONS + 2, sizeof(struct entry)), 0};
+    struct random_state r = random_seeded(seed);
+    e.at[e.count++] = (struct entry){own_bytes("a", 1), 256, own_bytes("", 0)};
+    for (uint64_t i = VERSIONS; i > 0; i--)
+        e.at[e.count++] = (struct entry){own_bytes("many", 4), entry_trailer(i * 2, ENTRY_PUT),
+                                         make_value(&r, 200)};
+    e.at[e.count++] = (struct entry){own_bytes("many2", 5), 256, own_bytes("", 0)};
+    struct table_write_options options = write_options(2);
+    options.block_size = 512;
+    struct table *t = write_and_open(&e, options);
+    ck_assert_uint_gt(table_properties(t)->block_count, 50);
+    ck_assert_uint_eq(table_properties(t)->key_count, 3);
+    for (uint64_t sequence = 0; sequence < VERSIONS * 2 + 3; sequence++) {
+        check_get(t, &e, LSM_SLICE("many", 4), sequence, 0);
+        if (sequence % 5 == 0)
+            check_probe(t, &e, LSM_SLICE("many", 4), sequence);
+    }
+    check_scan(t, &e, (struct table_iter_options){0});
+    check_seeks(t, &e, &r, KEYS_SHORT, 500);
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_table_giant_entries_are_read_back)
+{
+    fixture_open(seed, _i % 2 == 0 ? 0 : 64 << 20);
+    struct entries e = {calloc(6, sizeof(struct entry)), 0};
+    struct random_state r = random_seeded(seed);
+    uint8_t *key = malloc(LSM_MAX_KEY_SIZE);
+    memset(key, 'k', LSM_MAX_KEY_SIZE);
+    for (size_t i = 0; i < 6; i++) {
+        size_t size = i % 2 == 0 ? 10 : (size_t)(1 + i) << 20;
+        uint8_t *value = malloc(size);
+        for (size_t j = 0; j < size; j++)
+            value[j] = (uint8_t)(_i < 2 ? j / 64 : random_next(&r));
+        key[LSM_MAX_KEY_SIZE - 1] = (uint8_t)i;
+        e.at[e.count++] = (struct entry){own_bytes(key, LSM_MAX_KEY_SIZE - (i == 0)),
+                                         entry_trailer(i + 1, ENTRY_PUT),
+                                         {value, size}};
+    }
+    struct table_write_options options = write_options(2);
+    options.compress = _i < 2;
+    struct table *t = write_and_open(&e, options);
+    ck_assert_int_eq(table_properties(t)->compressed, _i < 2);
+    for (size_t i = 0; i < e.count; i++) {
+        check_get(t, &e, e.at[i].key, ENTRY_MAX_SEQUENCE, 0);
+        check_probe(t, &e, e.at[i].key, ENTRY_MAX_SEQUENCE);
+    }
+    check_scan(t, &e, (struct table_iter_options){0});
+    check_scan(t, &e, (struct table_iter_options){.whole = true});
+    table_close(t);
+    free(key);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+static uint64_t reads_of_scan(struct table *t, const struct entries *e,
+                              struct table_iter_options options)
+{
+    uint64_t before = sim_operation_count(f.disk, SIM_FAULT_READ);
+    struct iter *it;
+    ck_ok(table_iter_new(t, &options, &it, &f.error));
+    size_t i = 0;
+    for (it->ops->first(it); it->valid; iter_next(it))
+        check_at(it, e, i++);
+    ck_assert_uint_eq(i, e->count);
+    iter_release(it);
+    return sim_operation_count(f.disk, SIM_FAULT_READ) - before;
+}
+
+START_TEST(test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached)
+{
+    fixture_open(seed, 64 << 20);
+    struct random_state r = random_seeded(seed);
+    struct entries e = make_entries(&r, 8000, KEYS_BINARY, 1, 2000);
+    struct table *t = write_and_open(&e, write_options(2));
+    const struct table_properties *p = table_properties(t);
+    ck_assert_uint_gt(p->data_size, 1 << 20);
+    uint64_t whole =
+        reads_of_scan(t, &e, (struct table_iter_options){.whole = true, .flags = TABLE_NO_FILL});
+    ck_assert_uint_le(whole, p->data_size / (200 << 10) + 2);
+    ck_assert_uint_eq(block_cache_bytes(f.env.cache), 0);
+    /* Two blocks alone, then windows of 64 KiB, 128 KiB, ... 1 MiB. */
+    uint64_t grown = reads_of_scan(t, &e, (struct table_iter_options){0});
+    ck_assert_uint_le(grown, 2 + 5 + p->data_size / (900 << 10));
+    ck_assert_uint_gt(block_cache_bytes(f.env.cache), 0);
+    ck_assert_uint_eq(reads_of_scan(t, &e, (struct table_iter_options){0}), 0);
+    ck_assert_uint_eq(reads_of_scan(t, &e, (struct table_iter_options){.whole = true}), 0);
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+/* The digest in the properties is that of the file's bytes, in pieces of 1 MiB. */
+START_TEST(test_table_digest_and_lineage_are_in_the_properties)
+{
+    static const uint64_t replaced[] = {11, 12, 13};
+    fixture_open(seed, 0);
+    struct random_state r = random_seeded(seed);
+    struct entries e = make_entries(&r, 5000, KEYS_BINARY, 1, 8000);
+    struct table_write_options options = write_options(2);
+    options.job = 9;
+    options.output_index = 4;
+    options.replaced = replaced;
+    options.replaced_count = 3;
+    struct table *t = write_and_open(&e, options);
+    const struct table_properties *p = table_properties(t);
+    const void *bytes;
+    size_t size;
+    ck_ok(sim_contents(f.disk, FIXTURE_DIR, "000002.sst", &bytes, &size, &f.error));
+    uint64_t digest = 0;
+    ck_assert_uint_gt(p->digest_size, 2 << 20);
+    for (uint64_t at = 0; at < p->digest_size; at += TABLE_DIGEST_PIECE) {
+        uint64_t left = p->digest_size - at;
+        digest = table_digest_add(digest, (const uint8_t *)bytes + at,
+                                  left < TABLE_DIGEST_PIECE ? (size_t)left : TABLE_DIGEST_PIECE);
+    }
+    ck_assert_uint_eq(p->digest, digest);
+    ck_assert_uint_eq(p->job, 9);
+    ck_assert_uint_eq(p->output_index, 4);
+    ck_assert_uint_eq(p->replaced_count, 3);
+    ck_assert_mem_eq(p->replaced, replaced, sizeof replaced);
+    ck_assert_uint_eq(p->cf, 7);
+    ck_assert(slice_equal(p->cf_name, slice_of_text("family")));
+    ck_assert_uint_eq(p->level, 2);
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_table_range_bytes_follow_the_share_of_keys)
+{
+    fixture_open(seed, 0);
+    struct entries e = {calloc(10000, sizeof(struct entry)), 0};
+    for (unsigned i = 0; i < 10000; i++) {
+        char key[20];
+        lsm_slice made = {key, (size_t)sprintf(key, "%08u", i)};
+        e.at[e.count++] = (struct entry){own_bytes(made.data, made.size),
+                                         entry_trailer(1, ENTRY_PUT), own_bytes("0123456789", 10)};
+    }
+    struct table *t = write_and_open(&e, write_options(2));
+    uint64_t all = table_range_bytes(t, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0));
+    uint64_t half = table_range_bytes(t, LSM_SLICE("00005000", 8), LSM_SLICE(NULL, 0));
+    uint64_t tenth = table_range_bytes(t, LSM_SLICE("00001000", 8), LSM_SLICE("00002000", 8));
+    ck_assert_uint_ge(half, all * 4 / 10);
+    ck_assert_uint_le(half, all * 6 / 10);
+    ck_assert_uint_ge(tenth, all / 20);
+    ck_assert_uint_le(tenth, all / 6);
+    ck_assert_uint_eq(table_range_bytes(t, LSM_SLICE("00010000", 8), LSM_SLICE(NULL, 0)), 0);
+    ck_assert_uint_eq(table_range_bytes(t, LSM_SLICE(NULL, 0), LSM_SLICE("00000000", 8)), 0);
+    ck_assert_uint_eq(table_range_bytes(t, LSM_SLICE("5", 1), LSM_SLICE("4", 1)), 0);
+    ck_assert_uint_gt(table_memory(t), 10000 * 12 / 8);
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("table");
     TCase *c = tcase_create("table");
     tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, test_table_random_entries_agree_with_an_array, 0, 48);
+    tcase_add_loop_test(c, test_table_random_entries_agree_with_an_array, 0, 30);
+    tcase_add_test(c, test_table_versions_of_one_key_go_over_many_blocks);
+    tcase_add_loop_test(c, test_table_giant_entries_are_read_back, 0, 4);
+    tcase_add_test(c, test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached);
+    tcase_add_test(c, test_table_digest_and_lineage_are_in_the_properties);
+    tcase_add_test(c, test_table_range_bytes_follow_the_share_of_keys);
     suite_add_tcase(s, c);
     return s;
 }

@@ -1,0 +1,261 @@
+/* The block cache: bounded, counted, and sound while many threads read and evict. */
+#include "tests/unit/sst/fixture.h"
+
+#include "engine/base/epoch.h"
+
+#include <pthread.h>
+
+static struct table *open_filled(struct entries *e, size_t count, size_t max_value)
+{
+    struct random_state r = random_seeded(99);
+    *e = make_entries(&r, count, KEYS_DECIMAL, 1, max_value);
+    struct table_write_options options = write_options(1);
+    options.block_size = 1024;
+    options.compress = true;
+    struct table_meta meta = write_table(e, &options);
+    struct table *t;
+    ck_ok(table_open(&f.env, 1, meta.size, &t, &f.error));
+    table_meta_release(&meta);
+    return t;
+}
+
+static lsm_status get(struct table *t, const struct entry *wanted, unsigned flags,
+                      struct table_found *found)
+{
+    bool is_found;
+    lsm_error error;
+    lsm_status status = table_get(t, wanted->key, hash_key(wanted->key.data, wanted->key.size),
+                                  ENTRY_MAX_SEQUENCE, flags, &is_found, found, &error);
+    ck_assert(status != LSM_OK || is_found);
+    return status;
+}
+
+static void get_and_check(struct table *t, const struct entry *wanted, unsigned flags)
+{
+    struct table_found found;
+    epoch_enter();
+    ck_ok(get(t, wanted, flags, &found));
+    ck_assert(slice_equal(found.value, wanted->value));
+    if (found.owned)
+        block_drop(found.block);
+    epoch_exit();
+}
+
+START_TEST(test_cache_cached_get_allocates_and_reads_nothing)
+{
+    fixture_open(1, 10 << 20);
+    struct entries e;
+    struct table *t = open_filled(&e, 500, 100);
+    for (size_t i = 0; i < e.count; i++)
+        get_and_check(t, &e.at[i], 0);
+    uint64_t allocations = mem_allocation_count();
+    uint64_t reads = sim_operation_count(f.disk, SIM_FAULT_READ);
+    for (size_t i = 0; i < e.count; i++)
+        get_and_check(t, &e.at[i], 0);
+    ck_assert_uint_eq(mem_allocation_count(), allocations);
+    ck_assert_uint_eq(sim_operation_count(f.disk, SIM_FAULT_READ), reads);
+    uint64_t hits, misses;
+    block_cache_counts(f.env.cache, &hits, &misses);
+    ck_assert_uint_eq(hits + misses, 2 * e.count);
+    ck_assert_uint_eq(misses, table_properties(t)->block_count);
+    table_close(t);
+    ck_assert_uint_eq(block_cache_bytes(f.env.cache), 0);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_cache_stays_within_its_capacity)
+{
+    uint64_t capacity = 20000;
+    fixture_open(1, capacity);
+    struct entries e;
+    struct table *t = open_filled(&e, 2000, 100);
+    uint64_t most = 0;
+    for (size_t round = 0; round < 3; round++) {
+        for (size_t i = 0; i < e.count; i++) {
+            get_and_check(t, &e.at[i], 0);
+            uint64_t bytes = block_cache_bytes(f.env.cache);
+            ck_assert_uint_le(bytes, capacity);
+            most = bytes > most ? bytes : most;
+        }
+    }
+    ck_assert_uint_gt(most, capacity / 2);
+    table_close(t);
+    ck_assert_uint_eq(block_cache_bytes(f.env.cache), 0);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+/* A block that is read between all others stays; without the touched mark it would go. */
+START_TEST(test_cache_hot_block_survives_a_scan)
+{
+    fixture_open(1, 20000);
+    struct entries e;
+    struct table *t = open_filled(&e, 2000, 100);
+    get_and_check(t, &e.at[0], 0);
+    get_and_check(t, &e.at[0], 0);
+    uint64_t hits_before, hits, misses_before, misses;
+    block_cache_counts(f.env.cache, &hits_before, &misses_before);
+    for (size_t i = 1; i < e.count; i++) {
+        get_and_check(t, &e.at[i], 0);
+        get_and_check(t, &e.at[0], 0);
+    }
+    block_cache_counts(f.env.cache, &hits, &misses);
+    ck_assert_uint_le(misses - misses_before, table_properties(t)->block_count);
+    ck_assert_uint_ge(hits - hits_before, e.count);
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_cache_without_capacity_or_fill_gives_owned_blocks)
+{
+    fixture_open(1, _i == 0 ? 0 : 10 << 20);
+    struct entries e;
+    struct table *t = open_filled(&e, 50, 100);
+    struct table_found found;
+    epoch_enter();
+    ck_ok(get(t, &e.at[3], TABLE_NO_FILL, &found));
+    ck_assert(found.owned);
+    epoch_exit();
+    ck_assert(slice_equal(found.value, e.at[3].value)); /* ours beyond the epoch */
+    block_drop(found.block);
+    ck_assert_uint_eq(block_cache_bytes(f.env.cache), 0);
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_cache_kept_block_outlives_eviction_table_and_cache)
+{
+    fixture_open(1, 10 << 20);
+    struct entries e;
+    struct table *t = open_filled(&e, 50, 100);
+    struct table_found found;
+    epoch_enter();
+    ck_ok(get(t, &e.at[3], 0, &found));
+    ck_assert(!found.owned);
+    block_keep(found.block);
+    epoch_exit();
+    table_close(t);
+    fixture_close();
+    ck_assert(slice_equal(found.value, e.at[3].value));
+    block_drop(found.block);
+    block_drop(NULL);
+    free_entries(&e);
+}
+END_TEST
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+#define THREADS 4
+
+struct reader {
+    struct table *table;
+    const struct entries *entries;
+    uint64_t seed;
+};
+
+static void read_some(struct reader *reader, struct random_state *r)
+{
+    const struct entries *e = reader->entries;
+    for (int n = 0; n < 1500; n++) {
+        size_t at = random_below(r, e->count);
+        struct table_found found;
+        struct block *kept = NULL;
+        epoch_enter();
+        if (get(reader->table, &e->at[at], random_below(r, 10) == 0 ? TABLE_NO_FILL : 0, &found) !=
+            LSM_OK)
+            abort();
+        if (!slice_equal(found.value, e->at[at].value))
+            abort();
+        if (found.owned)
+            block_drop(found.block);
+        else if (random_below(r, 4) == 0)
+            block_keep(kept = found.block);
+        epoch_exit();
+        if (kept != NULL && !slice_equal(found.value, e->at[at].value))
+            abort();
+        block_drop(kept);
+    }
+}
+
+static void scan_some(struct reader *reader, struct random_state *r)
+{
+    const struct entries *e = reader->entries;
+    struct iter *it;
+    lsm_error error;
+    struct table_iter_options options = {.whole = random_below(r, 2) == 0};
+    if (table_iter_new(reader->table, &options, &it, &error) != LSM_OK)
+        abort();
+    size_t at = random_below(r, e->count);
+    iter_seek(it, e->at[at].key, ENTRY_MAX_TRAILER);
+    for (int n = 0; n < 300 && it->valid; n++, at++) {
+        if (!slice_equal(it->key, e->at[at].key) || !slice_equal(it->value, e->at[at].value))
+            abort();
+        iter_next(it);
+    }
+    if (it->status != LSM_OK)
+        abort();
+    iter_release(it);
+}
+
+static void *reader_run(void *argument)
+{
+    struct reader *reader = argument;
+    struct random_state r = random_seeded(reader->seed);
+    for (int round = 0; round < 3; round++) {
+        read_some(reader, &r);
+        scan_some(reader, &r);
+    }
+    return NULL;
+}
+
+START_TEST(test_cache_threads_with_a_tiny_cache_read_right_answers)
+{
+    fixture_open(1, 6000);
+    struct entries e;
+    struct table *t = open_filled(&e, 1500, 100);
+    pthread_t threads[THREADS];
+    struct reader readers[THREADS];
+    for (uint64_t i = 0; i < THREADS; i++) {
+        readers[i] = (struct reader){t, &e, i};
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, reader_run, &readers[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_le(block_cache_bytes(f.env.cache), 6000);
+    table_close(t);
+    ck_assert_uint_eq(block_cache_bytes(f.env.cache), 0);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *s = suite_create("cache");
+    TCase *c = tcase_create("cache");
+    tcase_set_timeout(c, 60);
+    tcase_add_test(c, test_cache_cached_get_allocates_and_reads_nothing);
+    tcase_add_test(c, test_cache_stays_within_its_capacity);
+    tcase_add_test(c, test_cache_hot_block_survives_a_scan);
+    tcase_add_loop_test(c, test_cache_without_capacity_or_fill_gives_owned_blocks, 0, 2);
+    tcase_add_test(c, test_cache_kept_block_outlives_eviction_table_and_cache);
+    tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
+    suite_add_tcase(s, c);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
