@@ -20,9 +20,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define DB_PID_TEXT       32
-#define RECOVERY_DOUBLING 8 /* memtables after which recovery makes the next ones twice as large   \
-                             */
+#define DB_PID_TEXT 32
+#define RECOVERY_DOUBLING                                                                          \
+    8 /* memtables after which recovery makes the next ones twice as large                         \
+       */
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
@@ -39,7 +40,8 @@ static lsm_status note_file(void *context, const char *name, lsm_error *err)
     (void)err;
     if (!file_name_parse(name, &kind, &number))
         return LSM_OK;
-    if (kind == FILE_TABLE || kind == FILE_MANIFEST || kind == FILE_WAL) {
+    bool unfinished = kind == FILE_MANIFEST && number == 1; /* a creation that was cut short */
+    if (kind == FILE_TABLE || kind == FILE_WAL || (kind == FILE_MANIFEST && !unfinished)) {
         c->has_data = true;
         snprintf(c->example, sizeof c->example, "%s", name);
     }
@@ -136,11 +138,8 @@ static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool *i
     lsm_status status =
         version_read_current(db->io, db->dir, db->tables.uuid, &manifest_number, err);
     *is_new = status == LSM_MISSING;
-    if (status == LSM_OK) {
-        if (db->options.create && db->options.error_if_exists)
-            return lsm_fail(err, LSM_EXISTS, "there is a database in '%s' already", db->path);
+    if (status == LSM_OK)
         return version_set_recover(&options, &db->versions, state, err);
-    }
     if (status == LSM_MISSING)
         status = check_absent(db, err);
     if (status != LSM_OK)
@@ -255,6 +254,24 @@ static lsm_status replay_record(void *context, uint64_t position, uint64_t end, 
     return LSM_OK;
 }
 
+/*
+ * Says in the manifest whether the log behind `position` is empty for good. A clean close says so,
+ * which spares the next open the reading of the log; that open takes it back once it has begun a
+ * segment and before it lets anybody write.
+ */
+static lsm_status mark_log(lsm_db *db, uint64_t position, uint64_t chain, bool clean,
+                           lsm_error *err)
+{
+    struct version_edit edit = {
+        .has_log = true, .log_position = position, .log_chain = chain, .clean = clean};
+    version_set_last_sequence(db->versions, atomic_load(&db->layout->commit.applied_sequence));
+    shm_lock(&db->layout->locks.version);
+    lsm_status status = version_set_apply(db->versions, &edit, err);
+    shm_unlock(&db->layout->locks.version);
+    edit_release(&edit);
+    return status;
+}
+
 static lsm_status recover(lsm_db *db, const struct version_state *state, bool is_new,
                           lsm_error *err)
 {
@@ -270,6 +287,10 @@ static lsm_status recover(lsm_db *db, const struct version_state *state, bool is
                             replay_record, db, &end, err);
     if (status == LSM_OK && !db->options.read_only)
         status = wal_open(&options, &end, &db->wal, err);
+    if (status != LSM_OK)
+        return status;
+    if (!db->options.read_only && state->clean)
+        status = mark_log(db, state->log_position, state->log_chain, false, err);
     if (status != LSM_OK)
         return status;
     uint64_t last = atomic_load(&c->applied_sequence);
@@ -341,6 +362,19 @@ static void handle_free(lsm_db *db)
     db_bury(db);
 }
 
+/* error_if_exists, before a lock file is touched. */
+static lsm_status check_not_there(lsm_db *db, lsm_error *err)
+{
+    uint8_t uuid[TABLE_UUID_SIZE];
+    uint64_t manifest_number;
+    if (!db->options.create || !db->options.error_if_exists)
+        return LSM_OK;
+    lsm_status status = version_read_current(db->io, db->dir, uuid, &manifest_number, NULL);
+    if (status == LSM_MISSING)
+        return LSM_OK;
+    return lsm_fail(err, LSM_EXISTS, "there is a database in '%s' already", db->path);
+}
+
 static lsm_status open_steps(lsm_db *db, lsm_error *err)
 {
     struct version_state state = {0};
@@ -348,6 +382,8 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     bool create = db->options.create && !db->options.read_only;
     lsm_status status =
         io_dir_open(db->io, db->path, create ? IO_DIR_CREATE : 0, 0700, &db->dir, err);
+    if (status == LSM_OK)
+        status = check_not_there(db, err);
     if (status == LSM_OK)
         status = db->options.read_only ? lock_look(db, err) : lock_take_if_database(db, err);
     if (status != LSM_OK)
@@ -446,22 +482,6 @@ static lsm_status flush_all(lsm_db *db, lsm_error *err)
     return status == LSM_OK ? db_flush_sealed(db, err) : status;
 }
 
-/* The edit that spares the next open the reading of the log. */
-static lsm_status mark_clean(lsm_db *db, lsm_error *err)
-{
-    struct shm_commit *c = &db->layout->commit;
-    struct version_edit edit = {.has_log = true,
-                                .log_position = atomic_load(&c->staged),
-                                .log_chain = c->chain,
-                                .clean = true};
-    version_set_last_sequence(db->versions, atomic_load(&c->applied_sequence));
-    shm_lock(&db->layout->locks.version);
-    lsm_status status = version_set_apply(db->versions, &edit, err);
-    shm_unlock(&db->layout->locks.version);
-    edit_release(&edit);
-    return status;
-}
-
 static lsm_status check_unused(lsm_db *db, lsm_error *err)
 {
     uint32_t iterators = atomic_load(&db->iterator_count), pins = atomic_load(&db->pin_count);
@@ -490,7 +510,8 @@ LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
     db_background_stop(db);
     db_log_writer_stop(db);
     if (status == LSM_OK)
-        status = mark_clean(db, err);
+        status = mark_log(db, atomic_load(&db->layout->commit.staged), db->layout->commit.chain,
+                          true, err);
     lsm_status closed = wal_close(db->wal, status == LSM_OK, status == LSM_OK ? err : NULL);
     db->wal = NULL;
     handle_free(db);

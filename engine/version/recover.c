@@ -136,6 +136,7 @@ lsm_status version_set_create(const struct version_options *options,
         return lsm_fail_memory(err, sizeof *s);
     atomic_store(&s->next_file_number, FIRST_MANIFEST);
     s->state.next_cf = 1;
+    s->state.clean = true; /* there is no log yet */
     empty = version_new_empty(&s->pool);
     status = empty == NULL ? lsm_fail_memory(err, sizeof *empty)
                            : edit_create_cf(&edit, 0, "default", default_cf, err);
@@ -290,20 +291,18 @@ static lsm_status replay(struct version_set *set, uint64_t number, struct versio
     return status == LSM_OK ? check_tables(env, snapshot, err) : status;
 }
 
-/* From here on the old manifest is history. It cannot say that the database was closed any more:
- * the log may grow before the next edit. */
+/* From here on the old manifest is history. That the database was closed cleanly stays true until
+ * the caller has begun a log segment and says so with an edit: until then there is none. */
 static lsm_status begin_anew(struct version_set *set, const struct frame_chain *chain,
                              const struct version_edit *snapshot, lsm_error *err)
 {
     struct listing list = {0};
     bool is_uncertain;
-    struct version_state state = set->state;
-    state.clean = false;
     lsm_status status = list_directory(set->options.env->dir, &list, err);
     if (status == LSM_OK) {
         count_past_files(set, &list);
         status =
-            version_set_rotate(set, &set->current->base, &state, chain->number, &is_uncertain, err);
+            version_set_rotate(set, &set->current->base, &set->state, chain->number, &is_uncertain, err);
     }
     if (status == LSM_OK)
         status = remove_orphans(set, &list, snapshot, err);
