@@ -8,8 +8,6 @@
  */
 #include "engine/io/sim_private.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct cut {
@@ -17,14 +15,6 @@ struct cut {
     struct random_state random;
     unsigned keep_of_8; /* chance of an operation to survive */
 };
-
-static void must(int number)
-{
-    if (number != 0) {
-        fprintf(stderr, "the simulated crash ran out of memory\n");
-        abort();
-    }
-}
 
 static bool chance(struct cut *cut, unsigned count, unsigned of)
 {
@@ -45,7 +35,7 @@ static void fill_unwritten(struct cut *cut, struct sim_image *image, uint64_t fi
             uint64_t word = random_next(&cut->random);
             memcpy(page + i, &word, sizeof word);
         }
-        must(sim_image_write(image, first, page, step));
+        sim_must(sim_image_write(image, first, page, step));
         first += step;
     }
 }
@@ -74,7 +64,7 @@ static void write_torn(struct cut *cut, struct sim_image *image, uint64_t offset
                         (tear == TEAR_TAIL && next <= border) ||
                         (tear == TEAR_HEAD && at >= border);
         if (survives)
-            must(sim_image_write(image, at, bytes + (at - offset), (size_t)(next - at)));
+            sim_must(sim_image_write(image, at, bytes + (at - offset), (size_t)(next - at)));
         at = next;
     }
 }
@@ -97,9 +87,9 @@ static void keep_op(struct cut *cut, struct sim_image *image, const struct sim_o
     else if (!chance(cut, cut->keep_of_8, 8))
         return;
     else if (op->kind == SIM_OP_TRUNCATE)
-        must(sim_image_resize(image, op->offset));
+        sim_must(sim_image_resize(image, op->offset));
     else
-        must(sim_image_allocate(image, op->offset, op->size));
+        sim_must(sim_image_allocate(image, op->offset, op->size));
 }
 
 /* Stores through a mapping: each page that differs is there, torn, or not. */
@@ -119,7 +109,7 @@ static void keep_stored(struct cut *cut, struct sim_image *image, const struct s
         for (size_t s = 0; s < size; s += SIM_SECTOR_SIZE) {
             size_t step = size - s < SIM_SECTOR_SIZE ? size - s : SIM_SECTOR_SIZE;
             if (!torn || chance(cut, 1, 2))
-                must(sim_image_write(image, at + s, stored + s, step));
+                sim_must(sim_image_write(image, at + s, stored + s, step));
         }
     }
 }
@@ -130,7 +120,7 @@ static void settle(struct sim_inode *inode)
     sim_inode_forget_locked(inode);
     inode->stored = false;
     sim_image_release(&inode->current);
-    must(sim_image_copy(&inode->current, &inode->durable));
+    sim_must(sim_image_copy(&inode->current, &inode->durable));
 }
 
 static void shuffle_flights(struct cut *cut, struct sim_inode *inode)
@@ -166,7 +156,7 @@ static void cut_file(struct cut *cut, struct sim_inode *inode, enum sim_crash cr
         break;
     case SIM_CRASH_KEEP_ALL:
         land_flights(cut, inode, 1, 1);
-        must(sim_inode_sync_locked(inode));
+        sim_must(sim_inode_sync_locked(inode));
         break;
     case SIM_CRASH_RANDOM:
         land_flights(cut, inode, 1, 1);
@@ -185,10 +175,10 @@ static void keep_name_op(struct cut *cut, struct sim_names *names, const struct 
 {
     switch (op->kind) {
     case SIM_NAME_CREATE:
-        must(sim_names_set_locked(cut->disk, names, op->to, op->inode));
+        sim_must(sim_names_set_locked(cut->disk, names, op->to, op->inode));
         return;
     case SIM_NAME_RENAME:
-        must(sim_names_set_locked(cut->disk, names, op->to, op->inode));
+        sim_must(sim_names_set_locked(cut->disk, names, op->to, op->inode));
         if (sim_names_find(names, op->from) == op->inode)
             sim_names_remove_locked(cut->disk, names, op->from);
         return;
@@ -205,7 +195,7 @@ static void cut_names(struct cut *cut, struct sim_folder *folder, enum sim_crash
     if (crash == SIM_CRASH_KILL)
         return;
     if (crash == SIM_CRASH_KEEP_ALL)
-        must(sim_folder_sync_locked(disk, folder));
+        sim_must(sim_folder_sync_locked(disk, folder));
     if (crash == SIM_CRASH_RANDOM) {
         bool prefix = chance(cut, 1, 3);
         size_t limit = (size_t)random_below(&cut->random, folder->op_count + 1);
@@ -215,7 +205,7 @@ static void cut_names(struct cut *cut, struct sim_folder *folder, enum sim_crash
     }
     for (size_t i = 0; i < folder->current.count; i++)
         folder->current.entries[i].inode->use_count--;
-    must(sim_names_copy_locked(disk, &folder->current, &folder->durable));
+    sim_must(sim_names_copy_locked(disk, &folder->current, &folder->durable));
     for (size_t i = 0; i < folder->current.count; i++)
         folder->current.entries[i].inode->use_count++;
     sim_folder_forget_locked(disk, folder);

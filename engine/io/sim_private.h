@@ -2,7 +2,9 @@
  * Inside the simulated disk.
  *
  *   sim_image.c  a file's bytes as shared pages
- *   sim_disk.c   the disk: folders, inodes, steps, faults, space; cloning
+ *   sim_inode.c  a file: what is durable, what is current, what lies between
+ *   sim_folder.c names, likewise
+ *   sim_disk.c   the disk: steps, faults, space; cloning
  *   sim_crash.c  what a crash leaves
  *   sim.c        the struct io on a disk
  *   sim_queue.c  its queues
@@ -206,6 +208,10 @@ void sim_names_clear_locked(struct sim_disk *disk, struct sim_names *names);
 
 struct sim_inode *sim_inode_new_locked(struct sim_disk *disk);
 void sim_inode_drop_locked(struct sim_disk *disk, struct sim_inode *inode);
+void sim_inode_free(struct sim_inode *inode); /* whoever refers to it */
+/* Overwrites bytes inside the file in both images, leaving no operation. */
+void sim_inode_damage_locked(struct sim_inode *inode, uint64_t offset, const void *bytes,
+                             size_t size);
 /* Takes what was stored in the mapped memory into `current`. */
 void sim_inode_fold_locked(struct sim_inode *inode);
 void sim_inode_fold_range_locked(struct sim_inode *inode, uint64_t offset, uint64_t size);
@@ -224,6 +230,8 @@ struct sim_op *sim_op_acquire(struct sim_op *op);
 void sim_op_drop(struct sim_op *op);
 
 void sim_memory_drop(struct sim_memory *memory);
+/* Ends the program on a failure in a place that has nobody to report it to. */
+void sim_must(int number);
 /* Grows an array to hold one more. */
 int sim_grow(void **array, size_t *capacity, size_t count, size_t entry_size);
 
