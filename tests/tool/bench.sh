@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every workload of lsm-bench runs and reads back what was written. Nothing is timed.
-. "$top_srcdir/tests/tool/prelude.sh"
+. "${top_srcdir:?}/tests/tool/prelude.sh"
 bench=$top_builddir/bench/lsm-bench
 need "$bench"
 mkdir databases
@@ -46,4 +46,4 @@ expect 16 "$bench" --workloads=settle --key-size=8
 expect 16 "$bench" --workloads=nonsense
 expect 16 "$bench" --workloads=settle --engine=nonsense
 [ -z "$(ls -A databases)" ] || fail "left behind: $(ls -A databases)"
-exit "$failed"
+finish
