@@ -17,7 +17,7 @@ struct manifest {
     struct io_file *file; /* owned; NULL: none */
     struct frame_place place;
     struct frame_chain chain; /* where the next edit goes */
-    uint64_t roll_size; /* twice the snapshot at its head */
+    uint64_t roll_size;       /* twice the snapshot at its head */
 };
 
 /*

@@ -301,8 +301,8 @@ static lsm_status begin_anew(struct version_set *set, const struct frame_chain *
     lsm_status status = list_directory(set->options.env->dir, &list, err);
     if (status == LSM_OK) {
         count_past_files(set, &list);
-        status =
-            version_set_rotate(set, &set->current->base, &set->state, chain->number, &is_uncertain, err);
+        status = version_set_rotate(set, &set->current->base, &set->state, chain->number,
+                                    &is_uncertain, err);
     }
     if (status == LSM_OK)
         status = remove_orphans(set, &list, snapshot, err);

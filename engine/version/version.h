@@ -136,7 +136,8 @@ lsm_status version_read_current(struct io *io, struct io_dir *dir, uint8_t uuid[
 /* Replays the manifest that CURRENT names. A torn last edit that was never acknowledged is cut;
  * any other damage is LSM_CORRUPT. Checks that every live file exists with its size. Unless
  * read_only a new manifest is begun (the old one may still be written by a dead process), older
- * generations than the last are removed, and so are files nobody names. */
+ * generations than the last are removed, and so are files nobody names. A clean mark holds until an
+ * edit with has_log says otherwise: the caller applies one before the log grows. */
 lsm_status version_set_recover(const struct version_options *options, struct version_set **set,
                                struct version_state *state, lsm_error *err);
 /* Every version but the current one has been dropped. NULL is allowed. */
