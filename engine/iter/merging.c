@@ -1,0 +1,309 @@
+/*
+ * A tournament over the children: inner node n of `losers` remembers who lost there, `winner` who
+ * lost nowhere. Moving the winner replays only its path. Children are compared by their heads, and
+ * by whole keys only where heads are equal.
+ *
+ * Galloping: when one child has won twice in a row, the best of the others is looked up once (it
+ * lost on the winner's path), and as long as the winner stays before it the tree is left alone.
+ *
+ * All children stand on the same side of the current entry: at the first one behind it (forwards)
+ * or before it (backwards). A change of direction moves them over, except the winner, whose key is
+ * the place to move to.
+ */
+#include "engine/iter/merging.h"
+
+#include "engine/base/memory.h"
+#include "engine/base/status.h"
+
+#include <assert.h>
+
+#define GALLOP_AFTER 2 /* wins in a row */
+#define NO_RUNNER_UP UINT32_MAX
+
+struct merging {
+    struct iter it;
+    struct iter **children; /* owned, each */
+    uint32_t *losers;       /* [1, count) */
+    uint32_t *winners;      /* [1, 2 * count): only while the tree is built */
+    uint32_t count;
+    uint32_t winner;
+    uint32_t wins;      /* in a row */
+    uint32_t runner_up; /* while galloping */
+    bool galloping;
+    bool backwards;
+};
+
+static struct merging *merging_of(struct iter *it)
+{
+    return (struct merging *)(void *)it;
+}
+
+/* Does child a come before child b in the direction of the walk? Spent children come last. */
+static bool beats(const struct merging *m, uint32_t a, uint32_t b)
+{
+    const struct iter *x = m->children[a], *y = m->children[b];
+    if (!x->valid || !y->valid)
+        return x->valid || (!y->valid && a < b);
+    if (x->head != y->head)
+        return (x->head < y->head) != m->backwards;
+    int order = entry_compare(x->key, x->trailer, y->key, y->trailer);
+    if (order == 0)
+        return (a < b) != m->backwards;
+    return (order < 0) != m->backwards;
+}
+
+static void publish(struct merging *m)
+{
+    const struct iter *w = m->children[m->winner];
+    m->it.valid = w->valid;
+    m->it.head = w->head;
+    m->it.key = w->key;
+    m->it.trailer = w->trailer;
+    m->it.value = w->value;
+}
+
+static bool child_failed(struct merging *m, uint32_t child)
+{
+    const struct iter *c = m->children[child];
+    if (c->valid || c->status == LSM_OK)
+        return false;
+    m->it.valid = false;
+    m->it.status = c->status;
+    return true;
+}
+
+/* Plays all matches. Leaves are nodes [count, 2 * count). */
+static void build(struct merging *m)
+{
+    for (uint32_t i = 0; i < m->count; i++) {
+        if (child_failed(m, i))
+            return;
+        m->winners[m->count + i] = i;
+    }
+    for (uint32_t node = m->count - 1; node > 0; node--) {
+        uint32_t left = m->winners[2 * node], right = m->winners[2 * node + 1];
+        bool left_wins = beats(m, left, right);
+        m->winners[node] = left_wins ? left : right;
+        m->losers[node] = left_wins ? right : left;
+    }
+    m->winner = m->winners[1];
+    m->wins = 0;
+    m->galloping = false;
+    m->it.status = LSM_OK;
+    publish(m);
+}
+
+static uint32_t runner_up_of(const struct merging *m)
+{
+    uint32_t best = NO_RUNNER_UP;
+    for (uint32_t node = (m->count + m->winner) / 2; node > 0; node /= 2) {
+        if (best == NO_RUNNER_UP || beats(m, m->losers[node], best))
+            best = m->losers[node];
+    }
+    return best;
+}
+
+/* The winner has moved: finds the new one. */
+static void replay(struct merging *m)
+{
+    uint32_t before = m->winner, winner = m->winner;
+    if (child_failed(m, before))
+        return;
+    if (m->galloping && beats(m, before, m->runner_up)) {
+        publish(m);
+        return;
+    }
+    for (uint32_t node = (m->count + winner) / 2; node > 0; node /= 2) {
+        if (beats(m, m->losers[node], winner)) {
+            uint32_t loser = winner;
+            winner = m->losers[node];
+            m->losers[node] = loser;
+        }
+    }
+    m->winner = winner;
+    m->wins = winner == before ? m->wins + 1 : 0;
+    m->galloping = m->wins >= GALLOP_AFTER;
+    if (m->galloping)
+        m->runner_up = runner_up_of(m);
+    publish(m);
+}
+
+/* ---- moving ---------------------------------------------------------------------------------- */
+
+static void merging_first(struct iter *it)
+{
+    struct merging *m = merging_of(it);
+    m->backwards = false;
+    for (uint32_t i = 0; i < m->count; i++)
+        m->children[i]->ops->first(m->children[i]);
+    build(m);
+}
+
+static void merging_last(struct iter *it)
+{
+    struct merging *m = merging_of(it);
+    m->backwards = true;
+    for (uint32_t i = 0; i < m->count; i++)
+        m->children[i]->ops->last(m->children[i]);
+    build(m);
+}
+
+static void merging_seek(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct merging *m = merging_of(it);
+    m->backwards = false;
+    for (uint32_t i = 0; i < m->count; i++)
+        iter_seek(m->children[i], key, trailer);
+    build(m);
+}
+
+static void merging_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct merging *m = merging_of(it);
+    m->backwards = true;
+    for (uint32_t i = 0; i < m->count; i++)
+        m->children[i]->ops->seek_for_prev(m->children[i], key, trailer);
+    build(m);
+}
+
+static bool stands_on_current(const struct merging *m, uint32_t child)
+{
+    const struct iter *c = m->children[child], *w = m->children[m->winner];
+    return c->valid && entry_compare(c->key, c->trailer, w->key, w->trailer) == 0;
+}
+
+/* Moves the others to the far side of the winner, equal entries by the order of children. */
+static void turn(struct merging *m, bool backwards)
+{
+    struct iter *w = m->children[m->winner];
+    for (uint32_t i = 0; i < m->count; i++) {
+        struct iter *c = m->children[i];
+        if (i == m->winner)
+            continue;
+        if (backwards) {
+            c->ops->seek_for_prev(c, w->key, w->trailer);
+            if (i > m->winner && stands_on_current(m, i))
+                iter_prev(c);
+        } else {
+            iter_seek(c, w->key, w->trailer);
+            if (i < m->winner && stands_on_current(m, i))
+                iter_next(c);
+        }
+    }
+    m->backwards = backwards;
+}
+
+static void merging_next(struct iter *it)
+{
+    struct merging *m = merging_of(it);
+    assert(it->valid);
+    if (m->backwards) {
+        turn(m, false);
+        iter_next(m->children[m->winner]);
+        build(m);
+        return;
+    }
+    iter_next(m->children[m->winner]);
+    replay(m);
+}
+
+static void merging_prev(struct iter *it)
+{
+    struct merging *m = merging_of(it);
+    assert(it->valid);
+    if (!m->backwards) {
+        turn(m, true);
+        iter_prev(m->children[m->winner]);
+        build(m);
+        return;
+    }
+    iter_prev(m->children[m->winner]);
+    replay(m);
+}
+
+static void merging_release(struct iter *it)
+{
+    struct merging *m = merging_of(it);
+    for (uint32_t i = 0; i < m->count; i++)
+        iter_release(m->children[i]);
+    mem_free(m);
+}
+
+static const struct iter_ops merging_ops = {
+    .first = merging_first,
+    .last = merging_last,
+    .seek = merging_seek,
+    .seek_for_prev = merging_seek_for_prev,
+    .next = merging_next,
+    .prev = merging_prev,
+    .release = merging_release,
+};
+
+/* ---- the empty iterator ---------------------------------------------------------------------- */
+
+static void empty_go(struct iter *it)
+{
+    it->valid = false;
+}
+
+static void empty_seek(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    (void)key;
+    (void)trailer;
+    it->valid = false;
+}
+
+static void empty_release(struct iter *it)
+{
+    mem_free(it);
+}
+
+static const struct iter_ops empty_ops = {
+    .first = empty_go,
+    .last = empty_go,
+    .seek = empty_seek,
+    .seek_for_prev = empty_seek,
+    .next = empty_go,
+    .prev = empty_go,
+    .release = empty_release,
+};
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+static struct iter *empty_new(void)
+{
+    struct iter *it = mem_alloc_zeroed(sizeof *it);
+    if (it != NULL)
+        it->ops = &empty_ops;
+    return it;
+}
+
+/* One allocation: the struct, the children, the losers, the winners. */
+static struct iter *tournament_new(struct iter **children, size_t count)
+{
+    size_t size = sizeof(struct merging) + count * (sizeof(struct iter *) + 3 * sizeof(uint32_t));
+    struct merging *m = mem_alloc_zeroed(size);
+    if (m == NULL)
+        return NULL;
+    m->it.ops = &merging_ops;
+    m->count = (uint32_t)count;
+    m->children = (struct iter **)(m + 1);
+    m->losers = (uint32_t *)(m->children + count);
+    m->winners = m->losers + count;
+    memcpy(m->children, children, count * sizeof *children);
+    return &m->it;
+}
+
+lsm_status merging_new(struct iter **children, size_t count, struct iter **merged, lsm_error *err)
+{
+    struct iter *made = count == 0   ? empty_new()
+                        : count == 1 ? children[0]
+                                     : tournament_new(children, count);
+    if (made == NULL) {
+        for (size_t i = 0; i < count; i++)
+            iter_release(children[i]);
+        return lsm_fail_memory(err, sizeof(struct merging));
+    }
+    *merged = made;
+    return LSM_OK;
+}
