@@ -412,10 +412,15 @@ lsm_status db_flush_sealed(lsm_db *db, lsm_error *err)
         bool did_work;
         db->flushing = true;
         pthread_mutex_unlock(&db->work_lock);
-        status = db_flush_once(db, &did_work, err);
+        lsm_error error;
+        status = db_flush_once(db, &did_work, &error);
+        if (status != LSM_OK) {
+            db_tell(db, &(lsm_event){.kind = LSM_EVENT_ERROR, .error = &error});
+            status_copy(err, &error);
+        }
         pthread_mutex_lock(&db->work_lock);
         db->flushing = false;
-        keep_failure(db, status, err == NULL ? &db->work_error : err);
+        keep_failure(db, status, &error);
         announce_locked(db);
     }
     pthread_mutex_unlock(&db->work_lock);
