@@ -10,7 +10,7 @@ for page in "$top_builddir"/man/*.[1357]; do
     if [ "$(head -c 4 "$page")" = '.so ' ]; then
         target=$top_builddir/man/$(sed 's,.so man3/,,' "$page")
         name=$(basename "$page" .3)
-        grep -q "^lsm.*$name.* .- " "$target" || fail "$page includes a page without its name"
+        grep -qE "^(lsm.*, )?$name\b.* .- " "$target" || fail "$page includes a page without its name"
         continue
     fi
     ! grep -q '@[A-Z_]*@' "$page" || fail "$page holds an unset variable"
