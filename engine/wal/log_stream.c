@@ -56,17 +56,29 @@ static size_t chunk_size(const struct log_stream *stream, uint64_t first)
     return (size_t)size;
 }
 
+static lsm_status reserve_chunk(struct log_stream_chunk *c, size_t size, lsm_error *err)
+{
+    if (size <= c->capacity)
+        return LSM_OK;
+    mem_free(c->memory);
+    c->capacity = 0;
+    c->memory = mem_alloc_aligned(IO_ALIGNMENT, size);
+    if (c->memory == NULL)
+        return lsm_fail_memory(err, size);
+    c->capacity = size;
+    return LSM_OK;
+}
+
 /* Asks for as many chunks as there is room for. */
 static lsm_status read_ahead(struct log_stream *stream, lsm_error *err)
 {
     bool pushed = false;
     while (stream->chunk_count < LOG_STREAM_DEPTH && stream->next < stream->source.limit) {
         struct log_stream_chunk *c = chunk_at(stream, stream->chunk_count);
-        if (c->memory == NULL)
-            c->memory = mem_alloc_aligned(IO_ALIGNMENT, LOG_STREAM_CHUNK);
-        if (c->memory == NULL)
-            return lsm_fail_memory(err, LOG_STREAM_CHUNK);
         size_t size = chunk_size(stream, stream->next);
+        lsm_status status = reserve_chunk(c, size, err);
+        if (status != LSM_OK)
+            return status;
         c->first = stream->next;
         c->limit = stream->next + size;
         c->done = false;
@@ -153,6 +165,13 @@ lsm_status log_stream_begin(struct log_stream *stream, const struct log_source *
     stream->source = *source;
     stream->next = align_down(source, position);
     return LSM_OK;
+}
+
+void log_stream_settle(struct log_stream *stream)
+{
+    while (io_queue_reap(stream->queue, true) != NULL)
+        ;
+    stream->chunk_count = 0;
 }
 
 /* Copies what lies in several chunks together; those left behind give way to later ones. */

@@ -25,6 +25,7 @@ uint64_t log_source_offset(const struct log_source *source, uint64_t position); 
 struct log_stream_chunk {
     struct io_request request;
     uint8_t *memory;       /* owned; NULL until first used */
+    size_t capacity;       /* of it */
     uint64_t first, limit; /* positions it holds */
     bool done;
 };
@@ -41,6 +42,10 @@ struct log_stream {
 
 lsm_status log_stream_open(struct log_stream *stream, struct io *io, lsm_error *err);
 void log_stream_close(struct log_stream *stream);
+
+/* Waits for all reads in flight and forgets them, failed or not. Before the source's file is
+ * closed. */
+void log_stream_settle(struct log_stream *stream);
 
 /* Starts reading `source` (copied) at `position`. May be called again, after success or damage; not
  * after an error. */

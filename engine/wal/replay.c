@@ -242,6 +242,12 @@ static lsm_status open_segment(struct replay *r, const struct log_segment_header
     return segment_open(&r->dir, FILE_WAL, header->number, 0, &source->bytes.file, err);
 }
 
+static void close_source(struct replay *r, struct replay_source *source)
+{
+    log_stream_settle(&r->stream);
+    io_file_close(source->bytes.file);
+}
+
 /* Opens the stage file, whatever its size; without one source->bytes.file stays NULL. */
 static lsm_status open_ring(struct replay *r, const struct log_segment_header *header,
                             struct replay_source *source, lsm_error *err)
@@ -321,8 +327,8 @@ static lsm_status replay_newest(struct replay *r, const struct log_segment_heade
     if (status == LSM_OK)
         status = check_end(r, &segment, &ring, &in_segment, err);
 out:
-    io_file_close(segment.bytes.file);
-    io_file_close(ring.bytes.file);
+    close_source(r, &segment);
+    close_source(r, &ring);
     return status;
 }
 
@@ -340,7 +346,7 @@ static lsm_status replay_sealed(struct replay *r, const struct log_segment_heade
         status = follow(r, &segment, err);
     if (status == LSM_OK && r->position != next->start)
         status = rot(r, &segment, "but the segment is sealed at position", next->start, err);
-    io_file_close(segment.bytes.file);
+    close_source(r, &segment);
     return status;
 }
 
@@ -365,7 +371,7 @@ static lsm_status replay_nothing(struct replay *r, bool clean, bool has_stage, l
                 status = log_stream_peek(&r->stream, 0, LOG_RECORD_HEAD, &bytes, err);
             was_used = status == LSM_OK && log_record_peek(bytes, &size) == LOG_RECORD_OK;
         }
-        io_file_close(ring.bytes.file);
+        close_source(r, &ring);
     }
     if (status != LSM_OK || !was_used)
         return status;

@@ -116,15 +116,22 @@ static lsm_status check_file_size(struct io_file *file, uint64_t size, lsm_error
         return status;
     const char *name = io_file_name(file);
     status = lsm_fail(err, LSM_CORRUPT,
-                      "log segment '%s' has %" PRIu64 " bytes, and %" PRIu64
-                      " by its header: its end was cut off",
+                      "log segment '%s' has %" PRIu64 " bytes, and should have %" PRIu64
+                      ": its end was cut off, or the segment that follows it is missing",
                       name, found, size);
     status_place(err, name, found);
     status_numbers(err, size, found);
     return status;
 }
 
-lsm_status segment_read_header(const struct segment_dir *dir, uint64_t number,
+uint64_t segment_sealed_size(const struct log_segment_header *header, uint64_t end)
+{
+    uint64_t size = end - header->start + (IO_ALIGNMENT - 1);
+    size = LOG_SEGMENT_HEADER + (size - size % IO_ALIGNMENT);
+    return size < header->size ? size : header->size;
+}
+
+lsm_status segment_read_header(const struct segment_dir *dir, uint64_t number, uint64_t end,
                                struct log_segment_header *header, lsm_error *err)
 {
     struct io_file *file = NULL;
@@ -148,7 +155,8 @@ lsm_status segment_read_header(const struct segment_dir *dir, uint64_t number,
         status = header_failure(io_file_name(file), fault, err);
         goto out;
     }
-    status = check_file_size(file, found.size, err);
+    status = check_file_size(
+        file, end == SEGMENT_NOT_SEALED ? found.size : segment_sealed_size(&found, end), err);
     if (status == LSM_OK)
         *header = found;
 out:
@@ -231,7 +239,7 @@ static lsm_status previous_header(const struct segment_dir *dir,
                                   const struct log_segment_header *next, bool needed,
                                   struct log_segment_header *header, bool *found, lsm_error *err)
 {
-    lsm_status status = segment_read_header(dir, next->previous, header, err);
+    lsm_status status = segment_read_header(dir, next->previous, next->start, header, err);
     if (status == LSM_OK)
         status = check_link(header, next, err);
     *found = status == LSM_OK;
@@ -249,7 +257,7 @@ lsm_status segment_chain_read(const struct segment_dir *dir, uint64_t newest, ui
     size_t capacity = 0;
     struct log_segment_header header;
     bool found = true;
-    lsm_status status = segment_read_header(dir, newest, &header, err);
+    lsm_status status = segment_read_header(dir, newest, SEGMENT_NOT_SEALED, &header, err);
     while (status == LSM_OK && found) {
         if (!add_header(&read, &capacity, &header)) {
             status = lsm_fail_memory(err, 2 * capacity * sizeof header);

@@ -30,10 +30,16 @@ struct segment_list {
 lsm_status segment_list_read(struct io_dir *dir, struct segment_list *list, lsm_error *err);
 void segment_list_release(struct segment_list *list);
 
-/* Reads and checks a header. LSM_MISSING; LSM_CORRUPT, also when the file is shorter than its
- * header says; LSM_NEWER_FORMAT. */
-lsm_status segment_read_header(const struct segment_dir *dir, uint64_t number,
+/*
+ * Reads and checks a header. end: where the segment is sealed, or SEGMENT_NOT_SEALED. LSM_MISSING;
+ * LSM_CORRUPT, also when the file is shorter than that asks for; LSM_NEWER_FORMAT.
+ */
+#define SEGMENT_NOT_SEALED UINT64_MAX
+lsm_status segment_read_header(const struct segment_dir *dir, uint64_t number, uint64_t end,
                                struct log_segment_header *header, lsm_error *err);
+
+/* Bytes of the file that matter once the segment is sealed at `end`: the rest may be cut off. */
+uint64_t segment_sealed_size(const struct log_segment_header *header, uint64_t end);
 
 /* Headers of segments that continue each other, oldest first. */
 struct segment_chain {

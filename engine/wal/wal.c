@@ -148,6 +148,21 @@ static lsm_status begin_first_segment(struct wal *wal, const struct opening *ope
     return wal_begin_segment(wal, &beginning, err);
 }
 
+/* Nobody writes to the old segment any more: the space it had in reserve is given back, so that a
+ * process that dies again and again does not fill the disk. Where it fails it costs only space. */
+static void trim_old_segment(struct wal *wal, const struct opening *opening)
+{
+    const struct segment_chain *chain = &opening->chain;
+    struct io_file *file = NULL;
+    if (chain->count == 0)
+        return;
+    const struct log_segment_header *last = &chain->headers[chain->count - 1];
+    uint64_t size = segment_sealed_size(last, opening->end->segments_end);
+    if (segment_open(&wal->dir, FILE_WAL, last->number, IO_FILE_WRITE, &file, NULL) == LSM_OK)
+        (void)io_file_truncate(file, size, NULL);
+    io_file_close(file);
+}
+
 /* The block of the log's end is written again by the next append: its head must be in the ring. */
 static void settle_ring(struct wal *wal, const struct opening *opening)
 {
@@ -198,10 +213,12 @@ static lsm_status open_at(struct wal *wal, const struct wal_options *options,
         return status;
     draw_nonce(wal, opening);
     status = begin_first_segment(wal, opening, err);
-    if (status == LSM_OK)
-        status =
-            wal_stage_open(&wal->stage, &wal->dir, options->stage_size, options->refuse_mapping,
-                           atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1), err);
+    if (status != LSM_OK)
+        return status;
+    trim_old_segment(wal, opening);
+    uint64_t number = atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
+    status = wal_stage_open(&wal->stage, &wal->dir, options->stage_size, options->refuse_mapping,
+                            number, err);
     if (status != LSM_OK)
         return status;
     settle_ring(wal, opening);

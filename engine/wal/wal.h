@@ -84,6 +84,7 @@ lsm_status wal_replay(const struct wal_options *options, uint64_t from, uint64_t
  * Opens the log for writing at `end` (all zero for a new database): the stage file is made or
  * mapped, the old segments and the ring's tail are made durable, and a new segment is begun.
  * Everything of wal_end was applied by the caller. On return written = durable = end->position.
+ * After a failure the log is as good as before, but has to be replayed before another try.
  */
 lsm_status wal_open(const struct wal_options *options, const struct wal_end *end, struct wal **wal,
                     lsm_error *err);
