@@ -209,17 +209,18 @@ static struct range busy_hull(const struct version_level *level)
     return hull;
 }
 
-static bool overlaps_older(const struct version_level *level, size_t index)
+static bool overlaps_neighbour(const struct version_level *level, size_t index)
 {
     struct range r = range_of(level->files[index]);
-    for (size_t i = 0; i < index; i++) {
-        if (range_meets(&r, level->files[i]))
+    for (size_t i = 0; i < level->count; i++) {
+        if (i != index && range_meets(&r, level->files[i]))
             return true;
     }
     return false;
 }
 
-/* Files of level 0 with nothing older in their range anywhere. */
+/* Files of level 0 with nothing else in their range. With something newer in it a file would have
+ * to be merged soon after its move, which is better done, and compressed, at once. */
 static bool pick_level0_move(const struct version_cf *cf, const struct shape *shape, double score,
                              struct compaction *c)
 {
@@ -228,7 +229,7 @@ static bool pick_level0_move(const struct version_cf *cf, const struct shape *sh
     struct range busy = busy_hull(level);
     for (size_t i = 0; i < level->count && job.count < MAX_MOVES; i++) {
         struct version_file *file = level->files[i];
-        if (!range_meets(&busy, file) && !file->busy && !overlaps_older(level, i))
+        if (!range_meets(&busy, file) && !file->busy && !overlaps_neighbour(level, i))
             move_take(&job, file);
     }
     job.upper_count = job.count;

@@ -1,0 +1,459 @@
+/*
+ * The picker, by scenarios in text. A state is lines "Ln: files", each file "first-last:size",
+ * followed by * when a job has it and by d when it holds only deletions. Files are numbered from 1
+ * in the order of the text. The answer is "Ln>Lm upper files | lower files", with "move" in front
+ * of a trivial move and "bottom" behind when nothing deeper lies in the range.
+ */
+#include "engine/compact/compact.h"
+#include "engine/compact/shape.h"
+#include "engine/version/version_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/base/random.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define MIB UINT64_C(1048576)
+
+struct state {
+    struct table_pool *pool; /* owned */
+    struct live_version *version;
+};
+
+static lsm_cf_options small_options(void)
+{
+    lsm_cf_options given = LSM_CF_OPTIONS_INIT, options;
+    given.table_size = 10 * MIB;
+    given.level_base_size = 100 * MIB;
+    given.level_ratio = 10;
+    given.level0_trigger = 2;
+    given.level0_slowdown = 4;
+    given.level0_stop = 8;
+    ck_assert_int_eq(version_resolve_cf_options(&given, &options, NULL), LSM_OK);
+    return options;
+}
+
+/* One file out of "first-last:size" plus marks; the size is in MiB. */
+static void parse_file(const char *text, uint32_t level, uint64_t number, struct version_edit *edit,
+                       bool *busy)
+{
+    char first[64], last[64], marks[8] = "";
+    unsigned size;
+    int fields = sscanf(text, "%63[^-]-%63[^:]:%u%7s", first, last, &size, marks);
+    ck_assert_msg(fields >= 3, "bad file '%s'", text);
+    struct table_meta meta = {.number = number,
+                              .size = size * MIB,
+                              .level = level,
+                              .smallest = LSM_SLICE(first, strlen(first)),
+                              .largest = LSM_SLICE(last, strlen(last)),
+                              .min_sequence = number,
+                              .max_sequence = number,
+                              .entry_count = 100,
+                              .delete_count = strchr(marks, 'd') != NULL ? 100 : 0};
+    ck_assert_int_eq(edit_add_table(edit, &meta, NULL), LSM_OK);
+    *busy = strchr(marks, '*') != NULL;
+}
+
+static void state_build(struct state *s, const struct version_edit *edit, const bool *busy)
+{
+    lsm_error error;
+    s->pool = malloc(sizeof *s->pool);
+    table_pool_init(s->pool, NULL, 10, true);
+    struct live_version *empty = version_new_empty(s->pool);
+    lsm_status status = version_build(&empty->base, edit, s->pool, &s->version, &error);
+    ck_assert_msg(status == LSM_OK, "%s", error.message);
+    version_drop(&empty->base);
+    struct version_cf *cf = s->version->base.families[0];
+    for (size_t l = 0; l < VERSION_LEVELS; l++) {
+        for (size_t i = 0; i < cf->levels[l].count; i++) {
+            struct version_file *file = cf->levels[l].files[i];
+            file->busy = busy[file->meta.number];
+        }
+    }
+}
+
+static struct state state_parse(const char *text)
+{
+    struct state s;
+    struct version_edit edit = {0};
+    lsm_cf_options options = small_options();
+    bool busy[256] = {false};
+    char copy[4096], *line, *lines = copy;
+    ck_assert_uint_lt(strlen(text), sizeof copy);
+    strcpy(copy, text);
+    ck_assert_int_eq(edit_create_cf(&edit, 0, "default", &options, NULL), LSM_OK);
+    while ((line = strsep(&lines, "\n")) != NULL) {
+        unsigned level;
+        int used = 0;
+        if (sscanf(line, " L%u: %n", &level, &used) != 1 || used == 0)
+            continue;
+        char *word, *words = line + used;
+        while ((word = strsep(&words, " ")) != NULL) {
+            uint64_t number = edit.added_count + 1;
+            if (*word != '\0')
+                parse_file(word, level, number, &edit, &busy[number]);
+        }
+    }
+    state_build(&s, &edit, busy);
+    edit_release(&edit);
+    return s;
+}
+
+static void state_release(struct state *s)
+{
+    version_drop(&s->version->base);
+    epoch_drain();
+    table_pool_release(s->pool);
+    free(s->pool);
+}
+
+static void describe(bool picked, struct compaction *c, char *text, size_t size)
+{
+    size_t at = 0;
+    if (!picked) {
+        snprintf(text, size, "none");
+        return;
+    }
+    at += (size_t)snprintf(text + at, size - at, "%sL%u>L%u", c->trivial ? "move " : "",
+                           c->input_level, c->output_level);
+    for (size_t i = 0; i < c->input_count; i++)
+        at += (size_t)snprintf(text + at, size - at, "%s %llu", i == c->upper_count ? " |" : "",
+                               (unsigned long long)c->inputs[i]->meta.number);
+    snprintf(text + at, size - at, "%s", c->bottom ? " bottom" : "");
+    compaction_release(c);
+}
+
+static void expect(const char *what, const char *state, const char *expected)
+{
+    struct state s = state_parse(state);
+    struct compaction c = {0};
+    char found[1024];
+    bool picked = compact_pick(&s.version->base, &c);
+    describe(picked, &c, found, sizeof found);
+    ck_assert_msg(strcmp(found, expected) == 0, "%s: expected '%s', found '%s'", what, expected,
+                  found);
+    state_release(&s);
+}
+
+START_TEST(test_picker_level0_scenarios)
+{
+    expect("an empty database rests", "", "none");
+    expect("below the trigger nothing happens", "L0: a-z:1", "none");
+    expect("overlapping files go to the bottom together", "L0: a-m:1 c-z:1", "L0>L6 1 2 bottom");
+    expect("with what they overlap there", "L0: a-m:1 c-p:1\nL6: a-b:10 c-d:10 q-z:10",
+           "L0>L6 1 2 | 3 4 bottom");
+    expect("files that overlap nothing sink as they are", "L0: a-b:1 c-d:1 e-f:1\nL6: g-h:10",
+           "move L0>L6 1 2 3 bottom");
+    expect("those that can sink go first", "L0: a-m:1 c-z:1 zz-zzz:1\nL6: a-b:10",
+           "move L0>L6 3 bottom");
+    expect("a newer file may not overtake an older one", "L0: a-m:1 c-z:1 b-d:1\nL6: a-b:10 y-z:10",
+           "L0>L6 1 2 3 | 4 5 bottom");
+    expect("touching ranges overlap: one user key may be in both", "L0: a-c:1 c-d:1\nL6: a-b:10",
+           "L0>L6 1 2 | 3 bottom");
+    expect("separate groups are separate jobs", "L0: a-c:1 x-z:1 b-d:1\nL6: a-b:10 m-n:10 y-z:10",
+           "L0>L6 1 3 | 4 bottom");
+    expect("busy files do not count", "L0: a-m:1* c-z:1*", "none");
+    expect("what lies between busy files waits", "L0: a-b:1* y-z:1* m-n:1 m-o:1", "none");
+    expect("what lies apart of them does not", "L0: a-b:1* c-d:1* m-n:1 m-o:1", "L0>L6 3 4 bottom");
+    expect("a busy file below is in the way", "L0: a-m:1 c-z:1\nL6: a-b:10 d-e:10*", "none");
+    expect("the oldest go when a job would be too large", "L0: a-z:300 a-z:300 a-z:300",
+           "L0>L6 1 bottom");
+    expect("and as many as fit", "L0: a-z:200 a-z:200 a-z:200", "L0>L6 1 2 bottom");
+}
+END_TEST
+
+START_TEST(test_picker_shape_scenarios)
+{
+    expect("a small bottom is the base", "L0: a-b:1 a-b:1\nL6: a-b:50 c-d:50",
+           "L0>L6 1 2 | 3 bottom");
+    expect("a larger one has a level above it", "L0: a-b:1 a-b:1\nL6: a-b:100 c-d:50", "L0>L5 1 2");
+    expect("and two", "L0: a-b:1 a-b:1\nL6: a-b:1500 c-d:500", "L0>L4 1 2");
+    expect("level 0 never passes by a level in use",
+           "L0: a-b:1 a-b:1 a-b:1\nL3: m-n:1\nL6: a-b:100", "L0>L3 1 2 3");
+    expect("levels above the base drain", "L0: a-b:1\nL3: a-c:1\nL6: a-b:100", "move L3>L4 2");
+    expect("a level in its target rests", "L5: a-b:15\nL6: a-b:100 c-d:100", "none");
+    expect("a level over it sinks, the cheapest file first",
+           "L5: a-b:10 c-d:10 e-f:10\nL6: a-b:50 c-d:40 e-g:60", "L5>L6 2 | 5 bottom");
+    expect("deletions are worth four times as much",
+           "L5: a-b:10 c-d:10 e-f:10d\nL6: a-b:50 c-d:40 e-g:60", "L5>L6 3 | 6 bottom");
+    expect("neighbours join when they are free", "L5: a-b:10 bb-bc:10 c-d:10\nL6: a-bd:40 c-d:100",
+           "L5>L6 1 2 | 4 bottom");
+    expect("what overlaps nothing moves, as much as is over the target",
+           "L5: a-b:10 c-d:10 e-f:10 g-h:10\nL6: i-j:100 k-l:50", "move L5>L6 1 2 3 bottom");
+    expect("no move over too much of the level below",
+           "L4: b-c:30 d-e:30\nL5: x-z:100\nL6: a-cc:200 d-d:50 f-z:1000", "move L4>L5 2");
+}
+END_TEST
+
+START_TEST(test_picker_parallel_scenarios)
+{
+    expect("the next best file when the best is in another's way",
+           "L5: a-b:10 c-d:10 e-f:10\nL6: a-b:50 c-d:40* e-g:60", "L5>L6 1 | 4 bottom");
+    expect("none when all are", "L5: a-b:30 c-d:30\nL6: a-b:100* c-d:40*", "none");
+    expect("a gap between busy neighbours is taken", "L5: m-n:60\nL6: a-b:50* y-z:60*", "none");
+    expect("a gap between others is not", "L5: m-n:60\nL6: a-b:50* l-l:50 y-z:60*",
+           "move L5>L6 1 bottom");
+    expect("busy bytes are on their way already", "L5: a-b:10 c-d:10* e-f:10*\nL6: a-z:150",
+           "none");
+}
+END_TEST
+
+static void expect_range(const char *what, const char *state, uint32_t level, const char *first,
+                         const char *limit, bool force, const char *expected)
+{
+    struct state s = state_parse(state);
+    struct compaction c = {0};
+    char found[1024];
+    lsm_slice from = first == NULL ? LSM_SLICE(NULL, 0) : LSM_SLICE(first, strlen(first));
+    lsm_slice to = limit == NULL ? LSM_SLICE(NULL, 0) : LSM_SLICE(limit, strlen(limit));
+    bool picked = compact_pick_range(&s.version->base, 0, level, from, to, force, &c);
+    describe(picked, &c, found, sizeof found);
+    ck_assert_msg(strcmp(found, expected) == 0, "%s: expected '%s', found '%s'", what, expected,
+                  found);
+    state_release(&s);
+}
+
+START_TEST(test_picker_range_scenarios)
+{
+    static const char state[] = "L0: a-c:1 x-z:1\nL5: a-b:10 c-d:10 m-n:10\nL6: a-c:100 e-f:100 "
+                                "m-z:100";
+    expect_range("level 0 takes what reaches into the range", state, 0, "b", "c", false,
+                 "L0>L5 1 | 3 4");
+    expect_range("an open range takes all", state, 0, NULL, NULL, false, "L0>L5 1 2 | 3 4 5");
+    expect_range("the limit is not in the range", state, 0, NULL, "a", false, "none");
+    expect_range("first is in it", state, 0, "c", "d", false, "L0>L5 1 | 3 4");
+    expect_range("deeper levels in runs", state, 5, "b", "e", false, "L5>L6 3 4 | 6 bottom");
+    expect_range("nothing below: a move", state, 5, "d", "e", false, "L5>L6 4 | 6 bottom");
+    expect_range("nothing there", state, 4, NULL, NULL, false, "none");
+    expect_range("the lowest level rests", state, 6, NULL, NULL, false, "none");
+    expect_range("unless it is forced", state, 6, NULL, NULL, true, "L6>L6 6 7 8 bottom");
+    expect_range("from a place on", state, 6, "d", NULL, true, "L6>L6 7 8 bottom");
+    expect_range("nothing below the range moves", "L5: a-b:1\nL6: c-d:1", 5, NULL, NULL, false,
+                 "move L5>L6 1 bottom");
+    expect_range("jobs are limited", "L5: a-b:300 c-d:300\nL6: a-a:100 c-c:100", 5, NULL, NULL,
+                 false, "L5>L6 1 | 3 bottom");
+    expect_range("no such family or level", state, 7, NULL, NULL, true, "none");
+    expect_range("a busy gap stops a rewrite", "L5: d-e:10*\nL6: a-b:10 y-z:10", 6, NULL, NULL,
+                 true, "none");
+}
+END_TEST
+
+START_TEST(test_picker_targets_follow_the_bottom)
+{
+    struct state s = state_parse("L5: a-b:7\nL6: a-b:5000 c-d:5000");
+    uint64_t targets[VERSION_LEVELS];
+    compact_level_targets(s.version->base.families[0], targets);
+    ck_assert_uint_eq(targets[0], 2);
+    ck_assert_uint_eq(targets[1], 0);
+    ck_assert_uint_eq(targets[3], 0);
+    ck_assert_uint_eq(targets[4], 100 * MIB);
+    ck_assert_uint_eq(targets[5], 1000 * MIB);
+    ck_assert_uint_eq(targets[6], UINT64_MAX);
+    state_release(&s);
+}
+END_TEST
+
+static double debt_of(const char *text)
+{
+    struct state s = state_parse(text);
+    double debt = compact_debt(s.version->base.families[0]);
+    state_release(&s);
+    return debt;
+}
+
+START_TEST(test_picker_debt_rises_from_slowdown_to_stop)
+{
+    ck_assert(debt_of("L0: a-b:1 a-b:1 a-b:1") == 0);
+    double four = debt_of("L0: a-b:1 a-b:1 a-b:1 a-b:1");
+    double six = debt_of("L0: a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1");
+    double eight = debt_of("L0: a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1");
+    ck_assert(four > 0 && four < six && six < 1 && eight >= 1);
+    ck_assert(debt_of("L5: a-b:1000\nL6: a-b:1000") == 0);
+    double behind = debt_of("L4: a-b:3000\nL5: a-b:1000\nL6: a-b:1000");
+    double far_behind = debt_of("L4: a-b:7000\nL5: a-b:1000\nL6: a-b:1000");
+    ck_assert(behind > 0 && behind < 1 && far_behind >= 1);
+}
+END_TEST
+
+/* ---- random trees -----------------------------------------------------------------------------
+ */
+
+struct span {
+    lsm_slice smallest, largest;
+    uint32_t level;
+};
+
+static bool spans_meet(const struct span *a, const struct span *b)
+{
+    return a->level == b->level && slice_compare(a->smallest, b->largest) <= 0 &&
+           slice_compare(b->smallest, a->largest) <= 0;
+}
+
+static struct span hull_of(const struct compaction *c)
+{
+    struct span s = {c->inputs[0]->meta.smallest, c->inputs[0]->meta.largest, c->output_level};
+    for (size_t i = 1; i < c->input_count; i++) {
+        if (slice_compare(c->inputs[i]->meta.smallest, s.smallest) < 0)
+            s.smallest = c->inputs[i]->meta.smallest;
+        if (slice_compare(c->inputs[i]->meta.largest, s.largest) > 0)
+            s.largest = c->inputs[i]->meta.largest;
+    }
+    return s;
+}
+
+static struct state random_state_of(struct random_state *r)
+{
+    struct state s;
+    struct version_edit edit = {0};
+    lsm_cf_options options = small_options();
+    bool busy[1024] = {false};
+    ck_assert_int_eq(edit_create_cf(&edit, 0, "default", &options, NULL), LSM_OK);
+    for (uint32_t level = 0; level < VERSION_LEVELS; level++) {
+        if (random_below(r, 3) == 0)
+            continue;
+        unsigned at = 0, count = (unsigned)random_below(r, level == 0 ? 8 : 20);
+        for (unsigned i = 0; i < count && at < 900; i++) {
+            char first[8], last[8];
+            unsigned begin = level == 0 ? (unsigned)random_below(r, 900)
+                                        : at + 1 + (unsigned)random_below(r, 60);
+            unsigned end = begin + (unsigned)random_below(r, 60);
+            at = end;
+            snprintf(first, sizeof first, "%04u", begin);
+            snprintf(last, sizeof last, "%04u", end);
+            struct table_meta meta = {.number = edit.added_count + 1,
+                                      .size = (1 + random_below(r, 200)) * MIB,
+                                      .level = level,
+                                      .smallest = LSM_SLICE(first, 4),
+                                      .largest = LSM_SLICE(last, 4),
+                                      .min_sequence = i,
+                                      .max_sequence = i,
+                                      .entry_count = 10};
+            ck_assert_int_eq(edit_add_table(&edit, &meta, NULL), LSM_OK);
+        }
+    }
+    state_build(&s, &edit, busy);
+    edit_release(&edit);
+    return s;
+}
+
+/* What every pick keeps, whatever the tree. */
+static void check_pick(const struct version_cf *cf, const struct compaction *c)
+{
+    struct span hull = hull_of(c);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < c->input_count; i++) {
+        ck_assert(!c->inputs[i]->busy);
+        ck_assert_uint_eq(c->inputs[i]->meta.level,
+                          i < c->upper_count ? c->input_level : c->output_level);
+        bytes += c->inputs[i]->meta.size;
+    }
+    ck_assert_uint_eq(bytes, c->input_bytes);
+    /* Nothing in the levels between, nothing of the output level left out. */
+    for (uint32_t l = c->input_level + 1; l <= c->output_level; l++) {
+        for (size_t i = 0; i < cf->levels[l].count; i++) {
+            struct version_file *file = cf->levels[l].files[i];
+            struct span s = {file->meta.smallest, file->meta.largest, c->output_level};
+            bool is_input = false;
+            for (size_t k = 0; k < c->input_count; k++)
+                is_input |= c->inputs[k] == file;
+            if (!is_input && !c->trivial)
+                ck_assert_msg(!spans_meet(&s, &hull), "file %llu is left out",
+                              (unsigned long long)file->meta.number);
+        }
+    }
+    /* No older file of level 0 is overtaken. */
+    for (size_t k = 0; c->input_level == 0 && k < c->upper_count; k++) {
+        for (size_t i = 0; i < cf->levels[0].count; i++) {
+            const struct table_meta *older = &cf->levels[0].files[i]->meta;
+            const struct table_meta *taken = &c->inputs[k]->meta;
+            bool is_input = false;
+            for (size_t j = 0; j < c->upper_count; j++)
+                is_input |= c->inputs[j] == cf->levels[0].files[i];
+            if (!is_input && older->max_sequence < taken->max_sequence)
+                ck_assert(slice_compare(older->smallest, taken->largest) > 0 ||
+                          slice_compare(taken->smallest, older->largest) > 0);
+        }
+    }
+}
+
+/* Jobs that run side by side never write overlapping ranges into one level. */
+START_TEST(test_picker_random_trees_keep_the_rules)
+{
+    uint64_t seed = (uint64_t)time(NULL);
+    printf("seed %llu\n", (unsigned long long)seed);
+    struct random_state r = random_seeded(seed);
+    size_t total = 0;
+    for (int round = 0; round < 400; round++) {
+        struct state s = random_state_of(&r);
+        const struct version_cf *cf = s.version->base.families[0];
+        struct span running[512];
+        size_t count = 0;
+        for (int jobs = 0; jobs < 20; jobs++) {
+            struct compaction c;
+            uint32_t level = (uint32_t)random_below(&r, VERSION_LEVELS);
+            bool picked = jobs % 5 == 4
+                              ? compact_pick_range(&s.version->base, 0, level, LSM_SLICE("0200", 4),
+                                                   LSM_SLICE("0700", 4), level > 0 && jobs > 10, &c)
+                              : compact_pick(&s.version->base, &c);
+            if (!picked)
+                continue;
+            check_pick(cf, &c);
+            size_t pieces = c.trivial ? c.input_count : 1, before = count;
+            for (size_t i = 0; i < pieces && count < 512; i++) {
+                struct span mine = hull_of(&c);
+                if (c.trivial) {
+                    mine.smallest = c.inputs[i]->meta.smallest;
+                    mine.largest = c.inputs[i]->meta.largest;
+                }
+                for (size_t k = 0; k < before; k++)
+                    ck_assert_msg(!spans_meet(&mine, &running[k]), "round %d job %d", round, jobs);
+                running[count++] = mine;
+            }
+            for (size_t i = 0; i < c.input_count; i++)
+                c.inputs[i]->busy = true;
+            compaction_release(&c);
+            total++;
+        }
+        state_release(&s);
+    }
+    ck_assert_uint_gt(total, 400);
+}
+END_TEST
+
+START_TEST(test_picker_without_memory_picks_nothing)
+{
+    struct state s = state_parse("L0: a-m:1 c-z:1\nL6: a-b:10");
+    struct compaction c;
+    mem_fail_after(0, true);
+    bool picked = compact_pick(&s.version->base, &c);
+    mem_fail_after(-1, false);
+    ck_assert(!picked);
+    ck_assert(compact_pick(&s.version->base, &c));
+    compaction_release(&c);
+    state_release(&s);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("picker");
+    TCase *tcase = tcase_create("picker");
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, test_picker_level0_scenarios);
+    tcase_add_test(tcase, test_picker_shape_scenarios);
+    tcase_add_test(tcase, test_picker_parallel_scenarios);
+    tcase_add_test(tcase, test_picker_range_scenarios);
+    tcase_add_test(tcase, test_picker_targets_follow_the_bottom);
+    tcase_add_test(tcase, test_picker_debt_rises_from_slowdown_to_stop);
+    tcase_add_test(tcase, test_picker_random_trees_keep_the_rules);
+    tcase_add_test(tcase, test_picker_without_memory_picks_nothing);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
