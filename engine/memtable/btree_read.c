@@ -1,0 +1,494 @@
+/*
+ * Reading the tree without locks: point lookups and cursors.
+ *
+ * What makes it right:
+ *  - Slots beyond the published count are masked off.
+ *  - Root and height are one word.
+ *  - A split publishes the right half in the parent first and then replaces the pointer to the old
+ *    node by the left half. A reader that loaded the permutation before and the pointer after would
+ *    look for a key of the right half in the left one, so it loads the permutation again and starts
+ *    the node over when it changed.
+ *  - A node that was replaced is never touched again: whoever is in it, or comes to it through a
+ *    parent that was replaced as well, finds everything that was there when it was replaced. It may
+ *    hold keys beyond its range (which the right half holds now); lookups are not led there, cursors
+ *    cut them off. Only a full node can be such a one.
+ */
+#include "engine/memtable/btree_private.h"
+
+__attribute__((noinline)) int64_t btree_guarded_head(const struct memtable *mt,
+                                                     const struct btree_node *n,
+                                                     const struct target *t)
+{
+    int order = target_prefix_order(t, record_at(mt, n->guard), n->prefix);
+    if (order == 0)
+        return head_bias(target_head(t, n->prefix));
+    return order < 0 ? HEAD_LOWEST : HEAD_HIGHEST;
+}
+
+static bool sep_is_below(const struct memtable *mt, uint32_t sep, const struct target *t,
+                         size_t prefix, bool or_equal)
+{
+    if (sep == 0)
+        return true;
+    int order = record_compare(record_at(mt, sep), t, prefix);
+    return order < 0 || (order == 0 && or_equal);
+}
+
+__attribute__((noinline)) unsigned
+btree_rank_ties(const struct memtable *mt, const struct btree_node *n,
+                const _Atomic uint32_t *keys, uint64_t perm, struct rank r,
+                const struct target *t, bool or_equal)
+{
+    unsigned first = r.less, limit = r.less + (unsigned)__builtin_popcount(r.equal);
+    while (first < limit) {
+        unsigned middle = first + (limit - first) / 2;
+        uint32_t key = atomic_load_explicit(&keys[perm_slot(perm, middle)], memory_order_acquire);
+        if (sep_is_below(mt, key, t, node_tie_prefix(n), or_equal))
+            first = middle + 1;
+        else
+            limit = middle;
+    }
+    return first;
+}
+
+/* ---- lookups --------------------------------------------------------------------------------- */
+
+ALWAYS_INLINE uint32_t leaf_find(const struct memtable *mt, const struct btree_node *leaf,
+                                 const struct target *t, rank_function rank)
+{
+    uint64_t perm = node_perm(leaf);
+    struct rank r = rank(leaf, perm_count(perm), node_head(mt, leaf, t));
+    if (r.equal == 0)
+        return 0;
+    unsigned slot = (unsigned)__builtin_ctz(r.equal);
+    if (__builtin_expect((r.equal & (r.equal - 1)) != 0, 0)) {
+        unsigned index = btree_rank_ties(mt, leaf, leaf->off, perm, r, t, false);
+        if (index == perm_count(perm))
+            return 0;
+        slot = perm_slot(perm, index);
+    }
+    uint32_t at = node_off(leaf, slot);
+    return record_has_key(record_at(mt, at), t) ? at : 0;
+}
+
+ALWAYS_INLINE uint32_t find_with(const struct memtable *mt, const struct target *t,
+                                 rank_function rank)
+{
+    uint64_t root = btree_root(mt);
+    const struct btree_node *n = node_at(mt, BTREE_ROOT_NODE(root));
+    unsigned height = BTREE_ROOT_HEIGHT(root);
+    while (height > 0) {
+        uint64_t perm = node_perm(n);
+        unsigned after = node_rank(mt, n, n->sep, perm, t, true, rank);
+        uint32_t child = node_off(n, perm_slot(perm, after > 0 ? after - 1 : 0));
+        if (__builtin_expect(atomic_load_explicit(&n->perm, memory_order_relaxed) != perm, 0))
+            continue;
+        n = node_at(mt, child);
+        node_prefetch(n);
+        height--;
+    }
+    return leaf_find(mt, n, t, rank);
+}
+
+BTREE_DISPATCH(uint32_t, find, find_with, mt, (const struct memtable *mt, const struct target *t),
+               mt, t)
+
+uint32_t btree_find(const struct memtable *mt, const struct target *t)
+{
+    return find(mt, t);
+}
+
+/* ---- cursors --------------------------------------------------------------------------------- */
+
+static bool record_is_below(const struct memtable *mt, uint32_t at, uint32_t bound)
+{
+    struct target t = record_target(record_at(mt, bound));
+    return record_compare(record_at(mt, at), &t, 0) < 0;
+}
+
+/* The number of keys below `high`; a node with a free slot holds no others. */
+static unsigned count_below(const struct memtable *mt, const _Atomic uint32_t *keys, uint64_t perm,
+                            uint32_t high)
+{
+    unsigned count = perm_count(perm);
+    if (count < BTREE_SLOTS || high == 0)
+        return count;
+    while (count > 0) {
+        uint32_t key =
+            atomic_load_explicit(&keys[perm_slot(perm, count - 1)], memory_order_acquire);
+        if (key == 0 || record_is_below(mt, key, high))
+            break;
+        count--;
+    }
+    return count;
+}
+
+/* ---- from leaf to leaf ----------------------------------------------------------------------- */
+
+static void set_leaf_range(struct btree_step *s)
+{
+    s->low = s->index > 0 ? node_sep(s->parent, perm_slot(s->perm, s->index)) : s->parent_low;
+    s->high = s->index + 1 < s->count ? node_sep(s->parent, perm_slot(s->perm, s->index + 1))
+                                      : s->parent_high;
+}
+
+/* Finds the leaf for *t (NULL: the last one): the one whose range holds it, or, with `before`, the
+ * one that holds the keys right below it. */
+ALWAYS_INLINE const struct btree_node *descend_with(const struct memtable *mt, struct btree_step *s,
+                                                    const struct target *t, bool before,
+                                                    rank_function rank)
+{
+    uint64_t root = btree_root(mt);
+    const struct btree_node *n = node_at(mt, BTREE_ROOT_NODE(root));
+    unsigned height = BTREE_ROOT_HEIGHT(root);
+    *s = (struct btree_step){0};
+    while (height > 0) {
+        uint64_t perm = node_perm(n);
+        unsigned after =
+            t == NULL ? perm_count(perm) : node_rank(mt, n, n->sep, perm, t, !before, rank);
+        unsigned index = after > 0 ? after - 1 : 0;
+        uint32_t child = node_off(n, perm_slot(perm, index));
+        if (atomic_load_explicit(&n->perm, memory_order_relaxed) != perm)
+            continue;
+        *s = (struct btree_step){.parent = n,
+                                 .perm = perm,
+                                 .index = index,
+                                 .count = perm_count(perm),
+                                 .parent_low = s->low,
+                                 .parent_high = s->high};
+        set_leaf_range(s);
+        n = node_at(mt, child);
+        node_prefetch(n);
+        height--;
+    }
+    if (s->parent != NULL)
+        s->count = count_below(mt, s->parent->sep, s->perm, s->parent_high);
+    return n;
+}
+
+BTREE_DISPATCH(const struct btree_node *, descend, descend_with, mt,
+               (const struct memtable *mt, struct btree_step *s, const struct target *t,
+                bool before),
+               mt, s, t, before)
+
+/* The leaf that the step names; NULL when the parent changed, and one has to descend anew. */
+static const struct btree_node *child_of(const struct memtable *mt, struct btree_step *s)
+{
+    uint32_t child = node_off(s->parent, perm_slot(s->perm, s->index));
+    if (atomic_load_explicit(&s->parent->perm, memory_order_relaxed) != s->perm)
+        return NULL;
+    set_leaf_range(s);
+    return node_at(mt, child);
+}
+
+static const struct btree_node *step_forwards(const struct memtable *mt, struct btree_step *s)
+{
+    const struct btree_node *leaf = NULL;
+    uint32_t bound = s->high;
+    if (bound == 0)
+        return NULL;
+    if (s->parent != NULL && s->index + 1 < s->count) {
+        s->index++;
+        leaf = child_of(mt, s);
+    }
+    if (leaf == NULL) {
+        struct target t = record_target(record_at(mt, bound));
+        leaf = descend(mt, s, &t, false);
+    }
+    return leaf;
+}
+
+static const struct btree_node *step_backwards(const struct memtable *mt, struct btree_step *s)
+{
+    const struct btree_node *leaf = NULL;
+    uint32_t bound = s->low;
+    if (bound == 0)
+        return NULL;
+    if (s->parent != NULL && s->index > 0) {
+        s->index--;
+        leaf = child_of(mt, s);
+    }
+    if (leaf == NULL) {
+        struct target t = record_target(record_at(mt, bound));
+        leaf = descend(mt, s, &t, true);
+    }
+    return leaf;
+}
+
+/* ---- fetching ahead -------------------------------------------------------------------------- */
+
+/* The record's fields and the first bytes of its key, which a merge compares; on one line or two. */
+static inline void record_prefetch(const struct memtable *mt, uint32_t at)
+{
+    const uint8_t *first = arena_at(mt, at);
+    const uint8_t *last = first + RECORD_HEADER_SIZE + sizeof(uint64_t) - 1;
+    __builtin_prefetch(first);
+    if (((uintptr_t)first ^ (uintptr_t)last) >= 64)
+        __builtin_prefetch(last);
+}
+
+static void fetch_records(const struct memtable *mt, const struct btree_node *leaf)
+{
+    unsigned count = perm_count(node_perm(leaf));
+    for (unsigned slot = 0; slot < count; slot++)
+        record_prefetch(mt, node_off(leaf, slot));
+}
+
+/* Fetches the node of one more leaf into the cache, and the records of the leaf whose node was
+ * fetched BTREE_AHEAD_NODES calls before. */
+static void fetch_one_ahead(struct btree_cursor *c)
+{
+    const struct btree_node *leaf = c->fetched[0];
+    for (unsigned i = 1; i < BTREE_AHEAD_NODES; i++)
+        c->fetched[i - 1] = c->fetched[i];
+    const struct btree_node *next = step_forwards(c->mt, &c->ahead);
+    c->fetched[BTREE_AHEAD_NODES - 1] = next;
+    if (next != NULL)
+        node_prefetch(next);
+    if (leaf != NULL)
+        fetch_records(c->mt, leaf);
+}
+
+/* A walk has to cross some leaves first: for a short scan it would cost more than it saves. */
+static void fetch_ahead(struct btree_cursor *c)
+{
+    if (++c->crossings < BTREE_AHEAD_START)
+        return;
+    if (c->crossings == BTREE_AHEAD_START) {
+        c->ahead = c->at;
+        memset(c->fetched, 0, sizeof c->fetched);
+        for (unsigned i = 1; i < BTREE_AHEAD_NODES + BTREE_AHEAD_RECORDS; i++)
+            fetch_one_ahead(c);
+    }
+    fetch_one_ahead(c);
+}
+
+/* ---- cursors --------------------------------------------------------------------------------- */
+
+static bool record_is_below(const struct memtable *mt, uint32_t at, uint32_t bound)
+{
+    struct target t = record_target(record_at(mt, bound));
+    return record_compare(record_at(mt, at), &t, 0) < 0;
+}
+
+/* The number of keys below `high`; a node with a free slot holds no others. */
+static unsigned count_below(const struct memtable *mt, const _Atomic uint32_t *keys, uint64_t perm,
+                            uint32_t high)
+{
+    unsigned count = perm_count(perm);
+    if (count < BTREE_SLOTS || high == 0)
+        return count;
+    while (count > 0) {
+        uint32_t key =
+            atomic_load_explicit(&keys[perm_slot(perm, count - 1)], memory_order_acquire);
+        if (key == 0 || record_is_below(mt, key, high))
+            break;
+        count--;
+    }
+    return count;
+}
+
+/* ---- from leaf to leaf ----------------------------------------------------------------------- */
+
+static void set_leaf_range(struct btree_step *s)
+{
+    s->low = s->index > 0 ? node_sep(s->parent, perm_slot(s->perm, s->index)) : s->parent_low;
+    s->high = s->index + 1 < s->count ? node_sep(s->parent, perm_slot(s->perm, s->index + 1))
+                                      : s->parent_high;
+}
+
+/* Finds the leaf for *t (NULL: the last one): the one whose range holds it, or, with `before`, the
+ * one that holds the keys right below it. */
+ALWAYS_INLINE const struct btree_node *descend_with(const struct memtable *mt, struct btree_step *s,
+                                                    const struct target *t, bool before,
+                                                    rank_function rank)
+{
+    uint64_t root = btree_root(mt);
+    const struct btree_node *n = node_at(mt, BTREE_ROOT_NODE(root));
+    unsigned height = BTREE_ROOT_HEIGHT(root);
+    *s = (struct btree_step){0};
+    while (height > 0) {
+        uint64_t perm = node_perm(n);
+        unsigned after =
+            t == NULL ? perm_count(perm) : node_rank(mt, n, n->sep, perm, t, !before, rank);
+        unsigned index = after > 0 ? after - 1 : 0;
+        uint32_t child = node_off(n, perm_slot(perm, index));
+        if (atomic_load_explicit(&n->perm, memory_order_relaxed) != perm)
+            continue;
+        *s = (struct btree_step){.parent = n,
+                                 .perm = perm,
+                                 .index = index,
+                                 .count = perm_count(perm),
+                                 .parent_low = s->low,
+                                 .parent_high = s->high};
+        set_leaf_range(s);
+        n = node_at(mt, child);
+        node_prefetch(n);
+        height--;
+    }
+    if (s->parent != NULL)
+        s->count = count_below(mt, s->parent->sep, s->perm, s->parent_high);
+    return n;
+}
+
+BTREE_DISPATCH(const struct btree_node *, descend, descend_with, mt,
+               (const struct memtable *mt, struct btree_step *s, const struct target *t,
+                bool before),
+               mt, s, t, before)
+
+/* The leaf that the step names; NULL when the parent changed, and one has to descend anew. */
+static const struct btree_node *child_of(const struct memtable *mt, struct btree_step *s)
+{
+    uint32_t child = node_off(s->parent, perm_slot(s->perm, s->index));
+    if (atomic_load_explicit(&s->parent->perm, memory_order_relaxed) != s->perm)
+        return NULL;
+    set_leaf_range(s);
+    return node_at(mt, child);
+}
+
+static const struct btree_node *step_forwards(const struct memtable *mt, struct btree_step *s)
+{
+    const struct btree_node *leaf = NULL;
+    uint32_t bound = s->high;
+    if (bound == 0)
+        return NULL;
+    if (s->parent != NULL && s->index + 1 < s->count) {
+        s->index++;
+        leaf = child_of(mt, s);
+    }
+    if (leaf == NULL) {
+        struct target t = record_target(record_at(mt, bound));
+        leaf = descend(mt, s, &t, false);
+    }
+    return leaf;
+}
+
+static const struct btree_node *step_backwards(const struct memtable *mt, struct btree_step *s)
+{
+    const struct btree_node *leaf = NULL;
+    uint32_t bound = s->low;
+    if (bound == 0)
+        return NULL;
+    if (s->parent != NULL && s->index > 0) {
+        s->index--;
+        leaf = child_of(mt, s);
+    }
+    if (leaf == NULL) {
+        struct target t = record_target(record_at(mt, bound));
+        leaf = descend(mt, s, &t, true);
+    }
+    return leaf;
+}
+
+/* ---- fetching ahead -------------------------------------------------------------------------- */
+
+/* The record's fields and the first bytes of its key, which a merge compares; on one line or two. */
+static inline void record_prefetch(const struct memtable *mt, uint32_t at)
+{
+    const uint8_t *first = arena_at(mt, at);
+    const uint8_t *last = first + RECORD_HEADER_SIZE + sizeof(uint64_t) - 1;
+    __builtin_prefetch(first);
+    if (((uintptr_t)first ^ (uintptr_t)last) >= 64)
+        __builtin_prefetch(last);
+}
+
+/* One leaf further: its node is fetched now, and the records of the one before the last. A walk has
+ * to cross some leaves first, because a descent for every short scan would cost more than it saves.
+ */
+static void fetch_ahead(struct btree_cursor *c)
+{
+    if (++c->crossings < BTREE_AHEAD)
+        return;
+    if (c->crossings == BTREE_AHEAD) {
+        c->ahead = c->at;
+        for (unsigned i = 0; i < BTREE_AHEAD; i++)
+            c->fetched[i] = NULL;
+    }
+    const struct btree_node *leaf = c->fetched[0];
+    for (unsigned i = 1; i < BTREE_AHEAD; i++)
+        c->fetched[i - 1] = c->fetched[i];
+    const struct btree_node *next = step_forwards(c->mt, &c->ahead);
+    c->fetched[BTREE_AHEAD - 1] = next;
+    if (next != NULL)
+        node_prefetch(next);
+    if (leaf == NULL)
+        return;
+    unsigned count = perm_count(node_perm(leaf));
+    for (unsigned slot = 0; slot < count; slot++)
+        record_prefetch(c->mt, node_off(leaf, slot));
+}
+
+/* ---- cursors --------------------------------------------------------------------------------- */
+
+/* Copies the leaf; returns the rank of *t (NULL: above all) among its keys. */
+ALWAYS_INLINE unsigned enter_with(struct btree_cursor *c, const struct btree_node *leaf,
+                                  const struct target *t, rank_function rank)
+{
+    uint64_t perm = node_perm(leaf);
+    c->count = count_below(c->mt, leaf->off, perm, c->at.high);
+    for (unsigned i = 0; i < c->count; i++)
+        c->records[i] = node_off(leaf, perm_slot(perm, i));
+    if (t == NULL)
+        return c->count;
+    unsigned below = node_rank(c->mt, leaf, leaf->off, perm, t, false, rank);
+    return below < c->count ? below : c->count;
+}
+
+BTREE_DISPATCH(unsigned, enter, enter_with, c->mt,
+               (struct btree_cursor * c, const struct btree_node *leaf, const struct target *t), c,
+               leaf, t)
+
+uint32_t btree_cursor_next_leaf(struct btree_cursor *c)
+{
+    for (;;) {
+        uint32_t bound = c->at.high;
+        const struct btree_node *leaf = step_forwards(c->mt, &c->at);
+        if (leaf == NULL) {
+            c->index = c->count;
+            return 0;
+        }
+        (void)enter(c, leaf, NULL);
+        c->index = 0;
+        while (c->index < c->count && record_is_below(c->mt, c->records[c->index], bound))
+            c->index++;
+        fetch_ahead(c);
+        if (c->index < c->count)
+            return c->records[c->index];
+    }
+}
+
+static uint32_t stand_before(struct btree_cursor *c, unsigned rank)
+{
+    while (rank == 0) {
+        const struct btree_node *leaf = step_backwards(c->mt, &c->at);
+        if (leaf == NULL) {
+            c->index = c->count;
+            return 0;
+        }
+        rank = enter(c, leaf, NULL);
+    }
+    c->crossings = 0;
+    c->index = rank - 1;
+    return c->records[c->index];
+}
+
+uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
+{
+    c->index = enter(c, descend(c->mt, &c->at, t, false), t);
+    c->crossings = 0;
+    if (c->index >= c->count)
+        return btree_cursor_next_leaf(c);
+    for (unsigned i = c->index; i < c->count; i++)
+        record_prefetch(c->mt, c->records[i]);
+    return c->records[c->index];
+}
+
+uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t)
+{
+    return stand_before(c, enter(c, descend(c->mt, &c->at, t, true), t));
+}
+
+uint32_t btree_cursor_prev(struct btree_cursor *c)
+{
+    return stand_before(c, c->index);
+}

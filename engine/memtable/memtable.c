@@ -1,0 +1,350 @@
+/*
+ * The door of the memtable: makes and attaches arenas, keeps the counters, adds up room, and hands
+ * keys to the structure behind.
+ *
+ * Counters are stored as absolute values, entry count and end of the records in one word, so that a
+ * death between two stores leaves nothing that a redo would count twice.
+ */
+#include "engine/memtable/memtable_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/base/status.h"
+#include "engine/memtable/filter.h"
+
+#define FILTER_SHARE 64 /* the filter takes this part of the arena */
+#define RECORDS_START ((uint32_t)(sizeof(struct arena_header) / ARENA_UNIT))
+
+/* ---- make, attach, free ---------------------------------------------------------------------- */
+
+static uint64_t load_progress(const struct memtable *mt)
+{
+    return atomic_load_explicit(&mt->header->progress, memory_order_relaxed);
+}
+
+static void store_progress(struct memtable *mt, uint64_t count, uint32_t end)
+{
+    atomic_store_explicit(&mt->header->progress, count << 32 | end, memory_order_relaxed);
+}
+
+static uint32_t load_node_low(const struct memtable *mt)
+{
+    return atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
+}
+
+static size_t filter_block_count(size_t arena_size)
+{
+    return arena_size / FILTER_SHARE / FILTER_BLOCK_SIZE;
+}
+
+/* Filter blocks and nodes begin on borders of cache lines from the arena's start. */
+static size_t filter_start(size_t arena_size)
+{
+    return (arena_size - filter_block_count(arena_size) * FILTER_BLOCK_SIZE) & ~(size_t)63;
+}
+
+static bool cpu_has_simd(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+#else
+    return false;
+#endif
+}
+
+static struct memtable *handle_over(void *arena)
+{
+    struct memtable *mt = mem_alloc_aligned(_Alignof(struct memtable), sizeof *mt);
+    if (mt == NULL)
+        return NULL;
+    *mt = (struct memtable){.arena = arena, .header = arena, .has_simd = cpu_has_simd()};
+    return mt;
+}
+
+static void take_header_over(struct memtable *mt)
+{
+    const struct arena_header *header = mt->header;
+    mt->kind = (enum memtable_kind)header->kind;
+    mt->filter = arena_at(mt, header->filter_offset);
+    mt->filter_block_count = header->filter_block_count;
+}
+
+static lsm_status check_arena(const void *arena, size_t size, lsm_error *err)
+{
+    if ((uintptr_t)arena % ARENA_UNIT != 0)
+        return lsm_fail(err, LSM_INVALID, "a memtable's arena is not aligned to %zu bytes",
+                        ARENA_UNIT);
+    if (size < MEMTABLE_MIN_ARENA || size > MEMTABLE_MAX_ARENA)
+        return lsm_fail(err, LSM_INVALID, "a memtable's arena of %zu bytes is not between %zu and %zu",
+                        size, MEMTABLE_MIN_ARENA, MEMTABLE_MAX_ARENA);
+    return LSM_OK;
+}
+
+lsm_status memtable_new(enum memtable_kind kind, void *arena, size_t size, uint64_t id,
+                        struct memtable **mt, lsm_error *err)
+{
+    lsm_status status = check_arena(arena, size, err);
+    if (status != LSM_OK)
+        return status;
+    if (kind != MEMTABLE_BTREE && kind != MEMTABLE_SKIPLIST)
+        return lsm_fail(err, LSM_INVALID, "there is no memtable of kind %d", (int)kind);
+    struct memtable *m = handle_over(arena);
+    if (m == NULL)
+        return lsm_fail_memory(err, sizeof *m);
+
+    struct arena_header *header = m->header;
+    uint32_t filter_offset = (uint32_t)(filter_start(size) / ARENA_UNIT);
+    memset(header, 0, sizeof *header);
+    header->magic = ARENA_MAGIC;
+    header->size = size;
+    header->id = id;
+    header->kind = kind;
+    header->filter_offset = filter_offset;
+    header->filter_block_count = (uint32_t)filter_block_count(size);
+    atomic_store_explicit(&header->node_low, filter_offset, memory_order_relaxed);
+    atomic_store_explicit(&header->min_sequence, UINT64_MAX, memory_order_relaxed);
+    take_header_over(m);
+    store_progress(m, 0, RECORDS_START);
+    m->records_limit = RECORDS_START;
+    memset(m->filter, 0, m->filter_block_count * FILTER_BLOCK_SIZE);
+    if (kind == MEMTABLE_BTREE)
+        btree_init(m);
+    else
+        skiplist_init(m);
+    *mt = m;
+    return LSM_OK;
+}
+
+void memtable_reach_new(size_t size, size_t *low, size_t *high)
+{
+    *low = sizeof(struct arena_header);
+    *high = filter_start(size) - BTREE_NODE_SIZE;
+    static_assert(BTREE_NODE_SIZE >= SKIPLIST_ENTRY_ROOM, "either first node fits");
+}
+
+lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_error *err)
+{
+    lsm_status status = check_arena(arena, size, err);
+    if (status != LSM_OK)
+        return status;
+    const struct arena_header *header = arena;
+    if (header->magic != ARENA_MAGIC || header->size != size) {
+        lsm_fail(err, LSM_CORRUPT,
+                 "the memtable's header is damaged: magic %" PRIx64 " and %" PRIu64
+                 " bytes where %" PRIx64 " and %zu were expected",
+                 header->magic, header->size, ARENA_MAGIC, size);
+        status_numbers(err, size, header->size);
+        return LSM_CORRUPT;
+    }
+    uint32_t node_low = atomic_load_explicit(&header->node_low, memory_order_relaxed);
+    uint32_t end = progress_end(atomic_load_explicit(&header->progress, memory_order_relaxed));
+    uint32_t root = (uint32_t)atomic_load_explicit(&header->root, memory_order_acquire);
+    if ((header->kind != MEMTABLE_BTREE && header->kind != MEMTABLE_SKIPLIST) ||
+        header->filter_offset != filter_start(size) / ARENA_UNIT ||
+        header->filter_block_count != filter_block_count(size) || end < RECORDS_START ||
+        node_low < end || root < node_low || root >= header->filter_offset)
+        return lsm_fail(err, LSM_CORRUPT,
+                        "the memtable's header is damaged: kind %" PRIu32 ", records to unit %" PRIu32
+                        ", nodes from %" PRIu32 ", root at %" PRIu32 ", filter at %" PRIu32,
+                        header->kind, end, node_low, root, header->filter_offset);
+    struct memtable *m = handle_over(arena);
+    if (m == NULL)
+        return lsm_fail_memory(err, sizeof *m);
+    take_header_over(m);
+    *mt = m;
+    return LSM_OK;
+}
+
+void memtable_free(struct memtable *mt)
+{
+    mem_free(mt);
+}
+
+/* ---- counters and room ----------------------------------------------------------------------- */
+
+uint64_t memtable_id(const struct memtable *mt)
+{
+    return mt->header->id;
+}
+
+uint64_t memtable_entry_count(const struct memtable *mt)
+{
+    return progress_count(load_progress(mt));
+}
+
+size_t memtable_bytes_used(const struct memtable *mt)
+{
+    return (size_t)mt->header->size - (load_node_low(mt) - memtable_position(mt) / ARENA_UNIT) *
+                                          ARENA_UNIT;
+}
+
+uint64_t memtable_min_sequence(const struct memtable *mt)
+{
+    return atomic_load_explicit(&mt->header->min_sequence, memory_order_relaxed);
+}
+
+uint64_t memtable_max_sequence(const struct memtable *mt)
+{
+    return atomic_load_explicit(&mt->header->max_sequence, memory_order_relaxed);
+}
+
+static size_t node_room(const struct memtable *mt)
+{
+    return mt->kind == MEMTABLE_BTREE ? BTREE_ENTRY_ROOM : SKIPLIST_ENTRY_ROOM;
+}
+
+size_t memtable_entry_room(const struct memtable *mt, size_t key_size, size_t value_size)
+{
+    return record_size(key_size, value_size) + node_room(mt);
+}
+
+/* The most entries that `bytes` can be the sum of. */
+static size_t max_entry_count(const struct memtable *mt, size_t bytes)
+{
+    return bytes / (RECORD_MIN_SIZE + node_room(mt));
+}
+
+static size_t extra_room(const struct memtable *mt, size_t entry_count)
+{
+    return mt->kind == MEMTABLE_BTREE ? btree_extra_room(mt, entry_count) : 0;
+}
+
+bool memtable_has_room(const struct memtable *mt, size_t bytes)
+{
+    size_t left = (size_t)load_node_low(mt) * ARENA_UNIT - memtable_position(mt);
+    return bytes <= left && extra_room(mt, max_entry_count(mt, bytes)) <= left - bytes;
+}
+
+void memtable_reach(const struct memtable *mt, size_t bytes, size_t *low, size_t *high)
+{
+    size_t records_end = memtable_position(mt);
+    size_t nodes_start = (size_t)load_node_low(mt) * ARENA_UNIT;
+    size_t left = nodes_start - records_end;
+    bytes = bytes < left ? bytes : left;
+    size_t count = max_entry_count(mt, bytes);
+    size_t nodes = count * node_room(mt) + extra_room(mt, count);
+    *low = records_end + bytes;
+    *high = nodes_start - (nodes < left ? nodes : left);
+}
+
+uint32_t arena_take_node(struct memtable *mt, size_t size)
+{
+    /* Whole nodes of the tree keep their alignment; the skiplist's need none. */
+    uint32_t low = load_node_low(mt) - (uint32_t)(size / ARENA_UNIT);
+    assert(low >= mt->records_limit && low < load_node_low(mt));
+    atomic_store_explicit(&mt->header->node_low, low, memory_order_relaxed);
+    return low;
+}
+
+/* ---- insert and redo ------------------------------------------------------------------------- */
+
+static void count_entry(struct memtable *mt, uint64_t progress, uint32_t end, uint64_t sequence)
+{
+    struct arena_header *header = mt->header;
+    if (sequence < atomic_load_explicit(&header->min_sequence, memory_order_relaxed))
+        atomic_store_explicit(&header->min_sequence, sequence, memory_order_relaxed);
+    if (sequence > atomic_load_explicit(&header->max_sequence, memory_order_relaxed))
+        atomic_store_explicit(&header->max_sequence, sequence, memory_order_relaxed);
+    store_progress(mt, progress_count(progress) + 1, end);
+}
+
+void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
+                     uint64_t trailer, lsm_slice value)
+{
+    uint64_t progress = load_progress(mt);
+    struct entry e = {.target = target_of(cf, key),
+                      .trailer = trailer,
+                      .value = value,
+                      .place = progress_end(progress)};
+    size_t units = record_size(key.size, value.size) / ARENA_UNIT;
+    assert(units <= load_node_low(mt) - e.place);
+    assert(key.size <= LSM_MAX_KEY_SIZE && value.size <= LSM_MAX_VALUE_SIZE);
+
+    uint64_t mixed = filter_hash(cf, hash);
+    filter_add(filter_block(mt->filter, mt->filter_block_count, mixed), mixed);
+    uint32_t end = e.place + (uint32_t)units;
+    mt->records_limit = end;
+    if (mt->kind == MEMTABLE_BTREE)
+        btree_insert(mt, &e);
+    else
+        skiplist_insert(mt, &e);
+    count_entry(mt, progress, end, entry_sequence(trailer));
+    mt->hint.progress = load_progress(mt);
+}
+
+size_t memtable_position(const struct memtable *mt)
+{
+    return (size_t)progress_end(load_progress(mt)) * ARENA_UNIT;
+}
+
+/*
+ * Records lie one behind the other, so the ones between `position` and the end are counted, not
+ * remembered. Nodes that the interrupted insert took and did not link are given back.
+ */
+void memtable_rewind(struct memtable *mt, size_t position)
+{
+    uint64_t progress = load_progress(mt);
+    uint32_t at = (uint32_t)(position / ARENA_UNIT), end = progress_end(progress);
+    uint64_t count = progress_count(progress);
+    assert(at >= RECORDS_START && at <= end);
+    while (at < end) {
+        const struct record *r = record_at(mt, at);
+        at += (uint32_t)(record_size(r->key_size, r->value_size) / ARENA_UNIT);
+        count--;
+    }
+    assert(at == end);
+    uint32_t low =
+        mt->kind == MEMTABLE_BTREE ? btree_lowest_node(mt) : skiplist_lowest_node(mt);
+    atomic_store_explicit(&mt->header->node_low, low, memory_order_relaxed);
+    mt->hint = (struct append_hint){0};
+    store_progress(mt, count, (uint32_t)(position / ARENA_UNIT));
+}
+
+/* ---- look up --------------------------------------------------------------------------------- */
+
+bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash)
+{
+    uint64_t mixed = filter_hash(cf, hash);
+    return filter_may_contain(filter_block(mt->filter, mt->filter_block_count, mixed), mixed);
+}
+
+void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash)
+{
+    __builtin_prefetch(
+        filter_block(mt->filter, mt->filter_block_count, filter_hash(cf, hash)));
+}
+
+bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
+                  uint64_t max_sequence, struct memtable_found *found)
+{
+    if (!memtable_may_contain(mt, cf, hash))
+        return false;
+    struct target t = target_of(cf, key);
+    uint32_t at = mt->kind == MEMTABLE_BTREE ? btree_find(mt, &t) : skiplist_find(mt, &t);
+    while (at != 0) {
+        const struct record *r = record_at(mt, at);
+        if (entry_sequence(r->trailer) <= max_sequence) {
+            found->trailer = r->trailer;
+            found->value = record_value(r);
+            return true;
+        }
+        at = record_older(r);
+    }
+    return false;
+}
+
+bool memtable_next_cf(const struct memtable *mt, uint32_t from, uint32_t *cf)
+{
+    struct target t = {.cf = from};
+    uint32_t at;
+    if (mt->kind == MEMTABLE_BTREE) {
+        struct btree_cursor c = {.mt = mt};
+        at = btree_cursor_seek(&c, &t);
+    } else {
+        struct skiplist_cursor c = {.mt = mt};
+        at = skiplist_cursor_seek(&c, &t);
+    }
+    if (at == 0)
+        return false;
+    *cf = record_cf(record_at(mt, at));
+    return true;
+}
