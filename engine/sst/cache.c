@@ -1,7 +1,8 @@
 /*
  * CLOCK over a ring of blocks. A new block takes a place that an evicted one left, so it is looked
  * at last; the hand clears marks and evicts the unmarked. The lock is for insertion and eviction
- * only. Hits are counted on a line that, up to COUNTER_COUNT threads, no other thread writes.
+ * only. Hits are counted on a line that, up to COUNTER_COUNT threads, no other thread writes; with
+ * more threads a few counts may be lost, which is better than a locked instruction for every hit.
  */
 #include "engine/sst/cache.h"
 #include "engine/sst/cache_private.h"
@@ -133,16 +134,22 @@ static struct counter *my_counter(struct block_cache *cache)
     return &cache->counters[my_number % COUNTER_COUNT];
 }
 
+static void count_one(_Atomic uint64_t *count)
+{
+    uint64_t before = atomic_load_explicit(count, memory_order_relaxed);
+    atomic_store_explicit(count, before + 1, memory_order_relaxed);
+}
+
 struct block *block_cache_find(struct block_cache *cache, void *_Atomic *slot)
 {
     /* Acquire: pairs with the release that published the block in block_cache_insert(). */
     struct block *block = atomic_load_explicit(slot, memory_order_acquire);
     struct counter *counter = my_counter(cache);
     if (block == NULL) {
-        atomic_fetch_add_explicit(&counter->misses, 1, memory_order_relaxed);
+        count_one(&counter->misses);
         return NULL;
     }
-    atomic_fetch_add_explicit(&counter->hits, 1, memory_order_relaxed);
+    count_one(&counter->hits);
     if (!atomic_load_explicit(&block->touched, memory_order_relaxed))
         atomic_store_explicit(&block->touched, true, memory_order_relaxed);
     return block;
