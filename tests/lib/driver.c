@@ -394,6 +394,17 @@ static enum driver_result family_uncertain(struct driver *d, uint32_t family, co
     return result;
 }
 
+/* A change that was acknowledged settles what earlier ones left open. */
+static void family_certain(struct driver *d, uint32_t family)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < d->rename_count; i++) {
+        if (d->renames[i].family != family)
+            d->renames[kept++] = d->renames[i];
+    }
+    d->rename_count = kept;
+}
+
 static enum driver_result family_create(struct driver *d, const struct script_op *op)
 {
     struct driver_family *family = &d->families[op->family];
@@ -434,8 +445,10 @@ static enum driver_result family_drop(struct driver *d, const struct script_op *
         if (result == DRIVER_WRONG)
             return result;
         result = family_uncertain(d, family->id, d->model.families[family->id].name, "", result);
-    } else
+    } else {
         model_family_drop(&d->model, family->id);
+        family_certain(d, family->id);
+    }
     *family = (struct driver_family){0};
     return result;
 }
@@ -467,6 +480,7 @@ static enum driver_result family_rename(struct driver *d, const struct script_op
         return driver_wrong(d, "renamed to '%s', but it is called '%s'", name,
                             lsm_cf_name(family->cf));
     model_family_rename(&d->model, family->id, name);
+    family_certain(d, family->id);
     return DRIVER_OK;
 }
 

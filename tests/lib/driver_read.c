@@ -576,11 +576,26 @@ static bool list_holds(char *const *names, size_t count, const char *name)
     return false;
 }
 
-static void family_is(struct driver *d, uint32_t family, const char *name)
+/* Which of the names that changes of uncertain outcome gave a family does it have? Or none? */
+static void settle_family(struct driver *d, uint32_t family, char *const *names, size_t count)
 {
-    d->model.families[family].is_live = name[0] != '\0';
-    if (name[0] != '\0')
-        model_family_rename(&d->model, family, name);
+    struct model_family *f = &d->model.families[family];
+    bool may_be_missing = !f->is_live;
+    bool is_settled = f->is_live && list_holds(names, count, f->name);
+    for (uint32_t i = 0; i < d->rename_count && !is_settled; i++) {
+        const struct driver_rename *r = &d->renames[i];
+        const char *name = r->after[0] != '\0' ? r->after : r->before;
+        if (r->family != family)
+            continue;
+        may_be_missing |= r->before[0] == '\0' || r->after[0] == '\0';
+        if (list_holds(names, count, name)) {
+            f->is_live = true;
+            model_family_rename(&d->model, family, name);
+            is_settled = true;
+        }
+    }
+    if (!is_settled && may_be_missing)
+        f->is_live = false;
 }
 
 static enum driver_result adopt_families(struct driver *d)
@@ -591,12 +606,8 @@ static enum driver_result adopt_families(struct driver *d)
     lsm_status status = lsm_cf_list(d->db, &names, &count, &err);
     if (status != LSM_OK)
         return driver_failed(d, "cf_list", status, &err);
-    for (uint32_t i = 0; i < d->rename_count; i++) {
-        const struct driver_rename *r = &d->renames[i];
-        bool is_after = r->after[0] != '\0' ? list_holds(names, count, r->after)
-                                            : !list_holds(names, count, r->before);
-        family_is(d, r->family, is_after ? r->after : r->before);
-    }
+    for (uint32_t i = 0; i < d->rename_count; i++)
+        settle_family(d, d->renames[i].family, names, count);
     enum driver_result result = DRIVER_OK;
     for (uint32_t i = 0; i < d->model.family_count && result == DRIVER_OK; i++) {
         if (!d->model.families[i].is_live)

@@ -758,6 +758,7 @@ int main(void)
 {
     Suite *suite = suite_create("api");
     TCase *cases = tcase_create("api");
+    tcase_set_timeout(cases, 60);
     tcase_add_checked_fixture(cases, fixture_set_up, fixture_tear_down);
     tcase_add_test(cases, test_api_null_arguments_are_refused);
     tcase_add_test(cases, test_api_null_is_allowed_where_promised);
