@@ -285,6 +285,188 @@ START_TEST(test_damage_last_record_cut_anywhere_is_the_quiet_end)
 }
 END_TEST
 
+/* ---- forgeries ------------------------------------------------------------------------------- */
+
+/* Puts another record of the same size in the place of record n: whole, but for its `previous`. */
+static void forge_record(struct specimen *s, size_t file, uint64_t n, uint64_t previous)
+{
+    const struct log_segment_header *header = &s->headers[file];
+    uint8_t *place = s->wal_bytes[file] + LOG_SEGMENT_HEADER + (s->starts[n] - header->start);
+    struct log_record old;
+    uint64_t seed = log_segment_seed(header, s->starts[n]);
+    size_t size = (size_t)(s->starts[n + 1] - s->starts[n]);
+    ck_assert_int_eq(log_record_decode((lsm_slice){place, size}, s->starts[n], seed, &old),
+                     LOG_RECORD_OK);
+    uint8_t *batch = malloc(old.batch.size + 1);
+    memcpy(batch, old.batch.data, old.batch.size);
+    lsm_slice piece = {batch, old.batch.size};
+    old.previous = previous;
+    log_record_encode(place, &old, &piece, 1, seed);
+    free(batch);
+    overwrite(&s->rig, wal_name(header->number), 0, s->wal_bytes[file], s->wal_sizes[file]);
+}
+
+START_TEST(test_damage_record_off_the_chain_is_found)
+{
+    struct specimen s;
+    struct wal_end end;
+    lsm_error error = {0};
+    make_specimen(&s);
+    forge_record(&s, 0, 3, 4711);
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_uint_eq(error.found, 4711);
+    ck_assert_uint_eq(error.offset, LOG_SEGMENT_HEADER + s.starts[3]);
+    s.rig.from = s.starts[3]; /* without a chain to compare with it is as good as any */
+    s.rig.from_chain = 0;
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_uint_eq(error.offset, LOG_SEGMENT_HEADER + s.starts[4]);
+    specimen_release(&s);
+}
+END_TEST
+
+/* The first record of an opening must follow what its segment's header says was before. */
+START_TEST(test_damage_first_record_of_an_opening_is_held_to_the_header)
+{
+    struct specimen s;
+    struct wal_end end;
+    lsm_error error = {0};
+    make_specimen(&s);
+    uint64_t n = 1;
+    while (s.starts[n] != s.headers[1].resume)
+        n++;
+    s.rig.from = s.starts[n];
+    ck_ok(rig_replay(&s.rig, &end, err));
+    ck_assert_uint_eq(end.record_count, s.count - n + 1);
+    s.rig.from_chain = 4712; /* the header knows better */
+    ck_ok(rig_replay(&s.rig, &end, err));
+    s.rig.from_chain = 0;
+    forge_record(&s, 1, n, 4711);
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_uint_eq(error.found, 4711);
+    specimen_release(&s);
+}
+END_TEST
+
+/* What an opening found was durable before its segment had a name, so a hole there is rot, even
+ * with nothing behind it. */
+START_TEST(test_damage_to_the_tail_an_opening_took_over_is_rot)
+{
+    struct specimen s;
+    specimen_init(&s, 31);
+    put(&s, 100);
+    put(&s, 120);
+    rig_abandon(&s.rig);
+    rig_start(&s.rig, NULL);
+    char newest[FILE_NAME_SIZE];
+    file_name_make(FILE_WAL, s.rig.layout->commit.segment_number, newest);
+    lay_down(&s);
+    uint8_t bad = 0x77;
+    overwrite(&s.rig, newest, LOG_SEGMENT_HEADER + s.starts[2] + 50, &bad, 1);
+    struct wal_end end;
+    lsm_error error = {0};
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_uint_eq(error.offset, LOG_SEGMENT_HEADER + s.starts[2]);
+    specimen_release(&s);
+}
+END_TEST
+
+/* A value that looks like a record, at its right place even, proves nothing. */
+START_TEST(test_damage_look_alike_inside_a_value_is_no_proof)
+{
+    struct specimen s;
+    specimen_init(&s, 32);
+    put(&s, 100);
+    sync_log(&s);
+    put(&s, 100);
+    uint64_t start = rig_staged(&s.rig), end_position;
+    uint8_t fake[400] = {0};
+    for (size_t at = 0; at + 64 <= sizeof fake; at += 64) {
+        struct log_record record = {.position = start + LOG_RECORD_HEAD + at, .synced = start};
+        log_record_encode(fake + at, &record, NULL, 0, 1);
+    }
+    lsm_slice piece = {fake, sizeof fake};
+    ck_ok(wal_stage_locked(s.rig.wal, 3, &piece, 1, &end_position, err));
+    wal_publish_locked(s.rig.wal);
+    ck_ok(wal_write_locked(s.rig.wal, end_position, err));
+    lay_down(&s);
+    uint8_t bad = 0x77;
+    overwrite(&s.rig, wal_name(s.wal_numbers[0]), LOG_SEGMENT_HEADER + s.starts[2] + 50, &bad, 1);
+    struct wal_end end;
+    ck_ok(rig_replay(&s.rig, &end, err));
+    ck_assert_uint_eq(end.record_count, 1);
+    specimen_release(&s);
+}
+END_TEST
+
+/* The proof may stand in the ring alone. */
+START_TEST(test_damage_is_proven_by_a_record_of_the_ring)
+{
+    struct specimen s;
+    specimen_init(&s, 33);
+    for (unsigned i = 0; i < 12; i++)
+        put(&s, 2000);
+    sync_log(&s);
+    put(&s, 100);
+    rig_crash(&s.rig, SIM_CRASH_KILL, 1);
+    struct wal_end end;
+    lsm_error error = {0};
+    ck_ok(rig_replay(&s.rig, &end, err));
+    ck_assert_uint_eq(end.record_count, 13);
+    char name[FILE_NAME_SIZE];
+    uint64_t start = 0;
+    for (uint64_t number = 1; number < 40; number++) {
+        size_t size;
+        struct log_segment_header header;
+        uint8_t *bytes = read_file(&s.rig, wal_name(number), &size);
+        if (bytes != NULL) {
+            ck_assert_int_eq(log_segment_decode(bytes, s.rig.options.uuid, number, &header),
+                             LOG_SEGMENT_OK);
+            start = header.start;
+            file_name_make(FILE_WAL, number, name);
+        }
+        free(bytes);
+    }
+    uint64_t n = 1; /* the first record of the newest segment, and all behind it but the ring's */
+    while (s.starts[n] < start)
+        n++;
+    uint8_t bad[4096] = {0};
+    for (uint64_t at = start; at < s.starts[13]; at += sizeof bad)
+        overwrite(&s.rig, name, LOG_SEGMENT_HEADER + (at - start), bad, sizeof bad);
+    size_t size;
+    uint8_t *ring = read_file(&s.rig, "STAGE", &size);
+    ring[s.starts[n] % size + 50] ^= 1;
+    overwrite(&s.rig, "STAGE", 0, ring, size);
+    free(ring);
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_str_eq(error.file, name);
+    ck_assert_uint_eq(error.offset, LOG_SEGMENT_HEADER + s.starts[n] - start);
+    specimen_release(&s);
+}
+END_TEST
+
+START_TEST(test_damage_headers_that_do_not_fit_together_are_told)
+{
+    struct specimen s;
+    struct wal_end end;
+    lsm_error error = {0};
+    make_specimen(&s);
+    uint8_t block[LOG_SEGMENT_HEADER];
+    struct log_segment_header header = s.headers[2];
+    header.previous_start += 8;
+    log_segment_encode(block, &header);
+    overwrite(&s.rig, wal_name(header.number), 0, block, sizeof block);
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(error.message, "by the one that follows it"));
+    header = s.headers[2];
+    header.previous = header.previous_start = header.previous_end = 0;
+    log_segment_encode(block, &header);
+    overwrite(&s.rig, wal_name(header.number), 0, block, sizeof block);
+    ck_assert_int_eq(rig_replay(&s.rig, &end, &error), LSM_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(error.message, "the log begins with segment"));
+    specimen_release(&s);
+}
+END_TEST
+
 /* ---- left-overs ------------------------------------------------------------------------------ */
 
 /*
@@ -522,6 +704,12 @@ int main(void)
     tcase_add_test(tests, test_damage_to_the_newest_segment_heals_from_the_ring);
     tcase_add_test(tests, test_damage_to_each_byte_of_the_ring_never_gives_a_wrong_record);
     tcase_add_test(tests, test_damage_last_record_cut_anywhere_is_the_quiet_end);
+    tcase_add_test(tests, test_damage_record_off_the_chain_is_found);
+    tcase_add_test(tests, test_damage_first_record_of_an_opening_is_held_to_the_header);
+    tcase_add_test(tests, test_damage_to_the_tail_an_opening_took_over_is_rot);
+    tcase_add_test(tests, test_damage_look_alike_inside_a_value_is_no_proof);
+    tcase_add_test(tests, test_damage_is_proven_by_a_record_of_the_ring);
+    tcase_add_test(tests, test_damage_headers_that_do_not_fit_together_are_told);
     tcase_add_test(tests, test_damage_left_over_behind_a_retried_record_is_not_recovered);
     tcase_add_test(tests, test_damage_left_over_behind_a_seal_is_not_recovered);
     tcase_add_test(tests, test_damage_missing_segment_is_named);
