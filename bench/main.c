@@ -50,10 +50,11 @@ int main(int argc, char **argv)
     options_parse(&options, argc, argv);
     for (const char *list = options.workloads; *list != '\0';)
         (void)take_workload(&list);
+    const struct engine *engine = engine_find(options.engine);
     clock_calibrate();
     char *temporary = options.directory == NULL ? make_directory() : NULL;
     struct bench b = {.options = &options,
-                      .engine = engine_find(options.engine),
+                      .engine = engine,
                       .directory = temporary != NULL ? temporary : options.directory,
                       .key_limit = options.key_count};
     key_maker_init(&b.keys, &options);
