@@ -25,6 +25,7 @@ engines=lsm
 for engine in $engines; do
     # shellcheck disable=SC2086 # a list of options
     set -- --engine="$engine" $small
+    [ "$engine" != lsm ] || set -- "$@" --options=stage_size=256KiB,wal_segment_size=1MiB
     runs "fillseq,$reads,settle,$reads,flush,$reads" "$@"
     runs "fillrandom,overwrite,flush,compact,$reads,reopen,$reads,evict,$reads" "$@"
     runs "fillbatch,fillsync,recover,$reads" "$@"
@@ -32,7 +33,7 @@ for engine in $engines; do
     runs "fillrandom,readwhilewriting,$reads" "$@" --threads=3 --key-format=user
     runs "fillseq,seekrandom,overwrite,readrandom" "$@" --key-format=decimal --keep-iterator \
         --batch=7 --compression=none --filter-bits=0 --key-size=30 --value-size=1000
-    runs "fillrandom,overwrite" "$@" --duration=1 --sync --histogram
+    runs overwrite "$@" --duration=1 --sync --histogram
 done
 runs "fillrandom,settle,readrandom" --options='workers=1,block_size=4KiB'
 
