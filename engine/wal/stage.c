@@ -106,6 +106,28 @@ static lsm_status open_file(const struct segment_dir *dir, uint64_t size, struct
     return LSM_OK;
 }
 
+/* The ring's memory: the file's own pages, or where that is refused or unsafe private ones. */
+static lsm_status get_ring(struct wal_stage *stage, bool refuse_mapping, lsm_error *err)
+{
+    lsm_status status = LSM_UNSUPPORTED;
+    size_t size = (size_t)stage->size;
+    if (!refuse_mapping) {
+        /* A file that was copied here may have holes; a store into one could end the process. */
+        status = io_file_allocate(stage->file, 0, size, err);
+        if (status == LSM_OK)
+            status = io_map(stage->file, size, IO_MAP_WRITE, &stage->mapping, err);
+        if (status == LSM_OK)
+            stage->ring = io_mapping_memory(stage->mapping);
+    }
+    if (status != LSM_UNSUPPORTED)
+        return status;
+    stage->ring = mem_alloc_aligned(IO_ALIGNMENT, size);
+    if (stage->ring == NULL)
+        return lsm_fail_memory(err, size);
+    memset(stage->ring, 0, size);
+    return LSM_OK;
+}
+
 lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
                           bool refuse_mapping, uint64_t file_number, lsm_error *err)
 {
@@ -118,23 +140,13 @@ lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir
         if (status == LSM_OK && s.file == NULL)
             status = lsm_fail(err, LSM_IO, "the stage file vanished while it was made");
     }
-    if (status == LSM_OK && !refuse_mapping)
-        status = io_map(s.file, (size_t)size, IO_MAP_WRITE, &s.mapping, err);
-    if (status == LSM_UNSUPPORTED)
-        status = LSM_OK; /* written instead */
     if (status == LSM_OK)
-        s.ring = s.mapping != NULL ? io_mapping_memory(s.mapping)
-                                   : mem_alloc_aligned(IO_ALIGNMENT, (size_t)size);
-    if (status == LSM_OK && s.ring == NULL)
-        status = lsm_fail_memory(err, (size_t)size);
-    if (status != LSM_OK) {
+        status = get_ring(&s, refuse_mapping, err);
+    if (status == LSM_OK)
+        *stage = s;
+    else
         wal_stage_close(&s);
-        return status;
-    }
-    if (s.mapping == NULL)
-        memset(s.ring, 0, (size_t)size);
-    *stage = s;
-    return LSM_OK;
+    return status;
 }
 
 void wal_stage_close(struct wal_stage *stage)
