@@ -8,6 +8,7 @@
 #include "engine/sst/cache_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/sst/block_pool.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -15,6 +16,7 @@
 #define LINE_SIZE      64
 #define COUNTER_COUNT  64
 #define FIRST_CAPACITY ((size_t)256)
+#define POOL_CAPACITY  ((uint64_t)32 << 20) /* smaller caches leave the memory to the heap */
 
 struct counter {
     _Alignas(LINE_SIZE) _Atomic uint64_t hits;
@@ -25,6 +27,7 @@ struct block_cache {
     struct counter counters[COUNTER_COUNT];
     uint64_t capacity;
     struct decompress_pool *pool;
+    struct block_pool *memory; /* NULL: the heap */
     _Alignas(LINE_SIZE) pthread_mutex_t lock;
     _Atomic uint64_t bytes; /* written under lock */
     struct block **ring;    /* guarded by lock, as all below; places may be NULL */
@@ -37,15 +40,19 @@ struct block_cache {
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-struct block *block_new(size_t size)
+struct block *block_new(struct block_cache *cache, size_t size)
 {
-    struct block *block = mem_alloc_aligned(_Alignof(struct block), sizeof *block + size);
+    size_t whole = sizeof(struct block) + size;
+    struct block_pool *pool = whole <= BLOCK_POOL_MAX_PIECE ? cache->memory : NULL;
+    struct block *block = pool == NULL ? mem_alloc_aligned(_Alignof(struct block), whole)
+                                       : block_pool_take(pool, whole);
     if (block == NULL)
         return NULL;
     atomic_init(&block->references, 1);
     atomic_init(&block->touched, false);
     block->slot = NULL;
     block->size = size;
+    block->pool = pool;
     return block;
 }
 
@@ -61,7 +68,11 @@ void block_drop(struct block *block)
     if (block == NULL)
         return;
     /* Release: our reads are done; acquire: before the memory is reused. */
-    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) != 1)
+        return;
+    if (block->pool != NULL)
+        block_pool_give_back(block->pool, block);
+    else
         mem_free(block);
 }
 
@@ -72,7 +83,8 @@ static void drop_retired(struct epoch_retired *retired)
 
 static uint64_t cost(const struct block *block)
 {
-    return sizeof *block + block->size;
+    size_t whole = sizeof *block + block->size;
+    return block->pool != NULL ? block_pool_piece_size(whole) : whole;
 }
 
 /* ---- cache ----------------------------------------------------------------------------------- */
@@ -89,6 +101,8 @@ struct block_cache *block_cache_new(uint64_t capacity_bytes)
         mem_free(cache);
         return NULL;
     }
+    if (capacity_bytes >= POOL_CAPACITY)
+        cache->memory = block_pool_new(); /* without one the heap serves */
     pthread_mutex_init(&cache->lock, NULL);
     return cache;
 }
@@ -99,6 +113,7 @@ void block_cache_free(struct block_cache *cache)
         return;
     assert(atomic_load(&cache->bytes) == 0);
     decompress_pool_free(cache->pool);
+    block_pool_close(cache->memory);
     pthread_mutex_destroy(&cache->lock);
     mem_free(cache->ring);
     mem_free(cache->holes);

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 struct block_cache;
+struct block_pool;
 
 struct block {
     struct epoch_retired retired;
@@ -27,6 +28,7 @@ struct block {
     uint32_t ring_index;         /* the cache's, guarded by its lock */
     void *_Atomic *slot;         /* that points here; the cache's, guarded by its lock */
     size_t size;                 /* of data */
+    struct block_pool *pool;     /* whose memory it is; NULL: the heap's */
     _Alignas(64) uint8_t data[]; /* decoded form */
 };
 

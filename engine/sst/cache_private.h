@@ -6,7 +6,7 @@
 #include "engine/sst/cache.h"
 
 /* An uncached block with one reference, its data unset. NULL when out of memory. */
-struct block *block_new(size_t size);
+struct block *block_new(struct block_cache *cache, size_t size);
 
 /*
  * Puts a block that nobody else knows into `slot`; its one reference becomes the slot's. Inside an

@@ -59,7 +59,7 @@ lsm_status table_block_decode(const struct table *table, uint32_t index, const u
     if (frame.cf != table->properties.cf)
         return fail_block(table, span.offset, "it belongs to another column family",
                           table->properties.cf, frame.cf, err);
-    struct block *made = block_new(frame.raw_size);
+    struct block *made = block_new(table->env->cache, frame.raw_size);
     if (made == NULL)
         return lsm_fail_memory(err, frame.raw_size);
     lsm_status status =

@@ -2,6 +2,7 @@
 #include "tests/unit/sst/fixture.h"
 
 #include "engine/base/epoch.h"
+#include "engine/sst/block_pool.h"
 
 #include <pthread.h>
 
@@ -132,7 +133,7 @@ END_TEST
 
 START_TEST(test_cache_kept_block_outlives_eviction_table_and_cache)
 {
-    fixture_open(1, 10 << 20);
+    fixture_open(1, _i == 0 ? 10 << 20 : 64 << 20); /* from the heap, from a pool */
     struct entries e;
     struct table *t = open_filled(&e, 50, 100);
     struct table_found found;
@@ -147,6 +148,75 @@ START_TEST(test_cache_kept_block_outlives_eviction_table_and_cache)
     block_drop(found.block);
     block_drop(NULL);
     free_entries(&e);
+}
+END_TEST
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+#define PIECES 1500
+
+static void fill_piece(uint8_t *piece, size_t size, size_t index)
+{
+    memset(piece, (int)(index % 251), size);
+}
+
+static void check_piece(const uint8_t *piece, size_t size, size_t index)
+{
+    bool intact = true;
+    for (size_t i = 0; i < size; i++)
+        intact = intact && piece[i] == index % 251;
+    ck_assert(intact);
+}
+
+START_TEST(test_pool_pieces_do_not_overlap_and_outlive_the_pool)
+{
+    struct random_state r = random_seeded(4);
+    struct block_pool *pool = block_pool_new();
+    uint8_t *pieces[PIECES] = {NULL};
+    size_t sizes[PIECES];
+    for (int n = 0; n < 20000; n++) {
+        size_t i = random_below(&r, PIECES);
+        if (pieces[i] != NULL) {
+            if (n % 8 == 0)
+                check_piece(pieces[i], sizes[i], i);
+            block_pool_give_back(pool, pieces[i]);
+            pieces[i] = NULL;
+            continue;
+        }
+        size_t most = random_below(&r, 10) == 0 ? BLOCK_POOL_MAX_PIECE : 9000;
+        sizes[i] = 1 + random_below(&r, most);
+        pieces[i] = block_pool_take(pool, sizes[i]);
+        ck_assert_ptr_nonnull(pieces[i]);
+        ck_assert_uint_eq((uintptr_t)pieces[i] % 64, 0);
+        ck_assert_uint_ge(block_pool_piece_size(sizes[i]), sizes[i]);
+        ck_assert_uint_le(block_pool_piece_size(sizes[i]), sizes[i] + sizes[i] / 16 + 256);
+        fill_piece(pieces[i], sizes[i], i);
+    }
+    block_pool_close(pool);
+    for (size_t i = 0; i < PIECES; i++) {
+        if (pieces[i] == NULL)
+            continue;
+        check_piece(pieces[i], sizes[i], i);
+        block_pool_give_back(pool, pieces[i]); /* the last one frees the pool: leaks are seen */
+    }
+}
+END_TEST
+
+START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
+{
+    for (size_t size = 1; size <= BLOCK_POOL_MAX_PIECE; size += size < 5000 ? 37 : 1021) {
+        struct block_pool *pool = block_pool_new();
+        size_t piece = block_pool_piece_size(size);
+        uint8_t *first = block_pool_take(pool, size), *second = block_pool_take(pool, size);
+        memset(first, 1, piece);
+        memset(second, 2, piece);
+        ck_assert_uint_eq(first[0] + first[piece - 1], 2);
+        block_pool_give_back(pool, first);
+        block_pool_give_back(pool, second);
+        block_pool_close(pool);
+    }
+    ck_assert_uint_eq(block_pool_piece_size(BLOCK_POOL_MAX_PIECE), BLOCK_POOL_MAX_PIECE);
+    block_pool_close(NULL);
 }
 END_TEST
 
@@ -245,7 +315,9 @@ static Suite *suite(void)
     tcase_add_test(c, test_cache_stays_within_its_capacity);
     tcase_add_test(c, test_cache_hot_block_survives_a_scan);
     tcase_add_loop_test(c, test_cache_without_capacity_or_fill_gives_owned_blocks, 0, 2);
-    tcase_add_test(c, test_cache_kept_block_outlives_eviction_table_and_cache);
+    tcase_add_loop_test(c, test_cache_kept_block_outlives_eviction_table_and_cache, 0, 2);
+    tcase_add_test(c, test_pool_pieces_do_not_overlap_and_outlive_the_pool);
+    tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);
     return s;
