@@ -251,6 +251,7 @@ static lsm_status replay_record(void *context, uint64_t position, uint64_t end, 
     }
     atomic_store(&db->layout->commit.staged, end);
     atomic_store(&db->layout->commit.applied_sequence, sequence);
+    db->layout->commit.chain = 0; /* this record's is not told; wal_open() knows the last one's */
     return LSM_OK;
 }
 

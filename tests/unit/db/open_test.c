@@ -393,6 +393,36 @@ START_TEST(test_open_read_only_as_a_user_without_rights)
 }
 END_TEST
 
+/* ---- recovery -------------------------------------------------------------------------------- */
+
+/* What the log holds fills several of the new, smaller memtables, some of which are flushed before
+ * the next crash. */
+START_TEST(test_open_recovery_into_many_memtables_leaves_a_whole_log)
+{
+    lsm_db *db = open_with("create=true,workers=none,memtable_size=1MiB,cache_size=1MiB");
+    put_text(db, NULL, "first", "1");
+    ck_ok(lsm_flush(db, &error));
+    put_many(db, NULL, 0, 300, 1000);
+    db_abandon(db);
+    for (unsigned round = 0; round < 3; round++) {
+        db = open_small();
+        ck_ok(lsm_wait_idle(db, &error));
+        put_many(db, NULL, 300 + round, 1, 1000);
+        db_abandon(db);
+    }
+    db = open_small();
+    expect_text(db, NULL, "first", "1");
+    lsm_iter *iter = NULL;
+    ck_ok(lsm_iter_open(db, NULL, NULL, &iter, &error));
+    unsigned count = 0;
+    for (lsm_iter_first(iter); lsm_iter_valid(iter); lsm_iter_next(iter))
+        count++;
+    ck_assert_uint_eq(count, 304);
+    lsm_iter_close(iter);
+    close_ok(db);
+}
+END_TEST
+
 /* ---- odd things in the directory ------------------------------------------------------------- */
 
 START_TEST(test_open_and_destroy_leave_foreign_files_alone)
@@ -646,6 +676,7 @@ int main(void)
     tcase_add_test(cases, test_open_read_only_changes_nothing);
     tcase_add_test(cases, test_open_read_only_after_a_crash_reads_the_log_and_changes_nothing);
     tcase_add_test(cases, test_open_read_only_as_a_user_without_rights);
+    tcase_add_test(cases, test_open_recovery_into_many_memtables_leaves_a_whole_log);
     tcase_add_test(cases, test_open_and_destroy_leave_foreign_files_alone);
     tcase_add_test(cases, test_open_destroy_removes_all_of_a_database);
     tcase_add_test(cases, test_open_newer_format_is_refused_unchanged);
