@@ -30,7 +30,10 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .replaced_count = o->replaced_count,
     };
     o->below_bytes = 0;
-    return table_writer_new(o->env->tables, &write, &o->writer, err);
+    lsm_status status = table_writer_new(o->env->tables, &write, &o->writer, err);
+    if (status == LSM_OK)
+        o->empty_size = table_writer_size(o->writer);
+    return status;
 }
 
 static lsm_status end_table(struct output *o, lsm_error *err)
@@ -76,7 +79,7 @@ static bool table_is_full(struct output *o, lsm_slice key)
         pass_below(o, key);
     if (o->writer == NULL)
         return false;
-    return table_writer_size(o->writer) >= o->max_size ||
+    return table_writer_size(o->writer) - o->empty_size >= o->max_size ||
            o->below_bytes > BELOW_TABLES * o->cf->options.table_size;
 }
 
