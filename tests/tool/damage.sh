@@ -21,6 +21,7 @@ lacks out '"end"'
 echo before >file
 expect 4 lsm-dump -f file db
 says file before
+[ "$(find . -name '*.tmp' | wc -l)" = 0 ] || fail 'a temporary file is left'
 expect 4 lsm-dump --digest db
 expect 0 lsm-dump --cf small db
 same out small.wanted

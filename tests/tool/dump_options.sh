@@ -5,6 +5,18 @@ printf 'a\n1\nb\n2\nb\\ff\n3\nba\n4\nc\n5\n' >five.text
 expect 0 lsm-load -T --create -f five.text db
 printf 'x\\00\n\\ff\n' | lsm-load -q -T --create -s 'other one' db
 
+# Dumping changes no byte of any file, and makes none.
+contents() {
+    find db -type f -exec cksum {} + | sort
+}
+contents >wanted
+for options in '' -l --digest --compat=lmdb; do
+    # shellcheck disable=SC2086 # none or one option
+    expect 0 lsm-dump $options --cf default db
+    contents >got
+    same got wanted
+done
+
 # keys OPTION...: the keys of family default, print format, on one line.
 keys() {
     lsm-dump -p --cf default "$@" db | awk '/^ / { if (n++ % 2 == 0) printf "%s", $0 }'

@@ -95,8 +95,10 @@ enum lines_result lines_next(struct lines *l, lsm_slice *line)
     size_t searched = 0;
     for (;;) {
         size_t left = l->buffer.size - l->consumed;
-        const char *start = left == 0 ? "" : l->buffer.bytes + l->consumed;
-        const char *lf = left == searched ? NULL : memchr(start + searched, '\n', left - searched);
+        const char *start = left == 0 ? NULL : l->buffer.bytes + l->consumed;
+        const char *lf = NULL;
+        if (left > searched)
+            lf = memchr(start + searched, '\n', left - searched);
         if (lf != NULL) {
             l->has_lf = true;
             *line = lines_hand_out(l, (size_t)(lf - start));
