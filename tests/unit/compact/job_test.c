@@ -53,8 +53,8 @@ static lsm_slice make_value(uint32_t key, uint64_t sequence, char text[160])
 static lsm_cf_options tiny_options(void)
 {
     lsm_cf_options given = LSM_CF_OPTIONS_INIT, options;
-    given.table_size = 16384;
-    given.level_base_size = 65536;
+    given.table_size = 4096;
+    given.level_base_size = 8192;
     given.level_ratio = 4;
     given.block_size = 512;
     given.level0_trigger = 2;
