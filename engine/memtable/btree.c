@@ -1,6 +1,6 @@
 /*
- * Changing the tree: one thread at a time, readers beside it (btree_read.c), and a death between any
- * two stores leaves a tree that is right for readers and can be changed further.
+ * Changing the tree: one thread at a time, readers beside it (btree_read.c), and a death between
+ * any two stores leaves a tree that is right for readers and can be changed further.
  *
  * A full node is replaced by two new ones: first the right half is published in the parent together
  * with its separator, then the pointer to the old node is replaced by the left half. Should the
@@ -11,14 +11,14 @@
  * Ascending keys: an insert right behind the last one needs no descent, and when that has gone on
  * for long enough a full node is left full and the new key begins the next one.
  *
- * Space. An insert that splits a full leaf in the middle leaves two leaves of 8, and 8 inserts later
- * one of them may be split: 2 nodes in 8 inserts. A leaf that was begun by an ascending split takes
- * 15 inserts to the next one, which makes 2 nodes and leaves a full one behind that may be split at
- * once: 4 nodes in 16 inserts. The first ascending split after a break may meet a leaf that was made
- * in the middle: 1.75 nodes too many, once in APPEND_STREAK (64) inserts. So a leaf level takes at
- * most 0.25 + 1.75 / 64 nodes an insert, and in the same way gives its parents at most 0.125 + 0.875
- * / 64 children an insert; inner levels do the same with an eightfold streak each. The sum over all
- * levels is 0.322 nodes or 82.5 bytes; BTREE_ENTRY_ROOM is that rounded up.
+ * Space. An insert that splits a full leaf in the middle leaves two leaves of 8, and 8 inserts
+ * later one of them may be split: 2 nodes in 8 inserts. A leaf that was begun by an ascending split
+ * takes 15 inserts to the next one, which makes 2 nodes and leaves a full one behind that may be
+ * split at once: 4 nodes in 16 inserts. The first ascending split after a break may meet a leaf
+ * that was made in the middle: 1.75 nodes too many, once in APPEND_STREAK (64) inserts. So a leaf
+ * level takes at most 0.25 + 1.75 / 64 nodes an insert, and in the same way gives its parents at
+ * most 0.125 + 0.875 / 64 children an insert; inner levels do the same with an eightfold streak
+ * each. The sum over all levels is 0.322 nodes or 82.5 bytes; BTREE_ENTRY_ROOM is that rounded up.
  */
 #include "engine/memtable/btree_private.h"
 
@@ -104,8 +104,8 @@ static bool heads_tie(const struct draft *d, unsigned first, unsigned limit)
     return false;
 }
 
-/* Chooses the prefix of a node of the draft's entries [first, limit) for the range [low, high). True
- * when it is the draft's, so that the heads can stay. */
+/* Chooses the prefix of a node of the draft's entries [first, limit) for the range [low, high).
+ * True when it is the draft's, so that the heads can stay. */
 static bool choose_prefix(const struct memtable *mt, const struct draft *d, unsigned first,
                           unsigned limit, const struct step *range, struct btree_node *n)
 {
@@ -113,7 +113,8 @@ static bool choose_prefix(const struct memtable *mt, const struct draft *d, unsi
     n->guard = 0;
     n->prefix = (uint32_t)prefix;
     if (range->low == 0 || range->high == 0) {
-        uint32_t lowest = d->sep[first] != 0 || first + 1 == limit ? d->sep[first] : d->sep[first + 1];
+        uint32_t lowest =
+            d->sep[first] != 0 || first + 1 == limit ? d->sep[first] : d->sep[first + 1];
         size_t guess = limit - first > 2 ? common_prefix(mt, lowest, d->sep[limit - 1]) : 0;
         if (guess >= GUARD_MIN) {
             n->prefix = (uint32_t)guess;
@@ -255,8 +256,8 @@ static void split_inner(struct memtable *mt, struct path *p, unsigned level)
     assert(index < d.count);
     unsigned middle = d.count;
     if (d.count == BTREE_SLOTS)
-        middle = index == d.count - 1 && is_appending(mt, p, level) ? d.count - 1
-                                                                    : (d.count + 1) / 2;
+        middle =
+            index == d.count - 1 && is_appending(mt, p, level) ? d.count - 1 : (d.count + 1) / 2;
     replace_by_halves(mt, p, level, &d, middle, index);
 }
 

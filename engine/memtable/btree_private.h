@@ -8,13 +8,13 @@
  * all keys of the node's range have in common.
  *
  * A node at the left or right edge of the tree has a range without end, whose keys have nothing in
- * common. There `prefix` may be a guess after the keys seen so far, and `guard` a record that begins
- * with the guessed bytes: a key that does not begin with them has the lowest or the highest head,
- * which is the same order, and ties are settled by the keys themselves as everywhere.
+ * common. There `prefix` may be a guess after the keys seen so far, and `guard` a record that
+ * begins with the guessed bytes: a key that does not begin with them has the lowest or the highest
+ * head, which is the same order, and ties are settled by the keys themselves as everywhere.
  *
  * Leaf: off[s] is the newest record of a key, replaced when a version is added.
- * Inner node: off[s] is a child and sep[s] a record whose key is the lowest of the child's range (0:
- * the range has no lower bound). sep[] is not used in leaves.
+ * Inner node: off[s] is a child and sep[s] a record whose key is the lowest of the child's range
+ * (0: the range has no lower bound). sep[] is not used in leaves.
  */
 #ifndef ENGINE_MEMTABLE_BTREE_PRIVATE_H
 #define ENGINE_MEMTABLE_BTREE_PRIVATE_H

@@ -10,8 +10,8 @@
  *    the node over when it changed.
  *  - A node that was replaced is never touched again: whoever is in it, or comes to it through a
  *    parent that was replaced as well, finds everything that was there when it was replaced. It may
- *    hold keys beyond its range (which the right half holds now); lookups are not led there, cursors
- *    cut them off. Only a full node can be such a one.
+ *    hold keys beyond its range (which the right half holds now); lookups are not led there,
+ * cursors cut them off. Only a full node can be such a one.
  */
 #include "engine/memtable/btree_private.h"
 
@@ -34,10 +34,11 @@ static bool sep_is_below(const struct memtable *mt, uint32_t sep, const struct t
     return order < 0 || (order == 0 && or_equal);
 }
 
-__attribute__((noinline)) unsigned
-btree_rank_ties(const struct memtable *mt, const struct btree_node *n,
-                const _Atomic uint32_t *keys, uint64_t perm, struct rank r,
-                const struct target *t, bool or_equal)
+__attribute__((noinline)) unsigned btree_rank_ties(const struct memtable *mt,
+                                                   const struct btree_node *n,
+                                                   const _Atomic uint32_t *keys, uint64_t perm,
+                                                   struct rank r, const struct target *t,
+                                                   bool or_equal)
 {
     unsigned first = r.less, limit = r.less + (unsigned)__builtin_popcount(r.equal);
     while (first < limit) {
@@ -98,7 +99,7 @@ uint32_t btree_find(const struct memtable *mt, const struct target *t)
     return find(mt, t);
 }
 
-/* ---- cursors --------------------------------------------------------------------------------- */
+/* ---- bounds ---------------------------------------------------------------------------------- */
 
 static bool record_is_below(const struct memtable *mt, uint32_t at, uint32_t bound)
 {
@@ -181,6 +182,7 @@ static const struct btree_node *child_of(const struct memtable *mt, struct btree
     return node_at(mt, child);
 }
 
+/* Separators never go away, so a leaf's upper bound is the lower bound of the next one for ever. */
 static const struct btree_node *step_forwards(const struct memtable *mt, struct btree_step *s)
 {
     const struct btree_node *leaf = NULL;
@@ -217,7 +219,8 @@ static const struct btree_node *step_backwards(const struct memtable *mt, struct
 
 /* ---- fetching ahead -------------------------------------------------------------------------- */
 
-/* The record's fields and the first bytes of its key, which a merge compares; on one line or two. */
+/* The record's fields and the first bytes of its key, which a merge compares; on one line or two.
+ */
 static inline void record_prefetch(const struct memtable *mt, uint32_t at)
 {
     const uint8_t *first = arena_at(mt, at);
@@ -286,19 +289,16 @@ BTREE_DISPATCH(unsigned, enter, enter_with, c->mt,
 uint32_t btree_cursor_next_leaf(struct btree_cursor *c)
 {
     for (;;) {
-        uint32_t bound = c->at.high;
         const struct btree_node *leaf = step_forwards(c->mt, &c->at);
         if (leaf == NULL) {
             c->index = c->count;
             return 0;
         }
         (void)enter(c, leaf, NULL);
-        c->index = 0;
-        while (c->index < c->count && record_is_below(c->mt, c->records[c->index], bound))
-            c->index++;
         fetch_ahead(c);
-        if (c->index < c->count)
-            return c->records[c->index];
+        c->index = 0;
+        if (c->count > 0)
+            return c->records[0];
     }
 }
 

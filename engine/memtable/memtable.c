@@ -11,7 +11,7 @@
 #include "engine/base/status.h"
 #include "engine/memtable/filter.h"
 
-#define FILTER_SHARE 64 /* the filter takes this part of the arena */
+#define FILTER_SHARE  64 /* the filter takes this part of the arena */
 #define RECORDS_START ((uint32_t)(sizeof(struct arena_header) / ARENA_UNIT))
 
 /* ---- make, attach, free ---------------------------------------------------------------------- */
@@ -74,8 +74,9 @@ static lsm_status check_arena(const void *arena, size_t size, lsm_error *err)
         return lsm_fail(err, LSM_INVALID, "a memtable's arena is not aligned to %zu bytes",
                         ARENA_UNIT);
     if (size < MEMTABLE_MIN_ARENA || size > MEMTABLE_MAX_ARENA)
-        return lsm_fail(err, LSM_INVALID, "a memtable's arena of %zu bytes is not between %zu and %zu",
-                        size, MEMTABLE_MIN_ARENA, MEMTABLE_MAX_ARENA);
+        return lsm_fail(err, LSM_INVALID,
+                        "a memtable's arena of %zu bytes is not between %zu and %zu", size,
+                        MEMTABLE_MIN_ARENA, MEMTABLE_MAX_ARENA);
     return LSM_OK;
 }
 
@@ -143,8 +144,9 @@ lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_e
         header->filter_block_count != filter_block_count(size) || end < RECORDS_START ||
         node_low < end || root < node_low || root >= header->filter_offset)
         return lsm_fail(err, LSM_CORRUPT,
-                        "the memtable's header is damaged: kind %" PRIu32 ", records to unit %" PRIu32
-                        ", nodes from %" PRIu32 ", root at %" PRIu32 ", filter at %" PRIu32,
+                        "the memtable's header is damaged: kind %" PRIu32
+                        ", records to unit %" PRIu32 ", nodes from %" PRIu32 ", root at %" PRIu32
+                        ", filter at %" PRIu32,
                         header->kind, end, node_low, root, header->filter_offset);
     struct memtable *m = handle_over(arena);
     if (m == NULL)
@@ -173,8 +175,8 @@ uint64_t memtable_entry_count(const struct memtable *mt)
 
 size_t memtable_bytes_used(const struct memtable *mt)
 {
-    return (size_t)mt->header->size - (load_node_low(mt) - memtable_position(mt) / ARENA_UNIT) *
-                                          ARENA_UNIT;
+    return (size_t)mt->header->size -
+           (load_node_low(mt) - memtable_position(mt) / ARENA_UNIT) * ARENA_UNIT;
 }
 
 uint64_t memtable_min_sequence(const struct memtable *mt)
@@ -292,8 +294,7 @@ void memtable_rewind(struct memtable *mt, size_t position)
         count--;
     }
     assert(at == end);
-    uint32_t low =
-        mt->kind == MEMTABLE_BTREE ? btree_lowest_node(mt) : skiplist_lowest_node(mt);
+    uint32_t low = mt->kind == MEMTABLE_BTREE ? btree_lowest_node(mt) : skiplist_lowest_node(mt);
     atomic_store_explicit(&mt->header->node_low, low, memory_order_relaxed);
     mt->hint = (struct append_hint){0};
     store_progress(mt, count, (uint32_t)(position / ARENA_UNIT));
@@ -309,8 +310,7 @@ bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash)
 
 void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash)
 {
-    __builtin_prefetch(
-        filter_block(mt->filter, mt->filter_block_count, filter_hash(cf, hash)));
+    __builtin_prefetch(filter_block(mt->filter, mt->filter_block_count, filter_hash(cf, hash)));
 }
 
 bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,

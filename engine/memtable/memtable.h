@@ -46,8 +46,8 @@ lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_e
 void memtable_free(struct memtable *mt); /* leaves the arena alone; NULL is allowed */
 
 uint64_t memtable_id(const struct memtable *mt);
-uint64_t memtable_entry_count(const struct memtable *mt); /* every version */
-size_t memtable_bytes_used(const struct memtable *mt);    /* of the arena */
+uint64_t memtable_entry_count(const struct memtable *mt);  /* every version */
+size_t memtable_bytes_used(const struct memtable *mt);     /* of the arena */
 uint64_t memtable_min_sequence(const struct memtable *mt); /* UINT64_MAX when empty */
 uint64_t memtable_max_sequence(const struct memtable *mt); /* 0 when empty */
 

@@ -1,6 +1,7 @@
 /*
  * The iterator over one family: a cursor that goes from key to key, and the chain of versions at
- * each. Of two versions with one sequence number only the newer record is shown: it hides the other.
+ * each. Of two versions with one sequence number only the newer record is shown: it hides the
+ * other.
  */
 #include "engine/memtable/memtable_private.h"
 

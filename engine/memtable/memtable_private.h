@@ -22,7 +22,7 @@
 
 #define ARENA_UNIT    ((size_t)8)
 #define ARENA_MAGIC   UINT64_C(0x3154424d454d6c65) /* "elMEMBT1" */
-#define FAMILY_SIZE   ((size_t)4)                   /* bytes of the family id in front of a key */
+#define FAMILY_SIZE   ((size_t)4)                  /* bytes of the family id in front of a key */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* ---- arena ----------------------------------------------------------------------------------- */
@@ -283,9 +283,9 @@ struct btree_node;
 struct btree_step {
     const struct btree_node *parent; /* NULL: the leaf is the root */
     uint64_t perm;
-    unsigned index, count;             /* of the parent's children */
-    uint32_t parent_low, parent_high;  /* records whose keys bound the parent's range; 0: no bound */
-    uint32_t low, high;                /* of the leaf's range */
+    unsigned index, count;            /* of the parent's children */
+    uint32_t parent_low, parent_high; /* records whose keys bound the parent's range; 0: no bound */
+    uint32_t low, high;               /* of the leaf's range */
 };
 
 /* A walk forwards fetches into the cache: the records of leaves up to so many further on, and the
@@ -296,8 +296,8 @@ struct btree_step {
 
 /*
  * A place in the tree. Holds copies of the leaf's record offsets and of the parent's permutation,
- * so what the inserting thread does meanwhile does not disturb it. A long walk forwards has a second
- * step that runs ahead and fetches nodes, then records, into the cache.
+ * so what the inserting thread does meanwhile does not disturb it. A long walk forwards has a
+ * second step that runs ahead and fetches nodes, then records, into the cache.
  */
 struct btree_cursor {
     const struct memtable *mt;
