@@ -31,6 +31,7 @@ static _Atomic uint64_t overflow_epoch;
 static pthread_mutex_t retired_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct epoch_retired *retired_first;
 static struct epoch_retired **retired_last = &retired_first;
+static uint32_t collectors; /* threads that took things off the list and are still freeing them */
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t slot_key;
@@ -157,12 +158,20 @@ void epoch_collect(void)
             retired_last = &retired_first;
     }
     *free_last = NULL;
+    if (free_first == NULL) {
+        pthread_mutex_unlock(&retired_lock);
+        return;
+    }
+    collectors++;
     pthread_mutex_unlock(&retired_lock);
     while (free_first != NULL) {
         struct epoch_retired *thing = free_first;
         free_first = thing->next;
         thing->retire(thing);
     }
+    pthread_mutex_lock(&retired_lock);
+    collectors--;
+    pthread_mutex_unlock(&retired_lock);
 }
 
 void epoch_drain(void)
@@ -174,7 +183,7 @@ void epoch_drain(void)
     for (;;) {
         epoch_collect();
         pthread_mutex_lock(&retired_lock);
-        bool clear = retired_first == NULL || retired_first->epoch >= target;
+        bool clear = collectors == 0 && (retired_first == NULL || retired_first->epoch >= target);
         pthread_mutex_unlock(&retired_lock);
         if (clear)
             return;

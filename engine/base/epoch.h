@@ -43,7 +43,8 @@ void epoch_retire(struct epoch_retired *thing, void (*retire)(struct epoch_retir
 /* Frees what can be freed now. */
 void epoch_collect(void);
 
-/* Waits until everything retired before the call is freed. Not while inside. */
+/* Waits until everything retired before the call is freed, by whatever thread. Not while inside, and
+ * not from a retire function. */
 void epoch_drain(void);
 
 #endif

@@ -158,6 +158,42 @@ START_TEST(test_epoch_readers_never_see_a_freed_thing)
 }
 END_TEST
 
+struct slow_thing {
+    struct epoch_retired retired;
+    _Atomic bool begun;
+    _Atomic bool done;
+};
+
+static void free_slowly(struct epoch_retired *retired)
+{
+    struct slow_thing *slow = (struct slow_thing *)retired;
+    atomic_store(&slow->begun, true);
+    for (int i = 0; i < 5000; i++)
+        sched_yield();
+    atomic_store(&slow->done, true);
+}
+
+static void *retire_slow_thing(void *argument)
+{
+    struct slow_thing *slow = argument;
+    epoch_retire(&slow->retired, free_slowly);
+    return NULL;
+}
+
+/* Another thread has taken the thing off the list, but is not done with it. */
+START_TEST(test_epoch_drain_waits_for_other_threads_that_free)
+{
+    struct slow_thing slow = {.begun = false};
+    pthread_t thread;
+    pthread_create(&thread, NULL, retire_slow_thing, &slow);
+    while (!atomic_load(&slow.begun))
+        sched_yield();
+    epoch_drain();
+    ck_assert(atomic_load(&slow.done));
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("epoch");
@@ -167,6 +203,7 @@ int main(void)
     tcase_add_test(cases, test_epoch_visitor_that_came_later_does_not_hold);
     tcase_add_test(cases, test_epoch_more_threads_than_slots_all_hold);
     tcase_add_test(cases, test_epoch_readers_never_see_a_freed_thing);
+    tcase_add_test(cases, test_epoch_drain_waits_for_other_threads_that_free);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
