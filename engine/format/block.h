@@ -195,7 +195,6 @@ void block_builder_add(struct block_builder *b, lsm_slice key, uint64_t hash, ui
 size_t block_builder_size_with(const struct block_builder *b, lsm_slice key, size_t value_size);
 /* The last key added; the block is not empty. Borrowed until the next add or clear. */
 lsm_slice block_builder_last_key(const struct block_builder *b);
-lsm_slice block_builder_first_key(const struct block_builder *b);
 uint64_t block_builder_last_trailer(const struct block_builder *b);
 
 /* The bytes of the block, `headroom` free bytes in front of them; valid until the next finish or

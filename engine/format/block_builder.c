@@ -63,12 +63,6 @@ static bool reserve_entry(struct block_builder *b)
     return true;
 }
 
-lsm_slice block_builder_first_key(const struct block_builder *b)
-{
-    assert(b->count > 0);
-    return (lsm_slice){b->bytes.data, b->entries[0].key_size};
-}
-
 lsm_slice block_builder_last_key(const struct block_builder *b)
 {
     assert(b->count > 0);

@@ -308,6 +308,60 @@ START_TEST(test_failure_of_each_read_is_told_and_passes)
 }
 END_TEST
 
+/* A scan through windows, and probes through a queue, each read failing in turn. */
+START_TEST(test_failure_of_each_queued_read_is_told_and_passes)
+{
+    fixture_open(1, 0);
+    struct entries e = small_entries(600);
+    struct table_write_options options = small_options(3);
+    struct table_meta meta = write_table(&e, &options);
+    struct table *t;
+    ck_ok(table_open(&f.env, 3, meta.size, &t, &f.error));
+    struct table_iter_options reading = {.readahead = 4096};
+    size_t failures = 0;
+    for (uint64_t n = 0; n < 1000; n++) {
+        lsm_error error = {0};
+        struct iter *it;
+        ck_ok(table_iter_new(t, &reading, &it, &error));
+        sim_fail_after(f.disk, SIM_FAULT_READ, n, EIO, false);
+        size_t i = 0;
+        for (it->ops->first(it); it->valid; iter_next(it), i++)
+            ck_assert(slice_equal(it->key, e.at[i].key));
+        sim_fail_never(f.disk);
+        lsm_status status = it->status;
+        if (status != LSM_OK) {
+            failures++;
+            ck_assert_int_eq(status, LSM_IO);
+            ck_assert_ptr_nonnull(strstr(error.message, "000003.sst"));
+            for (i = 0, it->ops->first(it); it->valid; iter_next(it), i++)
+                ck_assert(slice_equal(it->key, e.at[i].key));
+        }
+        ck_assert_uint_eq(i, e.count);
+        iter_release(it);
+        if (status == LSM_OK)
+            break;
+    }
+    ck_assert_uint_gt(failures, 3);
+    struct table_probe p = {.table = t, .key = e.at[5].key, .max_sequence = ENTRY_MAX_SEQUENCE};
+    p.hash = hash_key(p.key.data, p.key.size);
+    enum table_probe_state state;
+    epoch_enter();
+    ck_ok(table_probe_begin(&p, &state, &f.error));
+    ck_assert_int_eq(state, TABLE_PROBE_READ);
+    p.request.os_errno = EIO;
+    ck_assert_int_eq(table_probe_finish(&p, &state, &f.error), LSM_IO);
+    ck_ok(table_probe_begin(&p, &state, &f.error));
+    p.request.os_errno = 0;
+    p.request.transferred = p.request.size - 1;
+    ck_assert_int_eq(table_probe_finish(&p, &state, &f.error), LSM_CORRUPT);
+    epoch_exit();
+    table_close(t);
+    table_meta_release(&meta);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
 static bool file_exists(const char *wanted)
 {
     struct io_file *file;
@@ -441,6 +495,27 @@ START_TEST(test_writer_refuses_what_is_out_of_order_or_empty)
 }
 END_TEST
 
+START_TEST(test_writer_refuses_impossible_options)
+{
+    fixture_open(1, 0);
+    struct table_writer *w = NULL;
+    static char long_name[TABLE_MAX_NAME + 2];
+    memset(long_name, 'n', TABLE_MAX_NAME + 1);
+    struct table_write_options options = write_options(9);
+    options.cf_name = long_name;
+    ck_assert_int_eq(table_writer_new(&f.env, &options, &w, &f.error), LSM_INVALID);
+    options = write_options(9);
+    options.level = 256;
+    ck_assert_int_eq(table_writer_new(&f.env, &options, &w, &f.error), LSM_INVALID);
+    options = write_options(9);
+    options.dictionary_size = (1 << 20) + 1;
+    ck_assert_int_eq(table_writer_new(&f.env, &options, &w, &f.error), LSM_INVALID);
+    ck_assert_ptr_null(w);
+    ck_assert(!file_exists("000009.sst"));
+    fixture_close();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("table_damage");
@@ -453,6 +528,8 @@ static Suite *suite(void)
     tcase_add_test(c, test_damage_table_of_another_database_or_number_says_so);
     tcase_add_test(c, test_damage_hostile_blocks_with_sound_checksums_are_harmless);
     tcase_add_test(c, test_failure_of_each_read_is_told_and_passes);
+    tcase_add_test(c, test_failure_of_each_queued_read_is_told_and_passes);
+    tcase_add_test(c, test_writer_refuses_impossible_options);
     tcase_add_test(c, test_failure_of_each_write_or_sync_removes_the_file);
     tcase_add_test(c, test_failure_of_each_allocation_is_told);
     tcase_add_test(c, test_writer_refuses_what_is_out_of_order_or_empty);

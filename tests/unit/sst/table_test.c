@@ -391,6 +391,59 @@ START_TEST(test_table_range_bytes_follow_the_share_of_keys)
 }
 END_TEST
 
+static struct entries noise_entries(size_t count, size_t value_size)
+{
+    struct random_state r = random_seeded(seed);
+    struct entries e = {calloc(count, sizeof(struct entry)), 0};
+    for (size_t i = 0; i < count; i++) {
+        char key[20];
+        uint8_t *value = malloc(value_size);
+        for (size_t j = 0; j < value_size; j++)
+            value[j] = (uint8_t)random_next(&r);
+        lsm_slice made = {key, (size_t)sprintf(key, "%08u", (unsigned)i)};
+        e.at[e.count++] = (struct entry){
+            own_bytes(made.data, made.size), entry_trailer(1, ENTRY_PUT), {value, value_size}};
+    }
+    return e;
+}
+
+START_TEST(test_table_that_does_not_shrink_gives_compression_up)
+{
+    fixture_open(seed, 0);
+    struct entries e = noise_entries(500, 300);
+    struct table_write_options options = write_options(2);
+    options.compress = true;
+    options.dictionary_size = _i == 0 ? 0 : 1024;
+    struct table *t = write_and_open(&e, options);
+    ck_assert(!table_properties(t)->compressed);
+    check_scan(t, &e, (struct table_iter_options){0});
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_writer_size_foretells_the_file)
+{
+    fixture_open(seed, 0);
+    struct entries e = noise_entries(8000, 100);
+    struct table_write_options options = write_options(2);
+    options.rate = UINT64_C(4) << 30; /* paid by sleeping some milliseconds */
+    struct table_writer *w;
+    struct table_meta meta;
+    ck_ok(table_writer_new(&f.env, &options, &w, &f.error));
+    for (size_t i = 0; i < e.count; i++)
+        ck_ok(table_writer_add(w, e.at[i].key, e.at[i].trailer, e.at[i].value, &f.error));
+    uint64_t foretold = table_writer_size(w);
+    ck_ok(table_writer_finish(w, &meta, &f.error));
+    ck_assert_uint_ge(meta.size, foretold - foretold / 50);
+    ck_assert_uint_le(meta.size, foretold + foretold / 50);
+    table_meta_release(&meta);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("table");
@@ -401,6 +454,8 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_table_giant_entries_are_read_back, 0, 4);
     tcase_add_test(c, test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached);
     tcase_add_test(c, test_table_digest_and_lineage_are_in_the_properties);
+    tcase_add_loop_test(c, test_table_that_does_not_shrink_gives_compression_up, 0, 2);
+    tcase_add_test(c, test_writer_size_foretells_the_file);
     tcase_add_test(c, test_table_range_bytes_follow_the_share_of_keys);
     suite_add_tcase(s, c);
     return s;
