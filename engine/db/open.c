@@ -430,6 +430,8 @@ static lsm_status open_on(struct io *io, bool owns_io, const char *path, const l
     }
     db->magic = DB_MAGIC;
     *opened = db;
+    if (err != NULL)
+        *err = (lsm_error){0}; /* what was only looked for and not there is no error */
     return LSM_OK;
 }
 

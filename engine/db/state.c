@@ -85,9 +85,18 @@ void db_memtable_drop(struct db_memtable *m)
     mem_free(m);
 }
 
+/* A flush makes it smaller at any time; only the caller of a switch makes it larger. */
+static size_t memtable_count(lsm_db *db)
+{
+    shm_lock(&db->layout->locks.change);
+    size_t count = db->memtable_count;
+    shm_unlock(&db->layout->locks.change);
+    return count;
+}
+
 lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
 {
-    if (db->memtable_count >= db->options.memtable_count)
+    if (memtable_count(db) >= db->options.memtable_count)
         return lsm_fail(err, LSM_BUSY, "all %" PRIu32 " memtables of '%s' wait to be flushed",
                         db->options.memtable_count, db->path);
     return db_memtable_switch_private(db, db->arena_size, err);
@@ -95,7 +104,7 @@ lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
 
 lsm_status db_memtable_switch_private(lsm_db *db, size_t size, lsm_error *err)
 {
-    if (db->memtable_count == DB_MAX_MEMTABLES)
+    if (memtable_count(db) == DB_MAX_MEMTABLES)
         return lsm_fail(err, LSM_NO_MEMORY,
                         "the log of '%s' fills more than %d memtables of %zu bytes; open it with a "
                         "larger memtable_size",
