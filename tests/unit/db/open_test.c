@@ -574,7 +574,8 @@ static void limit_descriptors(rlim_t count)
 START_TEST(test_open_with_few_descriptors_evicts_or_tells)
 {
     static const char many_tables[] = SMALL_OPTIONS
-        ",table_size=16KiB,level_base_size=1MiB,level0_trigger=2,max_open_tables=1000";
+        ",table_size=16KiB,level_base_size=1MiB,level0_trigger=2,max_open_tables=1000,"
+        "compression=none";
     lsm_db *db = open_with(many_tables);
     put_many(db, NULL, 0, 3000, 300);
     ck_ok(lsm_compact_range(db, NULL, &(lsm_compact_options){.force_bottom = true}, &error));
