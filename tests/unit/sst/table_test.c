@@ -449,7 +449,7 @@ static Suite *suite(void)
     Suite *s = suite_create("table");
     TCase *c = tcase_create("table");
     tcase_set_timeout(c, 120);
-    tcase_add_loop_test(c, test_table_random_entries_agree_with_an_array, 0, 30);
+    tcase_add_loop_test(c, test_table_random_entries_agree_with_an_array, 0, 24);
     tcase_add_test(c, test_table_versions_of_one_key_go_over_many_blocks);
     tcase_add_loop_test(c, test_table_giant_entries_are_read_back, 0, 4);
     tcase_add_test(c, test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached);
