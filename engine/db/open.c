@@ -225,17 +225,15 @@ static lsm_status replay_record(void *context, uint64_t position, uint64_t end, 
     lsm_db *db = context;
     /* A memtable switch in between takes the log's end from here. */
     atomic_store(&db->layout->commit.staged, position);
-    lsm_status status = replay_room(db, batch_room(db, batch), err);
+    size_t room = batch_room(db, batch);
+    lsm_status status = replay_room(db, room, err);
+    if (status == LSM_OK && db->memtables[0]->arena != DB_PRIVATE_ARENA) {
+        size_t low, high;
+        memtable_reach(db->active, room, &low, &high);
+        status = shm_arena_back(db->segment, db->memtables[0]->arena, low, high, err);
+    }
     if (status != LSM_OK)
         return status;
-    lsm_status backed = LSM_OK;
-    if (db->memtables[0]->arena != DB_PRIVATE_ARENA) {
-        size_t low, high;
-        memtable_reach(db->active, batch_room(db, batch), &low, &high);
-        backed = shm_arena_back(db->segment, db->memtables[0]->arena, low, high, err);
-    }
-    if (backed != LSM_OK)
-        return backed;
     struct batch_reader r = batch_read(batch);
     struct batch_entry entry;
     while (batch_next(&r, &entry))
