@@ -6,6 +6,7 @@
 #include "engine/format/file_name.h"
 
 #define BELOW_TABLES 10 /* table sizes of the level below that one output may overlap */
+#define SIZE_STEPS   64 /* its size is looked at so many times a table, not at every key */
 
 static lsm_status begin_table(struct output *o, lsm_error *err)
 {
@@ -30,6 +31,7 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .replaced_count = o->replaced_count,
     };
     o->below_bytes = 0;
+    o->unchecked = 0;
     lsm_status status = table_writer_new(o->env->tables, &write, &o->writer, err);
     if (status == LSM_OK)
         o->empty_size = table_writer_size(o->writer);
@@ -75,10 +77,11 @@ static void pass_below(struct output *o, lsm_slice key)
 
 static bool table_is_full(struct output *o, lsm_slice key)
 {
-    if (o->below != NULL)
+    if (o->below != NULL && o->below_index < o->below->count)
         pass_below(o, key);
-    if (o->writer == NULL)
+    if (o->writer == NULL || o->unchecked < o->max_size / SIZE_STEPS)
         return false;
+    o->unchecked = 0;
     return table_writer_size(o->writer) - o->empty_size >= o->max_size ||
            o->below_bytes > BELOW_TABLES * o->cf->options.table_size;
 }
@@ -93,6 +96,7 @@ lsm_status output_add(struct output *o, lsm_slice key, uint64_t trailer, lsm_sli
         status = begin_table(o, err);
     if (status == LSM_OK)
         status = table_writer_add(o->writer, key, trailer, value, err);
+    o->unchecked += key.size + value.size;
     o->entries++;
     return status;
 }

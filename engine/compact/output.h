@@ -19,6 +19,7 @@ struct output {
     const struct version_level *below; /* cut before overlapping too much of it; NULL: never */
 
     struct table_writer *writer; /* NULL: none is begun */
+    uint64_t unchecked;          /* bytes added since its size was looked at */
     uint64_t empty_size;         /* of its file without an entry: small tables need a size too */
     uint64_t job;                /* number of the first table */
     uint32_t index;              /* of the table in work */
