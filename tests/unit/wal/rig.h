@@ -191,7 +191,7 @@ static inline void rig_start(struct rig *rig, struct wal_end *end)
 /* As a process that dies: nothing more is written. */
 static inline void rig_abandon(struct rig *rig)
 {
-    ck_ok(wal_close(rig->wal, false, err));
+    wal_abandon(rig->wal);
     rig->wal = NULL;
     free(rig->layout);
     rig->layout = NULL;
