@@ -274,7 +274,7 @@ static void check_seeks(entry_ref *refs, size_t count, const struct memtable *mt
                         struct random_state *random)
 {
     static uint8_t key[KEY_BUFFER_SIZE];
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 150; round++) {
         entry_ref near = refs[random_below(random, count)];
         uint32_t cf = near->cf;
         size_t size = near->key_size;
@@ -358,7 +358,7 @@ static void check_absent(entry_ref *refs, size_t count, const struct memtable *m
                          struct random_state *random)
 {
     static uint8_t key[KEY_BUFFER_SIZE];
-    for (int round = 0; round < 300; round++) {
+    for (int round = 0; round < 150; round++) {
         entry_ref near = refs[random_below(random, count)];
         size_t size = near->key_size;
         memcpy(key, near->key, size);
@@ -394,15 +394,66 @@ static void check_families(entry_ref *refs, size_t count, const struct memtable 
 void reference_check(const struct reference *r, size_t count, const struct memtable *mt,
                      struct random_state *random)
 {
+    reference_check_quick(r, count, mt);
+    size_t shown_count = 0;
+    entry_ref *refs = sort_shown(r, count, &shown_count);
+    if (shown_count > 0) {
+        check_seeks(refs, shown_count, mt, random);
+        check_absent(refs, shown_count, mt, random);
+    }
+    free(refs);
+}
+
+void reference_check_quick(const struct reference *r, size_t count, const struct memtable *mt)
+{
     ck_assert_uint_eq(memtable_entry_count(mt), count);
     size_t shown_count = 0;
     entry_ref *refs = sort_shown(r, count, &shown_count);
     check_families(refs, shown_count, mt);
     check_walks(refs, shown_count, mt);
     check_gets(refs, shown_count, mt);
-    if (shown_count > 0) {
-        check_seeks(refs, shown_count, mt, random);
-        check_absent(refs, shown_count, mt, random);
+    free(refs);
+}
+
+static void skip_invisible(struct iter *it, void (*step)(struct iter *), uint64_t sequence)
+{
+    while (it->valid && entry_sequence(it->trailer) > sequence)
+        step(it);
+}
+
+void reference_check_visible(const struct reference *r, size_t count, const struct memtable *mt,
+                             uint64_t sequence)
+{
+    size_t shown_count = 0;
+    entry_ref *refs = sort_shown(r, count, &shown_count);
+    struct iter *it = NULL;
+    for (size_t i = 0; i < shown_count; i++) {
+        entry_ref e = refs[i];
+        if (i == 0 || refs[i - 1]->cf != e->cf) {
+            iter_release(it);
+            ck_assert_int_eq(memtable_iter_new(mt, e->cf, &it, NULL), LSM_OK);
+            it->ops->first(it);
+        }
+        skip_invisible(it, iter_next, sequence);
+        check_shown(it, e);
+        iter_next(it);
+        struct memtable_found found;
+        uint64_t hash = hash_key(e->key, e->key_size);
+        ck_assert(memtable_get(mt, e->cf, key_of(e), hash, entry_sequence(e->trailer), &found));
+        ck_assert_uint_eq(found.trailer, e->trailer);
     }
+    iter_release(it);
+    it = NULL;
+    for (size_t i = shown_count; i-- > 0;) {
+        if (i + 1 == shown_count || refs[i + 1]->cf != refs[i]->cf) {
+            iter_release(it);
+            ck_assert_int_eq(memtable_iter_new(mt, refs[i]->cf, &it, NULL), LSM_OK);
+            it->ops->last(it);
+        }
+        skip_invisible(it, iter_prev, sequence);
+        check_shown(it, refs[i]);
+        iter_prev(it);
+    }
+    iter_release(it);
     free(refs);
 }

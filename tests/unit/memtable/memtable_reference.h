@@ -55,6 +55,12 @@ void reference_repeat(const struct reference *r, struct memtable *mt, size_t fir
 void reference_check(const struct reference *r, size_t count, const struct memtable *mt,
                      struct random_state *random);
 
+/* Families, walks and gets only. */
+void reference_check_quick(const struct reference *r, size_t count, const struct memtable *mt);
+/* What a reader sees at `sequence`, while entries with higher ones may be there or not. */
+void reference_check_visible(const struct reference *r, size_t count, const struct memtable *mt,
+                             uint64_t sequence);
+
 /* The seed of a random test: the environment variable SEED or the clock; printed. */
 uint64_t reference_seed(const char *test);
 
