@@ -55,6 +55,27 @@ static void probe_block(struct table_probe *probe, struct block *block, bool own
     *state = is_found ? TABLE_PROBE_FOUND : TABLE_PROBE_ABSENT;
 }
 
+#define CACHE_LINE     64
+#define PREFETCH_LINES 3 /* of a block: its header, its tags, and where its heads begin */
+
+bool table_probe_locate(struct table_probe *probe)
+{
+    assert(epoch_is_inside());
+    const struct table *table = probe->table;
+    if (!table_filter_may_have(table->filter, table->filter_size, probe->hash))
+        return false;
+    probe->block_index =
+        table_index_find(&table->index, probe->key, entry_seek_trailer(probe->max_sequence));
+    const struct block *block = block_cache_peek(&table->index.entries[probe->block_index].slot);
+    if (block != NULL) {
+        __builtin_prefetch(block);
+        for (size_t i = 0; i < PREFETCH_LINES; i++)
+            __builtin_prefetch(block->data + i * CACHE_LINE);
+    }
+    probe->located = true;
+    return true;
+}
+
 lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
                              lsm_error *err)
 {
@@ -63,10 +84,8 @@ lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *
     probe->read_memory = NULL;
     probe->pending = NULL;
     *state = TABLE_PROBE_ABSENT;
-    if (!table_filter_may_have(table->filter, table->filter_size, probe->hash))
+    if (!probe->located && !table_probe_locate(probe))
         return LSM_OK;
-    probe->block_index =
-        table_index_find(&table->index, probe->key, entry_seek_trailer(probe->max_sequence));
     struct block *block =
         block_cache_find(table->env->cache, &table->index.entries[probe->block_index].slot);
     if (block != NULL) {

@@ -372,7 +372,7 @@ static lsm_status rebuild_level(struct build *b, struct live_cf *cf, struct chan
     status = check_level(b, sorted, count, group);
     if (status != LSM_OK)
         goto out;
-    array = level_files_new(sorted, count, index);
+    array = level_files_new(sorted, count);
     if (array == NULL) {
         status = lsm_fail_memory(b->err, sizeof *array);
         goto out;

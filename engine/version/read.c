@@ -17,38 +17,33 @@ struct walk {
     const struct version_cf *cf;
     lsm_slice key;
     uint64_t max_sequence;
+    uint64_t head; /* of the key behind level 0's prefix */
     uint32_t level;
     size_t left; /* files of level 0 not looked at yet */
 };
 
 static struct walk walk_begin(const struct version_cf *cf, lsm_slice key, uint64_t max_sequence)
 {
-    return (struct walk){
-        .cf = cf, .key = key, .max_sequence = max_sequence, .left = cf->levels[0].count};
-}
-
-static bool may_hold(const struct walk *w, const struct version_file *file)
-{
-    return file->meta.min_sequence <= w->max_sequence &&
-           slice_compare(file->meta.smallest, w->key) <= 0;
+    struct walk w = {.cf = cf, .key = key, .max_sequence = max_sequence};
+    if (level_head(&cf->levels[0], key, &w.head))
+        w.left = cf->levels[0].count;
+    return w;
 }
 
 /* NULL at the end. */
 static struct version_file *walk_next(struct walk *w)
 {
-    if (w->level == 0) {
-        while (w->left > 0) {
-            struct version_file *file = w->cf->levels[0].files[--w->left];
-            if (may_hold(w, file) && slice_compare(w->key, file->meta.largest) <= 0)
-                return file;
-        }
-        w->level = 1;
-    }
-    while (w->level < VERSION_LEVELS) {
-        const struct version_level *level = &w->cf->levels[w->level++];
-        size_t at = version_level_find(level, w->key);
-        if (at < level->count && may_hold(w, level->files[at]))
+    const struct version_level *level = &w->cf->levels[0];
+    while (w->left > 0) {
+        size_t at = --w->left;
+        if (level_file_spans(level, at, w->key, w->head) &&
+            level->files[at]->meta.min_sequence <= w->max_sequence)
             return level->files[at];
+    }
+    while (++w->level < VERSION_LEVELS) {
+        struct version_file *file = level_file_of(&w->cf->levels[w->level], w->key);
+        if (file != NULL && file->meta.min_sequence <= w->max_sequence)
+            return file;
     }
     return NULL;
 }
@@ -107,7 +102,6 @@ struct pursuit {
 struct group {
     struct pursuit *pursuits;
     size_t count;
-    unsigned flags;
     struct io_queue *queue;
     lsm_error *err;
 };
@@ -115,6 +109,7 @@ struct group {
 /* The next file to look into, with its filter on the way to the cache. */
 static void pursuit_advance(struct pursuit *p)
 {
+    p->probe.located = false;
     p->file = walk_next(&p->walk);
     if (p->file == NULL) {
         p->wanted->done = true;
@@ -123,6 +118,20 @@ static void pursuit_advance(struct pursuit *p)
     struct table *table = table_slot_peek(live_file_of(p->file)->slot);
     if (table != NULL)
         table_prefetch_filter(table, p->wanted->hash);
+}
+
+/* Finds the block in the file, with its first lines on the way to the cache; or goes on to the next
+ * file, when the filter says so. */
+static lsm_status pursuit_locate(struct group *g, struct pursuit *p)
+{
+    struct table *table;
+    lsm_status status = table_slot_get(live_file_of(p->file)->slot, &table, g->err);
+    if (status != LSM_OK)
+        return status;
+    p->probe.table = table;
+    if (!table_probe_locate(&p->probe))
+        pursuit_advance(p);
+    return LSM_OK;
 }
 
 static void pursuit_take_state(struct pursuit *p, enum table_probe_state state)
@@ -137,41 +146,39 @@ static void pursuit_take_state(struct pursuit *p, enum table_probe_state state)
     }
 }
 
-static lsm_status pursuit_probe(struct group *g, struct pursuit *p)
+static bool is_waiting(const struct pursuit *p)
 {
-    struct table *table;
-    lsm_status status = table_slot_get(live_file_of(p->file)->slot, &table, g->err);
-    if (status != LSM_OK)
-        return status;
-    p->probe = (struct table_probe){.table = table,
-                                    .key = p->wanted->key,
-                                    .hash = p->wanted->hash,
-                                    .max_sequence = p->wanted->max_sequence,
-                                    .flags = g->flags};
-    enum table_probe_state state;
-    status = table_probe_begin(&p->probe, &state, g->err);
-    if (status == LSM_OK)
-        pursuit_take_state(p, state);
-    return status;
+    return p->wanted->done || p->is_reading;
 }
 
-/* Looks into files until every key is found, absent, or waits for a read. Key by key one file at a
- * time, so that the filter fetched in one round is tested in the next. */
+/*
+ * Looks into files until every key is found, absent, or waits for a read. Each step is done for all
+ * keys before the next, so that what one step fetched is there when the next one needs it.
+ */
 static lsm_status group_probe(struct group *g)
 {
-    for (bool moved = true; moved;) {
+    lsm_status status = LSM_OK;
+    for (bool moved = true; moved && status == LSM_OK;) {
         moved = false;
-        for (size_t i = 0; i < g->count; i++) {
+        for (size_t i = 0; status == LSM_OK && i < g->count; i++) {
             struct pursuit *p = &g->pursuits[i];
-            if (p->wanted->done || p->is_reading)
+            if (!is_waiting(p) && !p->probe.located) {
+                status = pursuit_locate(g, p);
+                moved = true;
+            }
+        }
+        for (size_t i = 0; status == LSM_OK && !moved && i < g->count; i++) {
+            struct pursuit *p = &g->pursuits[i];
+            enum table_probe_state state;
+            if (is_waiting(p))
                 continue;
-            lsm_status status = pursuit_probe(g, p);
-            if (status != LSM_OK)
-                return status;
+            status = table_probe_begin(&p->probe, &state, g->err);
+            if (status == LSM_OK)
+                pursuit_take_state(p, state);
             moved = true;
         }
     }
-    return LSM_OK;
+    return status;
 }
 
 /* Reads what keys wait for, with one submission. Every read is reaped, also after a failure, which
@@ -248,15 +255,20 @@ lsm_status version_multi_get(const struct version *version, const struct version
     (void)version;
     assert(epoch_is_inside());
     struct pursuit pursuits[MULTI_GROUP];
-    struct group g = {.pursuits = pursuits, .flags = table_flags, .queue = queue, .err = err};
+    struct group g = {.pursuits = pursuits, .queue = queue, .err = err};
     for (size_t next = 0; next < count;) {
         for (g.count = 0; g.count < MULTI_GROUP && next < count; next++) {
             struct version_probe *wanted = &probes[next];
             if (wanted->done)
                 continue;
             wanted->is_found = false;
-            pursuits[g.count++] = (struct pursuit){
-                .wanted = wanted, .walk = walk_begin(cf, wanted->key, wanted->max_sequence)};
+            pursuits[g.count++] =
+                (struct pursuit){.wanted = wanted,
+                                 .walk = walk_begin(cf, wanted->key, wanted->max_sequence),
+                                 .probe = {.key = wanted->key,
+                                           .hash = wanted->hash,
+                                           .max_sequence = wanted->max_sequence,
+                                           .flags = table_flags}};
         }
         lsm_status status = group_run(&g);
         if (status != LSM_OK) {

@@ -19,7 +19,7 @@ static void file_drop(struct version_file *base)
     mem_free(file);
 }
 
-/* What all keys of the files begin with; level 0 is searched file by file and needs none. */
+/* What all keys of the files begin with. */
 static size_t common_prefix(struct version_file **files, size_t count)
 {
     lsm_slice first = files[0]->meta.smallest;
@@ -33,27 +33,37 @@ static size_t common_prefix(struct version_file **files, size_t count)
     return size;
 }
 
-struct level_files *level_files_new(struct version_file **files, size_t count, uint32_t level)
+static uint64_t head_behind(lsm_slice key, size_t prefix)
 {
-    size_t entry = sizeof *files + sizeof(uint64_t);
+    return bytes_head((const uint8_t *)key.data + prefix, key.size - prefix);
+}
+
+struct level_files *level_files_new(struct version_file **files, size_t count)
+{
+    size_t entry = sizeof *files + 2 * sizeof(uint64_t);
     struct level_files *array = mem_alloc(sizeof *array + count * entry);
     if (array == NULL)
         return NULL;
     uint64_t *heads = (uint64_t *)(array + 1);
-    struct version_file **copy = (struct version_file **)(heads + count);
-    size_t prefix = level == 0 || count == 0 ? 0 : common_prefix(files, count);
+    uint64_t *smallest = heads + count;
+    struct version_file **copy = (struct version_file **)(smallest + count);
+    size_t prefix = count == 0 ? 0 : common_prefix(files, count);
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
         const struct table_meta *meta = &files[i]->meta;
         copy[i] = files[i];
-        heads[i] =
-            bytes_head((const uint8_t *)meta->largest.data + prefix, meta->largest.size - prefix);
+        heads[i] = head_behind(meta->largest, prefix);
+        smallest[i] = head_behind(meta->smallest, prefix);
         bytes += meta->size;
         atomic_fetch_add_explicit(&live_file_of(files[i])->references, 1, memory_order_relaxed);
     }
     atomic_init(&array->references, 1);
-    array->level = (struct version_level){
-        .files = copy, .count = count, .bytes = bytes, .heads = heads, .prefix_size = prefix};
+    array->level = (struct version_level){.files = copy,
+                                          .count = count,
+                                          .bytes = bytes,
+                                          .prefix_size = prefix,
+                                          .heads = heads,
+                                          .smallest_heads = smallest};
     return array;
 }
 
@@ -66,15 +76,9 @@ void level_files_drop(struct level_files *array)
     mem_free(array);
 }
 
-size_t version_level_find(const struct version_level *level, lsm_slice key)
+/* The first file whose largest key is >= key, which begins with the level's prefix. */
+static size_t find_by_head(const struct version_level *level, lsm_slice key, uint64_t head)
 {
-    if (level->count == 0)
-        return 0;
-    lsm_slice first = level->files[0]->meta.smallest;
-    lsm_slice prefix = {first.data, level->prefix_size};
-    if (!slice_begins_with(key, prefix))
-        return slice_compare(key, prefix) < 0 ? 0 : level->count;
-    uint64_t head = bytes_head((const uint8_t *)key.data + prefix.size, key.size - prefix.size);
     size_t low = 0, count = level->count;
     while (count > 0) {
         size_t half = count / 2, middle = low + half;
@@ -85,6 +89,50 @@ size_t version_level_find(const struct version_level *level, lsm_slice key)
         count = before ? count - half - 1 : half;
     }
     return low;
+}
+
+size_t version_level_find(const struct version_level *level, lsm_slice key)
+{
+    if (level->count == 0)
+        return 0;
+    lsm_slice prefix = {level->files[0]->meta.smallest.data, level->prefix_size};
+    if (!slice_begins_with(key, prefix))
+        return slice_compare(key, prefix) < 0 ? 0 : level->count;
+    return find_by_head(level, key, head_behind(key, prefix.size));
+}
+
+bool level_head(const struct version_level *level, lsm_slice key, uint64_t *head)
+{
+    if (level->count == 0)
+        return false;
+    lsm_slice prefix = {level->files[0]->meta.smallest.data, level->prefix_size};
+    if (!slice_begins_with(key, prefix))
+        return false;
+    *head = head_behind(key, prefix.size);
+    return true;
+}
+
+bool level_file_spans(const struct version_level *level, size_t index, lsm_slice key, uint64_t head)
+{
+    const struct table_meta *meta = &level->files[index]->meta;
+    uint64_t first = level->smallest_heads[index], last = level->heads[index];
+    if (head < first || head > last)
+        return false;
+    return (head > first || slice_compare(meta->smallest, key) <= 0) &&
+           (head < last || slice_compare(key, meta->largest) <= 0);
+}
+
+struct version_file *level_file_of(const struct version_level *level, lsm_slice key)
+{
+    uint64_t head;
+    if (!level_head(level, key, &head))
+        return NULL;
+    size_t at = find_by_head(level, key, head);
+    if (at == level->count || head < level->smallest_heads[at] ||
+        (head == level->smallest_heads[at] &&
+         slice_compare(level->files[at]->meta.smallest, key) > 0))
+        return NULL;
+    return level->files[at];
 }
 
 /* ---- families ---------------------------------------------------------------------------------

@@ -32,10 +32,11 @@ struct version_level {
     struct version_file **files;
     size_t count;
     uint64_t bytes;
-    /* Of the largest keys, behind what all keys of the level begin with: for version_level_find().
-     */
-    const uint64_t *heads;
+    /* What all keys of the level begin with, and bytes_head() of the files' bounds behind it, so
+     * that looking for a file compares numbers. */
     size_t prefix_size;
+    const uint64_t *heads;          /* of the largest keys */
+    const uint64_t *smallest_heads; /* */
 };
 
 struct version_cf {

@@ -63,7 +63,15 @@ void version_cf_drop(struct live_cf *cf);
 
 /* A level's array out of `count` files in order, taking a reference on each. `files` is borrowed.
  */
-struct level_files *level_files_new(struct version_file **files, size_t count, uint32_t level);
+struct level_files *level_files_new(struct version_file **files, size_t count);
 void level_files_drop(struct level_files *array); /* NULL is allowed */
+
+/* The key's head behind the level's prefix; false when no file of the level can hold the key. */
+bool level_head(const struct version_level *level, lsm_slice key, uint64_t *head);
+/* Does the key lie in the range of file `index`? `head` is from level_head(). */
+bool level_file_spans(const struct version_level *level, size_t index, lsm_slice key,
+                      uint64_t head);
+/* Below level 0: the file whose range holds the key, or NULL. */
+struct version_file *level_file_of(const struct version_level *level, lsm_slice key);
 
 #endif
