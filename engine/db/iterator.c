@@ -333,6 +333,9 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
         goto out;
     }
     for (size_t i = 0; i < state->memtable_count && status == LSM_OK; i++) {
+        /* What is inserted from now on is newer than `sequence`. */
+        if (memtable_entry_count(state->memtables[i]->table) == 0)
+            continue;
         status = memtable_iter_new(state->memtables[i]->table, it->cf, &children[count], err);
         if (status == LSM_OK)
             count++;
