@@ -235,9 +235,9 @@ static void run(enum memtable_kind kind, uint64_t lookup_count)
     ck_assert_ptr_nonnull(arena);
     uint64_t lookups = 0, iterated = 0;
     int rounds = 0;
-    for (; rounds < 2 * ORDERS || (lookups < lookup_count && rounds < MAX_ROUNDS); rounds++) {
+    for (; rounds < ORDERS || (lookups < lookup_count && rounds < MAX_ROUNDS); rounds++) {
         struct round r = {.order = (enum order)(rounds % ORDERS),
-                          .decimal = rounds / ORDERS % 2 == 1,
+                          .decimal = (rounds + rounds / ORDERS) % 2 == 1,
                           .seed = seed + (uint64_t)rounds};
         run_round(&r, kind, arena, size);
         lookups += atomic_load(&r.lookups);

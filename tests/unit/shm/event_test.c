@@ -10,8 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LONG_NS UINT64_C(60000000000) /* far over the tests' own time limit: it must not run out   \
-                                       */
+#define LONG_NS                                                                                    \
+    UINT64_C(60000000000) /* far over the tests' own time limit: it must not run out               \
+                           */
 
 struct shared {
     struct shm_event event;

@@ -2,6 +2,7 @@
 #include "engine/shm/segment.h"
 
 #include "engine/base/memory.h"
+#include "engine/io/sim.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -244,6 +245,79 @@ START_TEST(test_segment_allocation_failures_leave_nothing_behind)
 }
 END_TEST
 
+/* On a simulated disk of the given size; `segment` is NULL when it could not be made. */
+static struct sim_disk *simulate(uint64_t capacity, struct io **sim, struct shm_segment **segment,
+                                 lsm_error *err)
+{
+    struct shm_options options = options_of(7);
+    options.directory = "/shm";
+    struct sim_disk *disk = sim_disk_new(1);
+    ck_assert_ptr_nonnull(disk);
+    sim_set_capacity(disk, capacity);
+    ck_assert_int_eq(sim_open(disk, sim, NULL), LSM_OK);
+    lsm_status status = shm_segment_create(*sim, &options, segment, err);
+    ck_assert_int_eq(status, err->status);
+    return disk;
+}
+
+static void check_says_what_to_do(const lsm_error *err)
+{
+    ck_assert_int_eq(err->status, LSM_NO_SPACE);
+    ck_assert_int_eq(err->os_errno, ENOSPC);
+    ck_assert_int_eq(strncmp(err->file, "lsm-0708090a", 12), 0);
+    ck_assert_ptr_nonnull(strstr(err->message, "'/shm'"));
+    ck_assert_ptr_nonnull(strstr(err->message, "shm_dir"));
+    ck_assert_ptr_nonnull(strstr(err->message, "memtable_size"));
+}
+
+START_TEST(test_segment_without_space_for_an_arena_says_what_to_do)
+{
+    struct io *sim = NULL;
+    struct shm_segment *segment = NULL;
+    lsm_error err = {0};
+    struct sim_disk *disk = simulate(3 * MIB, &sim, &segment, &err);
+    ck_assert_int_eq(shm_arena_back(segment, 0, MIB, 4 * MIB - 1, &err), LSM_OK);
+    uint64_t before = shm_segment_bytes(segment);
+    ck_assert_int_eq(shm_arena_back(segment, 0, 2 * MIB, 4 * MIB - 1, &err), LSM_NO_SPACE);
+    check_says_what_to_do(&err);
+    ck_assert_uint_eq(shm_segment_bytes(segment), before);
+    sim_set_capacity(disk, 8 * MIB); /* somebody made room: the same call works */
+    ck_assert_int_eq(shm_arena_back(segment, 0, 2 * MIB, 4 * MIB - 1, &err), LSM_OK);
+    memset(shm_arena(segment, 0), 1, 2 * MIB);
+    shm_segment_destroy(segment);
+    io_close(sim);
+    sim_disk_free(disk);
+}
+END_TEST
+
+START_TEST(test_segment_without_space_for_its_layout_is_not_made)
+{
+    struct io *sim = NULL;
+    struct shm_segment *segment = NULL;
+    lsm_error err = {0};
+    struct sim_disk *disk = simulate(4096, &sim, &segment, &err);
+    ck_assert_ptr_null(segment);
+    check_says_what_to_do(&err);
+    io_close(sim);
+    sim_disk_free(disk);
+}
+END_TEST
+
+START_TEST(test_segment_allocation_error_is_passed_on)
+{
+    struct io *sim = NULL;
+    struct shm_segment *segment = NULL;
+    lsm_error err = {0};
+    struct sim_disk *disk = simulate(0, &sim, &segment, &err);
+    sim_fail_after(disk, SIM_FAULT_ALLOCATE, 0, EIO, false);
+    ck_assert_int_eq(shm_arena_back(segment, 2, MIB, 4 * MIB, &err), LSM_IO);
+    ck_assert_int_eq(err.os_errno, EIO);
+    shm_segment_destroy(segment);
+    io_close(sim);
+    sim_disk_free(disk);
+}
+END_TEST
+
 START_TEST(test_segment_destroy_of_nothing_is_allowed)
 {
     shm_segment_destroy(NULL);
@@ -264,6 +338,9 @@ int main(void)
     tcase_add_test(tests, test_segment_back_of_a_small_arena_takes_it_whole);
     tcase_add_test(tests, test_segment_without_options_in_range_is_refused);
     tcase_add_test(tests, test_segment_allocation_failures_leave_nothing_behind);
+    tcase_add_test(tests, test_segment_without_space_for_an_arena_says_what_to_do);
+    tcase_add_test(tests, test_segment_without_space_for_its_layout_is_not_made);
+    tcase_add_test(tests, test_segment_allocation_error_is_passed_on);
     tcase_add_test(tests, test_segment_destroy_of_nothing_is_allowed);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
