@@ -126,10 +126,6 @@ static bool job_take_lower(struct job *job)
     size_t first, limit;
     job->upper_count = job->count;
     level_overlap(level, &job->hull, &first, &limit);
-    for (size_t i = first; i < limit; i++) {
-        if (level->files[i]->busy)
-            return false;
-    }
     for (size_t i = first; i < limit; i++)
         job_take(job, level->files[i]);
     return !meets_busy_run(level, &job->hull);

@@ -273,6 +273,7 @@ lsm_status table_slot_get(struct table_slot *slot, struct table **table, lsm_err
         while (status == LSM_OK && (found = table_slot_peek(slot)) == NULL)
             status = open_locked(slot, err);
         pthread_mutex_unlock(&slot->lock);
+        table_pool_clean(slot->pool); /* what was evicted for this one, or earlier */
     }
     if (status == LSM_OK)
         *table = found;

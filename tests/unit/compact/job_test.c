@@ -285,6 +285,15 @@ static uint64_t count_entries(struct rig *r, uint32_t family, uint64_t *lowest)
     return count;
 }
 
+static void db_lose_power(struct db *db)
+{
+    rig_unplug(&db->rig);
+    sim_crash(db->rig.disk, SIM_CRASH_LOSE_ALL, 1);
+    rig_plug_in(&db->rig);
+    rig_ok(&db->rig, rig_recover(&db->rig));
+    db->env.set = db->rig.set;
+}
+
 static void random_snapshots(struct db *db, struct random_state *r)
 {
     if (random_below(r, 3) == 0 && db->snapshot_count < 8)
@@ -327,10 +336,76 @@ START_TEST(test_job_every_snapshot_sees_the_same)
         deepest += v->families[0]->levels[l].count > 0;
     version_drop(v);
     ck_assert_uint_ge(deepest, 2);
-    /* And all of it again after a recovery. */
-    rig_close_set(&db.rig);
-    rig_ok(&db.rig, rig_recover(&db.rig));
-    db.env.set = db.rig.set;
+    db_lose_power(&db);
+    check_all(&db);
+    db_close(&db);
+}
+END_TEST
+
+/* What an edit names is durable with its name. */
+START_TEST(test_job_outputs_survive_a_power_cut)
+{
+    for (int compacted = 0; compacted < 2; compacted++) {
+        struct random_state r = random_seeded(6);
+        struct db db;
+        db_open(&db, 6);
+        for (int i = 0; i < 2; i++) {
+            db_write_some(&db, &r, 300);
+            rig_ok(&db.rig, db_flush(&db));
+        }
+        lsm_status status;
+        if (compacted) {
+            ck_assert(db_compact(&db, &status));
+            rig_ok(&db.rig, status);
+        }
+        db_lose_power(&db);
+        check_all(&db);
+        db_close(&db);
+    }
+}
+END_TEST
+
+/* An output ends before it lies over too much of the level below, however small it is. */
+START_TEST(test_job_cuts_outputs_over_much_data)
+{
+    struct db db;
+    db_open(&db, 6);
+    for (uint32_t k = 0; k < KEYS; k++)
+        db_write(&db, 0, k, false);
+    rig_ok(&db.rig, db_flush(&db));
+    /* The bottom, raw, so that it is many tables. */
+    struct version *v = version_set_current(db.rig.set);
+    v->families[0]->options.compression = LSM_COMPRESSION_NONE;
+    struct compaction c = {.input_level = 0,
+                           .output_level = 6,
+                           .input_count = 1,
+                           .upper_count = 1,
+                           .inputs = v->families[0]->levels[0].files};
+    rig_ok(&db.rig, run(&db, v, &c));
+    version_drop(v);
+    for (uint32_t k = 0; k < KEYS; k += 20)
+        db_write(&db, 0, k, false);
+    rig_ok(&db.rig, db_flush(&db));
+    v = version_set_current(db.rig.set);
+    c.output_level = 5;
+    c.inputs = v->families[0]->levels[0].files;
+    ck_assert_uint_gt(v->families[0]->levels[6].bytes, 20 * tiny_options().table_size);
+    rig_ok(&db.rig, run(&db, v, &c));
+    version_drop(v);
+    v = version_set_current(db.rig.set);
+    const struct version_level *above = &v->families[0]->levels[5];
+    const struct version_level *below = &v->families[0]->levels[6];
+    ck_assert_uint_gt(above->count, 1);
+    for (size_t i = 0; i < above->count; i++) {
+        uint64_t bytes = 0;
+        size_t at = version_level_find(below, above->files[i]->meta.smallest);
+        for (; at < below->count &&
+               slice_compare(below->files[at]->meta.smallest, above->files[i]->meta.largest) <= 0;
+             at++)
+            bytes += below->files[at]->meta.size;
+        ck_assert_uint_le(bytes, 14 * 2 * tiny_options().table_size);
+    }
+    version_drop(v);
     check_all(&db);
     db_close(&db);
 }
@@ -708,6 +783,8 @@ int main(void)
     TCase *tcase = tcase_create("job");
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, test_job_every_snapshot_sees_the_same);
+    tcase_add_test(tcase, test_job_outputs_survive_a_power_cut);
+    tcase_add_test(tcase, test_job_cuts_outputs_over_much_data);
     tcase_add_test(tcase, test_job_without_snapshots_only_what_lives_is_left);
     tcase_add_test(tcase, test_job_snapshots_keep_one_version_each);
     tcase_add_test(tcase, test_job_deletions_stay_above_what_they_hide);

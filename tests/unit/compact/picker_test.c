@@ -181,6 +181,8 @@ START_TEST(test_picker_shape_scenarios)
            "L5: a-b:10 c-d:10 e-f:10d\nL6: a-b:50 c-d:40 e-g:60", "L5>L6 3 | 6 bottom");
     expect("neighbours join when they are free", "L5: a-b:10 bb-bc:10 c-d:10\nL6: a-bd:40 c-d:100",
            "L5>L6 1 2 | 4 bottom");
+    expect("on both sides, in order", "L5: a-b:10 bb-bc:20 c-d:10\nL6: a-bd:40 c-d:100",
+           "L5>L6 1 2 | 4 bottom");
     expect("what overlaps nothing moves, as much as is over the target",
            "L5: a-b:10 c-d:10 e-f:10 g-h:10\nL6: i-j:100 k-l:50", "move L5>L6 1 2 3 bottom");
     expect("no move over too much of the level below",

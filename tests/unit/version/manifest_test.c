@@ -457,6 +457,22 @@ START_TEST(test_manifest_failed_sync_rotates_once)
 }
 END_TEST
 
+/* So is a failed write that may have left something behind. */
+START_TEST(test_manifest_failed_write_rotates_once)
+{
+    struct rig r;
+    rig_open(&r, 1);
+    rig_ok(&r, rig_create(&r));
+    struct version_edit edit = {.has_log = true, .log_position = 5};
+    sim_fail_after(r.disk, SIM_FAULT_WRITE, 0, EIO, false);
+    rig_ok(&r, version_set_apply(r.set, &edit, &r.error));
+    ck_assert(rig_has_file(&r, FILE_MANIFEST, 2));
+    sim_fail_after(r.disk, SIM_FAULT_WRITE, 0, EIO, true);
+    ck_assert_int_eq(version_set_apply(r.set, &edit, &r.error), LSM_POISONED);
+    rig_close(&r);
+}
+END_TEST
+
 /* A full disk refuses edits; with space again they go on without a reopen. */
 START_TEST(test_manifest_full_disk_recovers_in_place)
 {
@@ -807,6 +823,7 @@ int main(void)
     tcase_add_test(tcase, test_manifest_failing_writes_lose_nothing);
     tcase_add_test(tcase, test_manifest_failing_names_and_opens_lose_nothing);
     tcase_add_test(tcase, test_manifest_failed_sync_rotates_once);
+    tcase_add_test(tcase, test_manifest_failed_write_rotates_once);
     tcase_add_test(tcase, test_manifest_full_disk_recovers_in_place);
     tcase_add_test(tcase, test_manifest_failing_reads_are_told_and_change_nothing);
     tcase_add_test(tcase, test_manifest_without_memory_fails_cleanly);

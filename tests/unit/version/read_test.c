@@ -6,6 +6,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/iter/merging.h"
+#include "engine/version/set_private.h"
 
 #include <pthread.h>
 
@@ -475,6 +476,89 @@ START_TEST(test_read_removed_files_live_as_long_as_their_version)
 }
 END_TEST
 
+/* A file that moved is one file: it stays as long as any version names it, at whatever level. */
+START_TEST(test_read_moved_and_removed_file_lives_in_old_versions)
+{
+    struct random_state r = random_seeded(5);
+    struct tree t;
+    memset(&t, 0, sizeof t);
+    t.key_count = 100;
+    rig_open(&t.rig, 1);
+    rig_ok(&t.rig, rig_create(&t.rig));
+    struct version_edit edit = {0};
+    add_level(&t, &r, 5, 1, &edit);
+    rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
+    edit_release(&edit);
+    qsort(t.entries, t.count, sizeof *t.entries, compare_entries);
+    struct version *old = version_set_current(t.rig.set);
+    for (uint32_t from = 5; from < 7; from++) { /* a move, then the end */
+        struct version *v = version_set_current(t.rig.set);
+        const struct version_level *level = &v->families[0]->levels[from];
+        ck_assert_uint_gt(level->count, 0);
+        for (size_t i = 0; i < level->count; i++) {
+            struct table_meta meta = level->files[i]->meta;
+            rig_ok(&t.rig, edit_remove_table(&edit, 0, from, meta.number, &t.rig.error));
+            meta.level = 6;
+            if (from == 5)
+                rig_ok(&t.rig, edit_add_table(&edit, &meta, &t.rig.error));
+        }
+        version_drop(v);
+        rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
+        edit_release(&edit);
+    }
+    version_set_clean(t.rig.set);
+    get_some(&t, old, &r, 300);
+    uint64_t number = old->families[0]->levels[5].files[0]->meta.number;
+    ck_assert(rig_has_file(&t.rig, FILE_TABLE, number));
+    version_drop(old);
+    version_set_clean(t.rig.set);
+    ck_assert(!rig_has_file(&t.rig, FILE_TABLE, number));
+    tree_close(&t);
+}
+END_TEST
+
+/* No more tables stay open than were asked for, but for those that are held. */
+START_TEST(test_read_open_tables_are_limited)
+{
+    struct random_state r = random_seeded(17);
+    struct tree t;
+    memset(&t, 0, sizeof t);
+    t.key_count = 900;
+    rig_open(&t.rig, 1);
+    t.rig.options.max_open_tables = 10;
+    rig_ok(&t.rig, rig_create(&t.rig));
+    struct version_edit edit = {0};
+    add_level(&t, &r, 5, 1, &edit);
+    add_level(&t, &r, 6, 4, &edit);
+    ck_assert_uint_gt(edit.added_count, 20);
+    rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
+    edit_release(&edit);
+    struct version *v = version_set_current(t.rig.set);
+    const struct version_level *level = &v->families[0]->levels[6];
+    struct table *table, *held[12];
+    const struct table_pool *pool = &t.rig.set->pool;
+    for (size_t i = 0; i < level->count; i++) {
+        rig_ok(&t.rig, version_table_keep(level->files[i], &table, &t.rig.error));
+        version_table_drop(level->files[i]);
+        ck_assert_uint_le(pool->open_count, 10);
+        ck_assert_ptr_null(pool->dead_tables); /* closed, not only forgotten */
+    }
+    for (size_t i = 0; i < 12; i++)
+        rig_ok(&t.rig, version_table_keep(level->files[i], &held[i], &t.rig.error));
+    version_set_clean(t.rig.set);
+    for (size_t i = 0; i < 12; i++) { /* still usable */
+        ck_assert_uint_gt(table_entry_count(held[i]), 0);
+        version_table_drop(level->files[i]);
+    }
+    ck_assert_uint_eq(pool->open_count, 12);
+    rig_ok(&t.rig, version_table_keep(level->files[13], &table, &t.rig.error));
+    version_table_drop(level->files[13]);
+    ck_assert_uint_le(pool->open_count, 10);
+    version_drop(v);
+    tree_close(&t);
+}
+END_TEST
+
 /* A file that cannot be unlinked is nobody's failure; the next recovery removes it. */
 START_TEST(test_read_failed_unlink_is_made_good_at_recovery)
 {
@@ -545,6 +629,45 @@ START_TEST(test_read_failures_are_told_and_pass)
     ck_assert_uint_gt(failures, 20);
     sim_fail_never(t.rig.disk);
     get_some(&t, v, &r, 200);
+    io_queue_close(queue);
+    version_drop(v);
+    tree_close(&t);
+}
+END_TEST
+
+/* A multi-get that fails hands out nothing, and keeps nothing of what it had found. */
+START_TEST(test_read_failed_multi_get_keeps_nothing)
+{
+    struct random_state r = random_seeded(19);
+    struct tree t;
+    struct io_queue *queue;
+    tree_open(&t, &r, 1000);
+    struct version *v = version_set_current(t.rig.set);
+    rig_ok(&t.rig, io_queue_open(t.rig.io, 32, &queue, &t.rig.error));
+    size_t failures = 0;
+    for (uint64_t n = 0; n < 60; n++) {
+        struct version_probe probes[50];
+        char texts[50][KEY_SIZE];
+        for (uint32_t i = 0; i < 50; i++) {
+            lsm_slice k = make_key(&t, (i * 7) % t.key_count, texts[i]);
+            probes[i] = (struct version_probe){
+                .key = k, .hash = hash_key(k.data, k.size), .max_sequence = ENTRY_MAX_SEQUENCE};
+        }
+        sim_fail_after(t.rig.disk, SIM_FAULT_READ, n, EIO, false);
+        epoch_enter();
+        lsm_status status =
+            version_multi_get(v, v->families[0], probes, 50, TABLE_NO_FILL, queue, &t.rig.error);
+        for (uint32_t i = 0; i < 50; i++) {
+            ck_assert(status == LSM_OK || !probes[i].is_found);
+            if (probes[i].is_found && probes[i].found.owned)
+                block_drop(probes[i].found.block);
+        }
+        epoch_exit();
+        sim_fail_never(t.rig.disk);
+        failures += status != LSM_OK;
+        ck_assert_uint_eq(io_queue_in_flight(queue), 0);
+    }
+    ck_assert_uint_gt(failures, 30);
     io_queue_close(queue);
     version_drop(v);
     tree_close(&t);
@@ -708,6 +831,9 @@ int main(void)
     tcase_add_test(tcase, test_read_iterators_agree_with_the_reference);
     tcase_add_test(tcase, test_read_iterators_leave_out_files_outside_the_range);
     tcase_add_test(tcase, test_read_removed_files_live_as_long_as_their_version);
+    tcase_add_test(tcase, test_read_moved_and_removed_file_lives_in_old_versions);
+    tcase_add_test(tcase, test_read_open_tables_are_limited);
+    tcase_add_test(tcase, test_read_failed_multi_get_keeps_nothing);
     tcase_add_test(tcase, test_read_failed_unlink_is_made_good_at_recovery);
     tcase_add_test(tcase, test_read_failures_are_told_and_pass);
     tcase_add_test(tcase, test_read_out_of_descriptors_gives_up_tables);
