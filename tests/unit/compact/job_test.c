@@ -762,6 +762,46 @@ START_TEST(test_job_without_memory_leaves_no_files)
 }
 END_TEST
 
+START_TEST(test_job_flush_without_memory_leaves_no_files)
+{
+    struct db db;
+    struct random_state r = random_seeded(8);
+    size_t failures = 0;
+    db_open(&db, 8);
+    db_write_some(&db, &r, 300);
+    for (int64_t count = 0;; count++, failures++) {
+        struct version_edit edit = {0};
+        struct version *v = version_set_current(db.rig.set);
+        mem_fail_after(count, false);
+        lsm_status status =
+            compact_flush(&db.env, v, &db.memtable, 1, NULL, 0, &edit, &db.result, &db.rig.error);
+        mem_fail_after(-1, false);
+        edit_release(&edit);
+        version_drop(v);
+        if (status == LSM_OK)
+            break;
+        ck_assert_int_eq(status, LSM_NO_MEMORY);
+        ck_assert_uint_eq(count_files(&db.rig), 0);
+    }
+    ck_assert_uint_gt(failures, 10);
+    db_close(&db);
+}
+END_TEST
+
+START_TEST(test_job_of_a_dropped_family_is_refused)
+{
+    struct db db;
+    struct version_edit edit = {0};
+    db_open(&db, 4);
+    struct compaction c = {.cf = 9};
+    struct version *v = version_set_current(db.rig.set);
+    ck_assert_int_eq(compact_run(&db.env, v, &c, NULL, 0, &edit, &db.result, &db.rig.error),
+                     LSM_MISSING);
+    version_drop(v);
+    db_close(&db);
+}
+END_TEST
+
 /* An entry type of a newer library is refused, not dropped. */
 START_TEST(test_job_unknown_entry_type_is_refused)
 {
@@ -796,6 +836,8 @@ int main(void)
     tcase_add_test(tcase, test_job_failing_calls_leave_no_files);
     tcase_add_test(tcase, test_job_failing_flush_leaves_no_files);
     tcase_add_test(tcase, test_job_without_memory_leaves_no_files);
+    tcase_add_test(tcase, test_job_flush_without_memory_leaves_no_files);
+    tcase_add_test(tcase, test_job_of_a_dropped_family_is_refused);
     tcase_add_test(tcase, test_job_unknown_entry_type_is_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

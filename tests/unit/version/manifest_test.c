@@ -567,6 +567,55 @@ START_TEST(test_manifest_without_memory_fails_cleanly)
 }
 END_TEST
 
+START_TEST(test_manifest_creation_without_memory_can_be_repeated)
+{
+    struct rig r;
+    rig_open(&r, 1);
+    lsm_status status;
+    int64_t count = 0;
+    for (;; count++) {
+        mem_fail_after(count, false);
+        status = rig_create(&r);
+        mem_fail_after(-1, false);
+        if (status != LSM_NO_MEMORY)
+            break;
+    }
+    /* The last failure may have come when CURRENT was there already. */
+    if (status == LSM_EXISTS)
+        status = rig_recover(&r);
+    ck_assert_int_eq(status, LSM_OK);
+    ck_assert_int_gt(count, 10);
+    struct version *v = version_set_current(r.set);
+    ck_assert_ptr_nonnull(version_find_cf_named(v, "default"));
+    ck_assert_ptr_null(version_find_cf_named(v, "other"));
+    ck_assert_ptr_null(version_find_cf(v, 1));
+    version_drop(v);
+    rig_close(&r);
+}
+END_TEST
+
+START_TEST(test_manifest_read_only_set_refuses_edits)
+{
+    struct rig r;
+    struct version_state state;
+    rig_open(&r, 1);
+    rig_ok(&r, rig_create(&r));
+    struct version_edit edit = {.has_log = true, .log_position = 3, .next_cf = 4};
+    rig_ok(&r, version_set_apply(r.set, &edit, &r.error));
+    version_set_state(r.set, &state);
+    ck_assert_uint_eq(state.log_position, 3);
+    ck_assert_uint_eq(state.next_cf, 4);
+    rig_close_set(&r);
+    r.options.read_only = true;
+    uint64_t steps = sim_step_count(r.disk);
+    rig_ok(&r, rig_recover(&r));
+    ck_assert_int_eq(version_set_apply(r.set, &edit, &r.error), LSM_READ_ONLY);
+    rig_close_set(&r);
+    ck_assert_uint_eq(sim_step_count(r.disk), steps); /* nothing was written */
+    rig_close(&r);
+}
+END_TEST
+
 /* ---- damage -----------------------------------------------------------------------------------
  */
 
@@ -827,6 +876,8 @@ int main(void)
     tcase_add_test(tcase, test_manifest_full_disk_recovers_in_place);
     tcase_add_test(tcase, test_manifest_failing_reads_are_told_and_change_nothing);
     tcase_add_test(tcase, test_manifest_without_memory_fails_cleanly);
+    tcase_add_test(tcase, test_manifest_creation_without_memory_can_be_repeated);
+    tcase_add_test(tcase, test_manifest_read_only_set_refuses_edits);
     tcase_add_test(tcase, test_manifest_every_wrong_byte_is_refused);
     tcase_add_test(tcase, test_manifest_cut_at_every_byte_keeps_a_prefix);
     tcase_add_test(tcase, test_manifest_missing_and_foreign_files_are_told);

@@ -433,6 +433,77 @@ START_TEST(test_read_iterators_leave_out_files_outside_the_range)
 }
 END_TEST
 
+/* Iterators that fail say so, forwards and backwards, and go on after a seek. */
+START_TEST(test_read_iterators_tell_failing_reads)
+{
+    struct random_state r = random_seeded(21);
+    struct tree t;
+    tree_open(&t, &r, 8);
+    struct version *v = version_set_current(t.rig.set);
+    const struct version_cf *cf = v->families[0];
+    size_t failures[2] = {0};
+    for (uint64_t n = 0; n < 120; n++) {
+        static const struct table_iter_options options = {.flags = TABLE_NO_FILL};
+        bool backwards = n % 2 == 1;
+        struct iter *children[64], *it;
+        size_t count = 0;
+        lsm_error error = {0};
+        ck_assert_uint_le(version_iter_count(cf), 64);
+        rig_ok(&t.rig, version_iters(cf, &options, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0), children,
+                                     &count, &error));
+        rig_ok(&t.rig, merging_new(children, count, &it, &error));
+        sim_fail_after(t.rig.disk, n % 3 == 0 ? SIM_FAULT_OPEN : SIM_FAULT_READ, n, EIO, false);
+        size_t seen = 0;
+        for (backwards ? it->ops->last(it) : it->ops->first(it); it->valid; seen++)
+            backwards ? iter_prev(it) : iter_next(it);
+        if (it->status != LSM_OK) {
+            ck_assert_int_eq(it->status, LSM_IO);
+            ck_assert_ptr_nonnull(strstr(error.message, ".sst"));
+            ck_assert_uint_lt(seen, t.count);
+            failures[backwards]++;
+        } else {
+            ck_assert_uint_eq(seen, t.count);
+        }
+        sim_fail_never(t.rig.disk);
+        it->ops->first(it);
+        check_at(&t, it, 0);
+        iter_release(it);
+    }
+    ck_assert_uint_gt(failures[0], 3);
+    ck_assert_uint_gt(failures[1], 3);
+    version_drop(v);
+    tree_close(&t);
+}
+END_TEST
+
+START_TEST(test_read_iterators_without_memory_fail_cleanly)
+{
+    struct random_state r = random_seeded(22);
+    struct tree t;
+    tree_open(&t, &r, 8);
+    struct version *v = version_set_current(t.rig.set);
+    const struct version_cf *cf = v->families[0];
+    static const struct table_iter_options options = {.flags = 0};
+    struct iter *children[64];
+    size_t count = 1; /* somebody else's child stays */
+    for (int64_t n = 0;; n++) {
+        mem_fail_after(n, false);
+        lsm_status status = version_iters(cf, &options, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0),
+                                          children, &count, NULL);
+        mem_fail_after(-1, false);
+        if (status == LSM_OK)
+            break;
+        ck_assert_int_eq(status, LSM_NO_MEMORY);
+        ck_assert_uint_eq(count, 1);
+    }
+    ck_assert_uint_eq(count, 1 + version_iter_count(cf));
+    while (count > 1)
+        iter_release(children[--count]);
+    version_drop(v);
+    tree_close(&t);
+}
+END_TEST
+
 /* ---- tables -----------------------------------------------------------------------------------
  */
 
@@ -787,6 +858,14 @@ START_TEST(test_options_zeros_become_defaults_and_ranges_are_checked)
     ck_assert_int_eq(version_resolve_cf_options(&given, &o, &error), LSM_OK);
     ck_assert_uint_eq(o.filter_bits, LSM_NO_FILTER);
     ck_assert(o.level0_trigger == 2 && o.level0_slowdown == 2 && o.level0_stop == 2);
+    given.level0_trigger = 30;
+    given.level0_stop = 0;
+    ck_assert_int_eq(version_resolve_cf_options(&given, &o, &error), LSM_OK);
+    ck_assert(o.level0_slowdown == 30 && o.level0_stop == 30);
+    given.compression = (lsm_compression)3;
+    ck_assert_int_eq(version_resolve_cf_options(&given, &o, &error), LSM_INVALID);
+    given.compression = LSM_COMPRESSION_NONE;
+    given.level0_stop = 2;
     given.level0_trigger = 3;
     ck_assert_int_eq(version_resolve_cf_options(&given, &o, &error), LSM_INVALID);
     ck_assert_ptr_nonnull(strstr(error.message, "level0_trigger"));
@@ -830,6 +909,8 @@ int main(void)
     tcase_add_test(tcase, test_read_multi_get_submits_once_a_round);
     tcase_add_test(tcase, test_read_iterators_agree_with_the_reference);
     tcase_add_test(tcase, test_read_iterators_leave_out_files_outside_the_range);
+    tcase_add_test(tcase, test_read_iterators_tell_failing_reads);
+    tcase_add_test(tcase, test_read_iterators_without_memory_fail_cleanly);
     tcase_add_test(tcase, test_read_removed_files_live_as_long_as_their_version);
     tcase_add_test(tcase, test_read_moved_and_removed_file_lives_in_old_versions);
     tcase_add_test(tcase, test_read_open_tables_are_limited);

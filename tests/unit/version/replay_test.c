@@ -192,6 +192,90 @@ START_TEST(test_replay_begins_with_a_snapshot)
 }
 END_TEST
 
+/* ---- whole files ------------------------------------------------------------------------------
+ */
+
+static const struct frame_place place = {.uuid = "0123456789abcde", .file_number = 3};
+
+/* Appends an edit with one new family, in a frame of the given kind. */
+static void append(struct buffer *bytes, struct frame_chain *chain, bool is_snapshot, uint32_t id,
+                   uint32_t kind, uint32_t more)
+{
+    struct version_edit edit = {.is_snapshot = is_snapshot, .next_cf = id + 1};
+    struct buffer payload = {0};
+    char name[16];
+    snprintf(name, sizeof name, "cf %u", id);
+    ck_assert_int_eq(edit_create_cf(&edit, id, name, &options, NULL), LSM_OK);
+    ck_assert_int_eq(edit_encode(&edit, &payload, NULL), LSM_OK);
+    frame_append(&place, (enum frame_kind)kind, more, buffer_slice(&payload), chain, bytes);
+    buffer_release(&payload);
+    edit_release(&edit);
+}
+
+static lsm_status replay_bytes(struct buffer *bytes, size_t *families, lsm_error *error)
+{
+    struct version_edit snapshot;
+    struct frame_chain chain;
+    bool is_torn;
+    lsm_status status = replay_manifest(&place, "MANIFEST-000003", buffer_slice(bytes), &snapshot,
+                                        &chain, &is_torn, error);
+    if (status == LSM_OK) {
+        *families = snapshot.created_count;
+        edit_release(&snapshot);
+    } else {
+        ck_assert_ptr_nonnull(strstr(error->message, "MANIFEST-000003"));
+    }
+    buffer_release(bytes);
+    return status;
+}
+
+START_TEST(test_replay_unknown_frames_are_skipped_only_when_optional)
+{
+    for (int i = 0; i < 2; i++) {
+        struct buffer bytes = {0};
+        size_t families = 0;
+        lsm_error error = {0};
+        struct frame_chain chain = frame_begin_file(&place, 1, &bytes);
+        append(&bytes, &chain, true, 0, FRAME_EDIT, 0);
+        append(&bytes, &chain, false, 1, i == 0 ? FRAME_OPTIONAL + 7 : FRAME_EDIT + 7, 0);
+        append(&bytes, &chain, false, 2, FRAME_EDIT, 0);
+        lsm_status status = replay_bytes(&bytes, &families, &error);
+        ck_assert_int_eq(status, i == 0 ? LSM_OK : LSM_NEWER_FORMAT);
+        ck_assert_uint_eq(families, i == 0 ? 2 : 0);
+    }
+}
+END_TEST
+
+START_TEST(test_replay_missing_parts_and_numbers_are_corrupt)
+{
+    for (int i = 0; i < 5; i++) {
+        struct buffer bytes = {0};
+        size_t families = 0;
+        lsm_error error = {0};
+        struct frame_chain chain = frame_begin_file(&place, 1, &bytes);
+        append(&bytes, &chain, true, 0, FRAME_EDIT, i == 1 || i == 2 || i == 4 ? 2 : 0);
+        chain.number += i == 3; /* a number is left out */
+        append(&bytes, &chain, false, 1, FRAME_EDIT, i == 2 || i == 4);
+        if (i != 4) /* the last part is not there */
+            append(&bytes, &chain, false, 2, FRAME_EDIT, 0);
+        lsm_status status = replay_bytes(&bytes, &families, &error);
+        ck_assert_msg(status == (i == 0 || i == 2 ? LSM_OK : LSM_CORRUPT), "case %d", i);
+    }
+}
+END_TEST
+
+START_TEST(test_replay_without_snapshot_is_corrupt)
+{
+    struct buffer bytes = {0};
+    size_t families;
+    lsm_error error = {0};
+    struct frame_chain chain = frame_begin_file(&place, 1, &bytes);
+    append(&bytes, &chain, false, 0, FRAME_EDIT, 0);
+    ck_assert_int_eq(replay_bytes(&bytes, &families, &error), LSM_CORRUPT);
+    ck_assert_uint_eq(error.offset, FRAME_FILE_HEADER_SIZE);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("replay");
@@ -200,6 +284,9 @@ int main(void)
     tcase_add_test(tcase, test_replay_random_edits_agree_with_an_array);
     tcase_add_test(tcase, test_replay_edits_that_do_not_fit_are_corrupt);
     tcase_add_test(tcase, test_replay_begins_with_a_snapshot);
+    tcase_add_test(tcase, test_replay_unknown_frames_are_skipped_only_when_optional);
+    tcase_add_test(tcase, test_replay_missing_parts_and_numbers_are_corrupt);
+    tcase_add_test(tcase, test_replay_without_snapshot_is_corrupt);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
