@@ -164,10 +164,9 @@ struct search {
 
 static bool spend(struct search *s, size_t bytes)
 {
-    if (s->budget < bytes)
-        return false;
-    s->budget -= bytes;
-    return true;
+    bool enough = s->budget >= bytes;
+    s->budget = enough ? s->budget - bytes : 0;
+    return enough;
 }
 
 /* Looks for a whole frame behind the damage. Without budget: true, for damage is the safe answer.
@@ -250,11 +249,11 @@ static bool one_byte_is_wrong(struct search *s)
             return true;
     }
     size_t limit = plausible_size(s->bytes, s->size);
-    for (size_t at = FRAME_HEADER_SIZE; at < limit; at++) {
+    for (size_t at = FRAME_HEADER_SIZE; at < limit && s->budget > 0; at++) {
         if (byte_can_be_corrected(s, at, true))
             return true;
     }
-    for (size_t at = FRAME_HEADER_SIZE; at < limit; at++) {
+    for (size_t at = FRAME_HEADER_SIZE; at < limit && s->budget > 0; at++) {
         if (byte_can_be_corrected(s, at, false))
             return true;
     }

@@ -10,8 +10,12 @@
 #include "engine/format/file_name.h"
 #include "engine/version/replay.h"
 
+#include <assert.h>
+
 #define PART_SIZE   ((size_t)512 << 10) /* bytes of keys and names in one part of a snapshot */
 #define TABLE_BYTES ((size_t)80)        /* what a table takes besides its keys, about */
+
+static_assert(EDIT_MAX_SIZE <= FRAME_MAX_PAYLOAD, "every edit fits into a frame");
 
 /* ---- snapshots --------------------------------------------------------------------------------
  */

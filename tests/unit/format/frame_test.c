@@ -248,6 +248,26 @@ START_TEST(test_frame_hostile_tails_end_in_time)
 }
 END_TEST
 
+/* A large frame that was torn: the search for a wrong byte is given up early. */
+START_TEST(test_frame_large_torn_tail_is_judged_in_time)
+{
+    struct buffer bytes = {0};
+    size_t size = (size_t)8 << 20;
+    uint8_t *payload = malloc(size);
+    memset(payload, 'p', size);
+    struct frame_chain chain = frame_begin_file(&place, 100, &bytes);
+    frame_append(&place, FRAME_EDIT, 0, LSM_SLICE("first", 5), &chain, &bytes);
+    frame_append(&place, FRAME_EDIT, 0, LSM_SLICE(payload, size), &chain, &bytes);
+    memset(bytes.data + bytes.size / 2, 0, 4096);
+    struct outcome o = read_all(&place, bytes.data, bytes.size);
+    ck_assert_int_eq(o.status, LSM_OK);
+    ck_assert_int_eq(o.result, FRAME_TORN);
+    ck_assert_uint_eq(o.count, 1);
+    free(payload);
+    buffer_release(&bytes);
+}
+END_TEST
+
 /* ---- CURRENT ----------------------------------------------------------------------------------
  */
 
@@ -327,6 +347,7 @@ int main(void)
     tcase_add_test(tcase, test_frame_broken_chain_is_corrupt);
     tcase_add_test(tcase, test_frame_newer_format_is_told);
     tcase_add_test(tcase, test_frame_hostile_tails_end_in_time);
+    tcase_add_test(tcase, test_frame_large_torn_tail_is_judged_in_time);
     tcase_add_test(tcase, test_current_comes_back_and_every_change_is_seen);
     tcase_add_test(tcase, test_current_signed_but_wrong_is_corrupt);
     suite_add_tcase(suite, tcase);
