@@ -307,69 +307,76 @@ static lsm_slice bound(bool has, const struct buffer *b)
     return b->size == 0 ? LSM_SLICE(&empty, 0) : buffer_slice(b);
 }
 
+/* One iterator a memtable and sorted run of tables; children has room for all. */
+static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
+                                   const struct version_cf *family, struct iter **children,
+                                   size_t *count, lsm_error *err)
+{
+    for (size_t i = 0; i < state->memtable_count; i++) {
+        /* What is inserted from now on is newer than the iterator's sequence number. */
+        if (memtable_entry_count(state->memtables[i]->table) == 0)
+            continue;
+        lsm_status status =
+            memtable_iter_new(state->memtables[i]->table, it->cf, &children[*count], err);
+        if (status != LSM_OK)
+            return status;
+        (*count)++;
+    }
+    struct table_iter_options options = {.flags = it->table_flags, .readahead = it->readahead};
+    size_t table_count = 0;
+    lsm_status status = version_iters(family, &options, bound(it->has_first, &it->first),
+                                      bound(it->has_limit, &it->limit), children + *count,
+                                      &table_count, &it->error);
+    *count += table_count;
+    if (status != LSM_OK)
+        status_copy(err, &it->error);
+    return status;
+}
+
+/* The merge of all that `state` holds of the iterator's family. */
+static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct iter **merged,
+                              lsm_error *err)
+{
+    const struct version_cf *family = version_find_cf(state->version, it->cf);
+    if (family == NULL)
+        return lsm_fail(err, LSM_MISSING, "column family %" PRIu32 " of '%s' was dropped", it->cf,
+                        it->db->path);
+    size_t size = (state->memtable_count + version_iter_count(family)) * sizeof(struct iter *);
+    struct iter **children = mem_alloc(size);
+    if (children == NULL)
+        return lsm_fail_memory(err, size);
+    size_t count = 0;
+    lsm_status status = collect_children(it, state, family, children, &count, err);
+    if (status == LSM_OK)
+        status = merging_new(children, count, merged, err);
+    else
+        while (count > 0)
+            iter_release(children[--count]);
+    mem_free(children);
+    return status;
+}
+
 /* Takes the current state and builds the merge over it. */
 static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
 {
-    lsm_db *db = it->db;
-    struct db_state *state = db_state_acquire(db);
-    uint64_t sequence =
-        it->has_snapshot
-            ? it->sequence
-            : atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
-    const struct version_cf *family = version_find_cf(state->version, it->cf);
-    struct iter **children = NULL;
+    struct db_state *state = db_state_acquire(it->db);
+    uint64_t visible =
+        atomic_load_explicit(&it->db->layout->commit.visible_sequence, memory_order_acquire);
     struct iter *merged = NULL;
-    size_t count = 0, capacity = 0;
-    lsm_status status = LSM_OK;
-    if (family == NULL) {
-        status = lsm_fail(err, LSM_MISSING, "column family %" PRIu32 " of '%s' was dropped", it->cf,
-                          db->path);
-        goto out;
+    lsm_status status = merge_state(it, state, &merged, err);
+    if (status != LSM_OK) {
+        db_state_drop(state);
+        return status;
     }
-    capacity = state->memtable_count + version_iter_count(family);
-    children = mem_alloc(capacity * sizeof(struct iter *));
-    if (children == NULL) {
-        status = lsm_fail_memory(err, capacity * sizeof(struct iter *));
-        goto out;
-    }
-    for (size_t i = 0; i < state->memtable_count && status == LSM_OK; i++) {
-        /* What is inserted from now on is newer than `sequence`. */
-        if (memtable_entry_count(state->memtables[i]->table) == 0)
-            continue;
-        status = memtable_iter_new(state->memtables[i]->table, it->cf, &children[count], err);
-        if (status == LSM_OK)
-            count++;
-    }
-    if (status == LSM_OK) {
-        struct table_iter_options options = {.flags = it->table_flags, .readahead = it->readahead};
-        size_t table_count = 0;
-        status = version_iters(family, &options, bound(it->has_first, &it->first),
-                               bound(it->has_limit, &it->limit), children + count, &table_count,
-                               &it->error);
-        count += table_count;
-        if (status != LSM_OK)
-            status_copy(err, &it->error);
-    }
-    if (status == LSM_OK) {
-        status = merging_new(children, count, &merged, err);
-        count = 0;
-    }
-    if (status != LSM_OK)
-        goto out;
     iter_release(it->merged);
     db_state_drop(it->state);
     it->merged = merged;
     it->state = state;
-    it->sequence = sequence;
+    if (!it->has_snapshot)
+        it->sequence = visible;
     it->valid = false;
     it->status = LSM_OK;
-    state = NULL;
-out:
-    for (size_t i = 0; i < count; i++)
-        iter_release(children[i]);
-    mem_free(children);
-    db_state_drop(state);
-    return status;
+    return LSM_OK;
 }
 
 LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options *options,
