@@ -9,8 +9,8 @@
 #include "tests/lib/driver.h"
 
 #define CRASH_OPTIONS                                                                              \
-    "workers=none,memtable_size=64KiB,memtable_count=2,stage_size=32KiB,wal_segment_size=32KiB,"   \
-    "block_size=1KiB,table_size=32KiB,level_base_size=32KiB,level_ratio=2,level0_trigger=2,"       \
+    "workers=none,memtable_size=64KiB,memtable_count=2,stage_size=16KiB,wal_segment_size=32KiB,"   \
+    "block_size=1KiB,table_size=8KiB,level_base_size=4KiB,level_ratio=2,level0_trigger=2,"         \
     "cache_size=256KiB"
 
 enum crash_size {

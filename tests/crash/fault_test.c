@@ -125,6 +125,16 @@ static uint64_t count_operations(const struct script *s, enum sim_fault_kind kin
 static void suite_faults(void)
 {
     struct script s = crash_script(arguments.full ? CRASH_LONG : CRASH_SHORT);
+    static const char *const recovery[] = {
+        "put key=6b*1.01 value=301:2000",   "put cf=1 key=6b*1.02 value=302:2000",
+        "put key=6b*1.03 value=303:9 sync", "put key=6b*1.04 value=304:100",
+        "crash power=kill seed=1",          "put key=6b*1.05 value=305:100 sync",
+        "crash power=kill seed=2",          "get key=6b*1.01",
+    };
+    for (size_t i = 0; i < sizeof recovery / sizeof recovery[0]; i++) {
+        if (!script_append_text(&s, recovery[i]))
+            exit(99);
+    }
     for (size_t i = 0; i < FAULT_COUNT; i++) {
         uint64_t count = count_operations(&s, faults[i].kind);
         for (uint64_t at = 0; at < count; at++) {
@@ -201,6 +211,7 @@ static void check_poison(int os_errno)
     expect(lsm_sync(db, &err) == LSM_POISONED, "lsm_sync after a failed sync is not refused", &err);
     expect(holds_text(db, "kept", "1"), "a durable write is not read after a failed sync", &err);
     expect(!holds_text(db, "later", "1"), "a refused write is there", &err);
+    expect(!holds_text(db, "torn", "1"), "a sync write is read that never was durable", &err);
     (void)lsm_close(db, &err);
     db = open_plain(io, &err);
     if (db == NULL)
