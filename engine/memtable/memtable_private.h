@@ -290,7 +290,7 @@ struct btree_step {
 
 /* A walk forwards fetches into the cache: the records of leaves up to so many further on, and the
  * nodes of so many leaves behind those. It begins when so many leaves were crossed. */
-#define BTREE_AHEAD_RECORDS 2
+#define BTREE_AHEAD_RECORDS 3
 #define BTREE_AHEAD_NODES   2
 #define BTREE_AHEAD_START   2
 
