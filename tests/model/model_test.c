@@ -83,7 +83,6 @@ static const struct option_set option_sets[] = {
 };
 #define SET_COUNT (sizeof option_sets / sizeof option_sets[0])
 
-static const char *const backends[] = {"sim", "posix", "uring"};
 static bool uring_is_there;
 
 /* What a run told its parent; in shared memory. */
@@ -99,7 +98,7 @@ static struct {
     uint32_t rounds, ops;
     const char *only_set, *only_backend;
     bool no_shrink;
-} arguments = {.seed = 1, .rounds = 1, .ops = 1500};
+} arguments = {.seed = 1, .rounds = 1, .ops = 2000};
 
 static struct outcome *outcome;
 static unsigned run_count;
@@ -273,18 +272,26 @@ static bool run_set(struct script *s, const struct option_set *set, const char *
     return false;
 }
 
-/* One list under every option set that has room for it: all replies must be the same. */
-static unsigned round_of_sets(uint64_t seed, bool large, unsigned turn)
+/* The backend for option set `i`: the simulated disk, or all of them in turn. */
+static const char *choose_backend(size_t i, bool real)
 {
-    struct script_profile profile = {.seed = seed, .op_count = arguments.ops, .large = large};
+    static const char *const turns[] = {"uring", "posix", "sim", "posix"};
+    if (arguments.only_backend != NULL)
+        return arguments.only_backend;
+    return real ? turns[uring_is_there ? i % 3 : 1 + i % 3] : "sim";
+}
+
+/* One list under every option set that has room for it: all replies must be the same. */
+static unsigned round_of_sets(uint64_t seed, bool large, bool real)
+{
+    struct script_profile profile = {
+        .seed = seed, .op_count = real ? arguments.ops / 8 : arguments.ops, .large = large};
     struct script s = script_generate(&profile);
     unsigned failures = 0;
     uint64_t digest = 0;
     const char *digest_of = NULL;
     for (size_t i = 0; i < SET_COUNT; i++) {
-        const char *backend = arguments.only_backend != NULL
-                                  ? arguments.only_backend
-                                  : backends[(i + turn) % (uring_is_there ? 3 : 2)];
+        const char *backend = choose_backend(i + seed, real);
         if ((large && !option_sets[i].large) || !is_chosen(&option_sets[i], backend))
             continue;
         if (!run_set(&s, &option_sets[i], backend, seed)) {
@@ -422,9 +429,10 @@ int main(int count, char **words)
     failures += replay_seeds();
     for (uint32_t i = 0; i < arguments.rounds; i++) {
         uint64_t seed = arguments.seed + i;
-        failures += round_of_sets(seed, false, i);
-        failures += round_of_sets(seed + 500, true, i);
+        failures += round_of_sets(seed, false, false);
+        failures += round_of_sets(seed + 500, true, false);
         failures += round_of_crashes(seed);
+        failures += round_of_sets(seed + 1000, seed % 2 == 0, true);
     }
     printf("model: runs=%u ops=%u failures=%u seed=%" PRIu64 "%s\n", run_count, arguments.ops,
            failures, arguments.seed, uring_is_there ? "" : " (without io_uring)");
