@@ -298,7 +298,11 @@ static lsm_status begin_anew(struct version_set *set, const struct frame_chain *
 {
     struct listing list = {0};
     bool is_uncertain;
-    lsm_status status = list_directory(set->options.env->dir, &list, err);
+    /* The process that renamed CURRENT may have been killed before it made that durable. A new
+     * manifest must not become durable without a CURRENT beside it. */
+    lsm_status status = io_dir_sync(set->options.env->dir, err);
+    if (status == LSM_OK)
+        status = list_directory(set->options.env->dir, &list, err);
     if (status == LSM_OK) {
         count_past_files(set, &list);
         status = version_set_rotate(set, &set->current->base, &set->state, chain->number,
