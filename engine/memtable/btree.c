@@ -242,7 +242,7 @@ static void replace_by_halves(struct memtable *mt, struct path *p, unsigned leve
     }
 }
 
-/* Has the tree grown at its right end for so long that full nodes may be left full? */
+/* Have inserts gone on one behind the other for so long that full nodes may be left full? */
 static bool is_appending(const struct memtable *mt, const struct path *p, unsigned level)
 {
     return mt->hint.streak >= APPEND_STREAK << (3 * (p->height - level));
