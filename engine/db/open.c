@@ -374,6 +374,19 @@ static lsm_status check_not_there(lsm_db *db, lsm_error *err)
     return lsm_fail(err, LSM_EXISTS, "there is a database in '%s' already", db->path);
 }
 
+/*
+ * The log that was found may be whole in the page cache only: what an earlier process could not sync
+ * is gone after a power cut, although every later sync succeeds. So what it held goes to tables, and
+ * from then on only the segment that was begun here is needed. Where that fails the workers try
+ * again, or the next flush.
+ */
+static void leave_old_log(lsm_db *db)
+{
+    /* What recovery sealed goes first, to make room for a new memtable. */
+    if (db_flush_sealed(db, NULL) == LSM_OK && db_seal_active(db, NULL) == LSM_OK)
+        (void)db_flush_sealed(db, NULL);
+}
+
 static lsm_status open_steps(lsm_db *db, lsm_error *err)
 {
     struct version_state state = {0};
@@ -399,6 +412,8 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         status = recover(db, &state, is_new, err);
     if (status == LSM_OK)
         status = db_cf_load(db, err);
+    if (status == LSM_OK && !db->options.read_only)
+        leave_old_log(db);
     if (status == LSM_OK && !db->options.read_only)
         status = db_background_start(db, err);
     if (status == LSM_OK && !db->options.read_only)
