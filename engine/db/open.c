@@ -375,10 +375,10 @@ static lsm_status check_not_there(lsm_db *db, lsm_error *err)
 }
 
 /*
- * The log that was found may be whole in the page cache only: what an earlier process could not sync
- * is gone after a power cut, although every later sync succeeds. So what it held goes to tables, and
- * from then on only the segment that was begun here is needed. Where that fails the workers try
- * again, or the next flush.
+ * The log that was found may be whole in the page cache only: what an earlier process could not
+ * sync is gone after a power cut, although every later sync succeeds. So what it held goes to
+ * tables, and from then on only the segment that was begun here is needed. Where that fails the
+ * workers try again, or the next flush.
  */
 static void leave_old_log(lsm_db *db)
 {
