@@ -4,8 +4,8 @@
  *     memtable_bench [entries [value-bytes [btree|skiplist]]]
  *
  * Keys are 16 bytes: random ones, and ascending or shuffled decimals. Hashing the key is part of
- * insert and get, as it is part of a write and a read. Time is the thread's own, and every figure is
- * the best of three rounds, because a shared machine only ever adds to it.
+ * insert and get, as it is part of a write and a read. Time is the thread's own, and every figure
+ * is the best of three rounds, because a shared machine only ever adds to it.
  */
 #include "engine/base/hash.h"
 #include "engine/base/random.h"
@@ -161,7 +161,7 @@ static double run_scan(struct bench *b, const struct memtable *mt)
     double start = now_ns();
     for (it->ops->first(it); it->valid; iter_next(it)) {
         count++;
-        sum += it->head + it->value.size;
+        sum += it->entry->head + it->entry->value.size;
     }
     double spent = now_ns() - start;
     iter_release(it);

@@ -227,10 +227,10 @@ static double scan(struct bench *b, struct table_iter_options options, bool back
     must(b, table_iter_new(b->table, &options, &it, &b->error));
     if (backwards) {
         for (it->ops->last(it); it->valid; iter_prev(it))
-            count += it->value.size == b->value_size;
+            count += it->entry->value.size == b->value_size;
     } else {
         for (it->ops->first(it); it->valid; iter_next(it))
-            count += it->value.size == b->value_size;
+            count += it->entry->value.size == b->value_size;
     }
     if (count != b->count)
         exit(EXIT_FAILURE);

@@ -15,9 +15,9 @@ struct buffer {
     bool failed; /* an allocation failed; contents are cut */
 };
 
-void buffer_release(struct buffer *b);                    /* becomes empty */
-bool buffer_reserve(struct buffer *b, size_t extra);      /* room for `extra` more bytes */
-uint8_t *buffer_grow(struct buffer *b, size_t extra);     /* appends unset bytes; NULL on failure */
+void buffer_release(struct buffer *b);                /* becomes empty */
+bool buffer_reserve(struct buffer *b, size_t extra);  /* room for `extra` more bytes */
+uint8_t *buffer_grow(struct buffer *b, size_t extra); /* appends unset bytes; NULL on failure */
 void buffer_append(struct buffer *b, const void *data, size_t size);
 void buffer_append_u8(struct buffer *b, uint8_t value);
 void buffer_append_u16(struct buffer *b, uint16_t value); /* little-endian, as all below */
@@ -30,6 +30,18 @@ static inline void buffer_clear(struct buffer *b)
 {
     b->size = 0;
     b->failed = false;
+}
+
+/* Makes `bytes` all that it holds; false when that failed. */
+static inline bool buffer_assign(struct buffer *b, lsm_slice bytes)
+{
+    buffer_clear(b);
+    if (bytes.size > b->capacity && !buffer_reserve(b, bytes.size))
+        return false;
+    if (bytes.size > 0)
+        bytes_copy(b->data, bytes.data, bytes.size);
+    b->size = bytes.size;
+    return true;
 }
 
 static inline lsm_slice buffer_slice(const struct buffer *b)

@@ -71,6 +71,33 @@ static inline uint64_t bytes_head(const void *key, size_t size)
     return BYTES_BE64(v);
 }
 
+/* memcpy() for runs that are short most of the time: keys. No call below 17 bytes. */
+static inline void bytes_copy(void *to, const void *from, size_t size)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if (size > 16) {
+        memcpy(t, f, size);
+    } else if (size >= 8) {
+        uint64_t first, last;
+        memcpy(&first, f, sizeof first);
+        memcpy(&last, f + size - sizeof last, sizeof last);
+        memcpy(t, &first, sizeof first);
+        memcpy(t + size - sizeof last, &last, sizeof last);
+    } else if (size >= 4) {
+        uint32_t first, last;
+        memcpy(&first, f, sizeof first);
+        memcpy(&last, f + size - sizeof last, sizeof last);
+        memcpy(t, &first, sizeof first);
+        memcpy(t + size - sizeof last, &last, sizeof last);
+    } else if (size > 0) {
+        uint8_t first = f[0], middle = f[size / 2], last = f[size - 1];
+        t[0] = first;
+        t[size / 2] = middle;
+        t[size - 1] = last;
+    }
+}
+
 /* Writes `v` as LEB128 and returns its length, at most BYTES_VARINT_MAX. */
 static inline size_t bytes_put_varint(uint8_t *at, uint64_t v)
 {

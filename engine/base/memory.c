@@ -27,9 +27,19 @@ void *mem_alloc(size_t size)
     return must_fail() ? NULL : malloc(size > 0 ? size : 1);
 }
 
+/* glibc serves small malloc() from a list of the thread's own, but calloc() never. */
+#define ZEROED_BY_HAND ((size_t)1024)
+
 void *mem_alloc_zeroed(size_t size)
 {
-    return must_fail() ? NULL : calloc(1, size > 0 ? size : 1);
+    if (must_fail())
+        return NULL;
+    if (size > ZEROED_BY_HAND)
+        return calloc(1, size);
+    void *memory = malloc(size > 0 ? size : 1);
+    if (memory != NULL)
+        memset(memory, 0, size);
+    return memory;
 }
 
 void *mem_resize(void *memory, size_t size)

@@ -51,10 +51,11 @@ static lsm_status lies_apart(const struct version_cf *cf, struct iter *source, b
     *apart = true;
     source->ops->last(source);
     if (source->valid)
-        buffer_append(&largest, source->key.data, source->key.size);
+        buffer_append(&largest, source->entry->key.data, source->entry->key.size);
     source->ops->first(source);
     for (size_t i = 0; source->valid && !largest.failed && i < VERSION_LEVELS; i++)
-        *apart = *apart && !level_overlaps(&cf->levels[i], source->key, buffer_slice(&largest));
+        *apart =
+            *apart && !level_overlaps(&cf->levels[i], source->entry->key, buffer_slice(&largest));
     lsm_status status = source->status;
     if (largest.failed)
         status = lsm_fail_memory(err, largest.size);

@@ -40,7 +40,7 @@ static lsm_status unknown_type(const struct iter *source, lsm_error *err)
 {
     return lsm_fail(err, LSM_NEWER_FORMAT,
                     "an entry has the type %u, which this library does not know",
-                    (unsigned)(source->trailer & 0xff));
+                    (unsigned)(source->entry->trailer & 0xff));
 }
 
 lsm_status pump_run(struct pump *p, lsm_error *err)
@@ -50,21 +50,21 @@ lsm_status pump_run(struct pump *p, lsm_error *err)
     for (; status == LSM_OK && source->valid; iter_next(source)) {
         bool is_new_key;
         enum visible_verdict verdict;
-        status = visible_next(&p->visible, source->head, source->key, source->trailer, &is_new_key,
-                              &verdict);
+        status = visible_next(&p->visible, source->entry->head, source->entry->key,
+                              source->entry->trailer, &is_new_key, &verdict);
         if (status != LSM_OK)
-            return lsm_fail_memory(err, source->key.size);
-        if (!entry_type_is_known(source->trailer))
+            return lsm_fail_memory(err, source->entry->key.size);
+        if (!entry_type_is_known(source->entry->trailer))
             return unknown_type(source, err);
         p->entries++;
-        p->raw_bytes += source->key.size + source->value.size;
+        p->raw_bytes += source->entry->key.size + source->entry->value.size;
         bool is_dropped =
-            verdict == VISIBLE_HIDDEN ||
-            (verdict == VISIBLE_OLDEST && p->deeper != NULL &&
-             entry_type_of(source->trailer) == ENTRY_DELETE && !deeper_may_hold(p, source->key));
+            verdict == VISIBLE_HIDDEN || (verdict == VISIBLE_OLDEST && p->deeper != NULL &&
+                                          entry_type_of(source->entry->trailer) == ENTRY_DELETE &&
+                                          !deeper_may_hold(p, source->entry->key));
         if (!is_dropped)
-            status =
-                output_add(p->output, source->key, source->trailer, source->value, is_new_key, err);
+            status = output_add(p->output, source->entry->key, source->entry->trailer,
+                                source->entry->value, is_new_key, err);
         if (status == LSM_OK && p->raw_bytes - p->raw_told >= CHECK_BYTES)
             status = check_cancel(p, err);
     }

@@ -164,7 +164,13 @@ lsm_status db_check_write(const lsm_db *db, lsm_error *err);
 /* NULL means the default family. LSM_INVALID, LSM_MISSING. */
 lsm_status db_check_cf(const lsm_db *db, lsm_cf *cf, uint32_t *id, lsm_error *err);
 lsm_status db_check_key(lsm_slice key, lsm_error *err);
-uint64_t db_fork_count(void);
+/* Forks that made this process and its parents, counted from the first db_watch_forks() on. */
+extern _Atomic uint64_t db_forks;
+void db_watch_forks(void);
+static inline uint64_t db_fork_count(void)
+{
+    return atomic_load_explicit(&db_forks, memory_order_relaxed);
+}
 /* Frees a closed handle, but keeps the last few so that using them is noticed. */
 void db_bury(lsm_db *db);
 

@@ -9,12 +9,12 @@
 #include <errno.h>
 #include <string.h>
 
-static _Atomic uint64_t fork_count;
+_Atomic uint64_t db_forks;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void fork_happened(void)
 {
-    atomic_fetch_add(&fork_count, 1);
+    atomic_fetch_add(&db_forks, 1);
 }
 
 static void fork_watch(void)
@@ -22,10 +22,9 @@ static void fork_watch(void)
     (void)pthread_atfork(NULL, NULL, fork_happened);
 }
 
-uint64_t db_fork_count(void)
+void db_watch_forks(void)
 {
     pthread_once(&fork_once, fork_watch);
-    return atomic_load(&fork_count);
 }
 
 lsm_status db_check(const lsm_db *db, lsm_error *err)
@@ -36,7 +35,7 @@ lsm_status db_check(const lsm_db *db, lsm_error *err)
         return lsm_fail(err, LSM_INVALID, "the database handle was closed");
     if (db->magic != DB_MAGIC)
         return lsm_fail(err, LSM_INVALID, "the database handle is not one that lsm_open() gave");
-    if (db->fork_count != atomic_load_explicit(&fork_count, memory_order_relaxed))
+    if (db->fork_count != db_fork_count())
         return lsm_fail(err, LSM_FORKED,
                         "the handle of '%s' was inherited over fork; open it again in the child",
                         db->path);

@@ -30,6 +30,7 @@ struct lsm_iter {
     bool valid;
     bool backwards;
     struct buffer saved_key;   /* the key shown (backwards), or being left (forwards) */
+    uint64_t saved_head;       /* of saved_key */
     struct buffer saved_value; /* the value shown (backwards) */
     lsm_status status;
     lsm_error error;
@@ -45,13 +46,21 @@ static lsm_status iter_failed(lsm_iter *it, lsm_status status)
 
 static bool save(lsm_iter *it, struct buffer *to, lsm_slice bytes)
 {
-    buffer_clear(to);
-    buffer_append(to, bytes.data, bytes.size);
-    if (to->failed) {
-        iter_failed(it, lsm_fail_memory(&it->error, bytes.size));
-        return false;
-    }
-    return true;
+    if (buffer_assign(to, bytes))
+        return true;
+    iter_failed(it, lsm_fail_memory(&it->error, bytes.size));
+    return false;
+}
+
+static bool save_key(lsm_iter *it, const struct iter_entry *entry)
+{
+    it->saved_head = entry->head;
+    return save(it, &it->saved_key, entry->key);
+}
+
+static inline bool is_saved_key(const lsm_iter *it, const struct iter_entry *entry)
+{
+    return entry->head == it->saved_head && slice_equal(entry->key, buffer_slice(&it->saved_key));
 }
 
 static bool past_limit(const lsm_iter *it, lsm_slice key)
@@ -74,18 +83,18 @@ static void settle_forwards(lsm_iter *it, bool skip)
     it->backwards = false;
     it->valid = false;
     while (m->valid) {
-        if (entry_sequence(m->trailer) > it->sequence ||
-            (skip && slice_equal(m->key, buffer_slice(&it->saved_key)))) {
+        if (entry_sequence(m->entry->trailer) > it->sequence ||
+            (skip && is_saved_key(it, m->entry))) {
             iter_next(m);
             continue;
         }
-        if (past_limit(it, m->key))
+        if (past_limit(it, m->entry->key))
             return;
-        if (entry_type_of(m->trailer) == ENTRY_PUT) {
+        if (entry_type_of(m->entry->trailer) == ENTRY_PUT) {
             it->valid = true;
             return;
         }
-        if (!save(it, &it->saved_key, m->key))
+        if (!save_key(it, m->entry))
             return;
         skip = true;
         iter_next(m);
@@ -104,19 +113,19 @@ static void settle_backwards(lsm_iter *it)
     it->valid = false;
     bool has_key = false, has_value = false;
     while (m->valid) {
-        bool same = has_key && slice_equal(m->key, buffer_slice(&it->saved_key));
+        bool same = has_key && is_saved_key(it, m->entry);
         if (!same) {
             if (has_value)
                 break;
-            if (before_first(it, m->key))
+            if (before_first(it, m->entry->key))
                 break;
-            if (!save(it, &it->saved_key, m->key))
+            if (!save_key(it, m->entry))
                 return;
             has_key = true;
         }
-        if (entry_sequence(m->trailer) <= it->sequence) {
-            has_value = entry_type_of(m->trailer) == ENTRY_PUT;
-            if (has_value && !save(it, &it->saved_value, m->value))
+        if (entry_sequence(m->entry->trailer) <= it->sequence) {
+            has_value = entry_type_of(m->entry->trailer) == ENTRY_PUT;
+            if (has_value && !save(it, &it->saved_value, m->entry->value))
                 return;
         }
         iter_prev(m);
@@ -204,7 +213,7 @@ LSM_API void lsm_iter_next(lsm_iter *it)
         settle_forwards(it, true);
         return;
     }
-    if (!save(it, &it->saved_key, it->merged->key))
+    if (!save_key(it, it->merged->entry))
         return;
     iter_next(it->merged);
     settle_forwards(it, true);
@@ -215,11 +224,11 @@ LSM_API void lsm_iter_prev(lsm_iter *it)
     if (!it->valid || !iter_may_move(it))
         return;
     if (!it->backwards) {
-        if (!save(it, &it->saved_key, it->merged->key))
+        if (!save_key(it, it->merged->entry))
             return;
         do {
             iter_prev(it->merged);
-        } while (it->merged->valid && slice_equal(it->merged->key, buffer_slice(&it->saved_key)));
+        } while (it->merged->valid && is_saved_key(it, it->merged->entry));
     }
     settle_backwards(it);
 }
@@ -235,14 +244,14 @@ LSM_API lsm_slice lsm_iter_key(const lsm_iter *it)
 {
     if (!it->valid)
         return (lsm_slice){NULL, 0};
-    return it->backwards ? buffer_slice(&it->saved_key) : it->merged->key;
+    return it->backwards ? buffer_slice(&it->saved_key) : it->merged->entry->key;
 }
 
 LSM_API lsm_slice lsm_iter_value(const lsm_iter *it)
 {
     if (!it->valid || it->keys_only)
         return (lsm_slice){NULL, 0};
-    return it->backwards ? buffer_slice(&it->saved_value) : it->merged->value;
+    return it->backwards ? buffer_slice(&it->saved_value) : it->merged->entry->value;
 }
 
 LSM_API lsm_status lsm_iter_status(const lsm_iter *it, lsm_error *err)

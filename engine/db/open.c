@@ -319,6 +319,7 @@ static lsm_status handle_new(const char *path, const lsm_options *options, lsm_d
     pthread_cond_init(&db->work_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
     db->snapshots.next = db->snapshots.previous = &db->snapshots;
+    db_watch_forks();
     db->fork_count = db_fork_count();
     db->path = mem_copy_text(path);
     lsm_status status = db->path == NULL ? lsm_fail_memory(err, strlen(path)) : LSM_OK;

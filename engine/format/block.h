@@ -144,7 +144,8 @@ static inline size_t block_copy_suffix(const struct block_view *v, size_t index,
     uint64_t head = BYTES_BE64(block_head(v, index));
     memcpy(at, &head, BLOCK_HEAD_SIZE);
     if (suffix > BLOCK_HEAD_SIZE)
-        memcpy(at + BLOCK_HEAD_SIZE, v->data + block_offset(v, index), suffix - BLOCK_HEAD_SIZE);
+        bytes_copy(at + BLOCK_HEAD_SIZE, v->data + block_offset(v, index),
+                   suffix - BLOCK_HEAD_SIZE);
     return suffix;
 }
 

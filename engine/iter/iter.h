@@ -3,12 +3,13 @@
  * merge of them. It walks internal entries (every version, deletions included) of one column family
  * in the order of engine/format/entry.h.
  *
- * The current entry is in the struct itself: reading it costs no call. `head` is bytes_head(key),
- * so that a merge compares numbers first.
+ * The current entry is read through a pointer that stays while the walk stays in one source:
+ * reading costs no call, and an iterator over iterators hands the pointer up instead of copying.
+ * `head` is bytes_head(key), so that a merge compares numbers first.
  *
- * Memory: an implementation embeds struct iter as its first member. key and value are borrowed from
- * it, valid until it moves or is released. Not valid plus status != LSM_OK is a failure; the
- * details are in the lsm_error that was given at its creation.
+ * Memory: an implementation embeds struct iter as its first member. The entry, its key and value
+ * are borrowed from it, valid until it moves or is released. Not valid plus status != LSM_OK is a
+ * failure; the details are in the lsm_error that was given at its creation.
  */
 #ifndef ENGINE_ITER_ITER_H
 #define ENGINE_ITER_ITER_H
@@ -23,19 +24,26 @@ struct iter_ops {
     void (*last)(struct iter *it);
     void (*seek)(struct iter *it, lsm_slice key, uint64_t trailer);          /* first entry >= */
     void (*seek_for_prev)(struct iter *it, lsm_slice key, uint64_t trailer); /* last entry <= */
-    void (*next)(struct iter *it); /* it->valid */
-    void (*prev)(struct iter *it); /* it->valid */
+    void (*next)(struct iter *it);                                           /* it->valid */
+    void (*prev)(struct iter *it);                                           /* it->valid */
     void (*release)(struct iter *it); /* frees what it holds, and itself when it was allocated */
+    /* NULL, or a hint: a seek to the same place is the next move. Begins to fetch the memory that
+     * it will read, so that several sources wait for theirs together. */
+    void (*approach)(struct iter *it, lsm_slice key, uint64_t trailer);
 };
 
-struct iter {
-    const struct iter_ops *ops;
-    bool valid;
-    lsm_status status;
+struct iter_entry {
     uint64_t head; /* of key */
     lsm_slice key; /* user key */
     uint64_t trailer;
     lsm_slice value;
+};
+
+struct iter {
+    const struct iter_ops *ops;
+    const struct iter_entry *entry; /* meaningless unless valid */
+    bool valid;
+    lsm_status status;
 };
 
 static inline void iter_next(struct iter *it)
@@ -51,6 +59,12 @@ static inline void iter_prev(struct iter *it)
 static inline void iter_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     it->ops->seek(it, key, trailer);
+}
+
+static inline void iter_approach(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    if (it->ops->approach != NULL)
+        it->ops->approach(it, key, trailer);
 }
 
 static inline void iter_release(struct iter *it) /* NULL is allowed */

@@ -1,10 +1,12 @@
 /*
  * A tournament over the children: inner node n of `losers` remembers who lost there, `winner` who
- * lost nowhere. Moving the winner replays only its path. Children are compared by their heads, and
- * by whole keys only where heads are equal.
+ * lost nowhere. Moving the winner replays only its path. Children are compared by their heads, kept
+ * next to the tree, and by whole keys only where heads are equal. Who wins a match is a coin toss
+ * to the processor's branch prediction, so a match by heads is played without a branch.
  *
- * Galloping: when one child has won twice in a row, the best of the others is looked up once (it
- * lost on the winner's path), and as long as the winner stays before it the tree is left alone.
+ * Galloping: when one child of many has won twice in a row, the best of the others is looked up
+ * once (it lost on the winner's path), and as long as the winner stays before it the tree is left
+ * alone.
  *
  * All children stand on the same side of the current entry: at the first one behind it (forwards)
  * or before it (backwards). A change of direction moves them over, except the winner, whose key is
@@ -18,11 +20,13 @@
 #include <assert.h>
 
 #define GALLOP_AFTER 2 /* wins in a row */
+#define GALLOP_FROM  5 /* children: a tree of fewer is replayed as fast */
 #define NO_RUNNER_UP UINT32_MAX
 
 struct merging {
     struct iter it;
     struct iter **children; /* owned, each */
+    uint64_t *heads;        /* of each child's entry; of a spent child the last to win */
     uint32_t *losers;       /* [1, count) */
     uint32_t *winners;      /* [1, 2 * count): only while the tree is built */
     uint32_t count;
@@ -38,28 +42,39 @@ static struct merging *merging_of(struct iter *it)
     return (struct merging *)(void *)it;
 }
 
-/* Does child a come before child b in the direction of the walk? Spent children come last. */
-static bool beats(const struct merging *m, uint32_t a, uint32_t b)
+static inline void note_head(struct merging *m, uint32_t child)
+{
+    const struct iter *c = m->children[child];
+    m->heads[child] = c->valid ? c->entry->head : m->backwards ? 0 : UINT64_MAX;
+}
+
+/* The match of two children whose heads are equal; spent children come last. */
+static __attribute__((noinline)) bool beats_by_key(const struct merging *m, uint32_t a, uint32_t b)
 {
     const struct iter *x = m->children[a], *y = m->children[b];
     if (!x->valid || !y->valid)
         return x->valid || (!y->valid && a < b);
-    if (x->head != y->head)
-        return (x->head < y->head) != m->backwards;
-    int order = entry_compare(x->key, x->trailer, y->key, y->trailer);
+    const struct iter_entry *first = x->entry, *second = y->entry;
+    int order = entry_compare(first->key, first->trailer, second->key, second->trailer);
     if (order == 0)
         return (a < b) != m->backwards;
     return (order < 0) != m->backwards;
+}
+
+/* Does child a come before child b in the direction of the walk? */
+static inline bool beats(const struct merging *m, uint32_t a, uint32_t b)
+{
+    uint64_t x = m->heads[a], y = m->heads[b];
+    if (__builtin_expect(x == y, 0))
+        return beats_by_key(m, a, b);
+    return (x < y) != m->backwards;
 }
 
 static void publish(struct merging *m)
 {
     const struct iter *w = m->children[m->winner];
     m->it.valid = w->valid;
-    m->it.head = w->head;
-    m->it.key = w->key;
-    m->it.trailer = w->trailer;
-    m->it.value = w->value;
+    m->it.entry = w->entry;
 }
 
 static bool child_failed(struct merging *m, uint32_t child)
@@ -78,6 +93,7 @@ static void build(struct merging *m)
     for (uint32_t i = 0; i < m->count; i++) {
         if (child_failed(m, i))
             return;
+        note_head(m, i);
         m->winners[m->count + i] = i;
     }
     for (uint32_t node = m->count - 1; node > 0; node--) {
@@ -109,22 +125,24 @@ static void replay(struct merging *m)
     uint32_t before = m->winner, winner = m->winner;
     if (child_failed(m, before))
         return;
+    note_head(m, before);
     if (m->galloping && beats(m, before, m->runner_up)) {
         publish(m);
         return;
     }
     for (uint32_t node = (m->count + winner) / 2; node > 0; node /= 2) {
-        if (beats(m, m->losers[node], winner)) {
-            uint32_t loser = winner;
-            winner = m->losers[node];
-            m->losers[node] = loser;
-        }
+        uint32_t other = m->losers[node];
+        uint32_t change = -(uint32_t)beats(m, other, winner) & (winner ^ other);
+        m->losers[node] = other ^ change;
+        winner ^= change;
     }
     m->winner = winner;
-    m->wins = winner == before ? m->wins + 1 : 0;
-    m->galloping = m->wins >= GALLOP_AFTER;
-    if (m->galloping)
-        m->runner_up = runner_up_of(m);
+    if (m->count >= GALLOP_FROM) {
+        m->wins = winner == before ? m->wins + 1 : 0;
+        m->galloping = m->wins >= GALLOP_AFTER;
+        if (m->galloping)
+            m->runner_up = runner_up_of(m);
+    }
     publish(m);
 }
 
@@ -153,6 +171,8 @@ static void merging_seek(struct iter *it, lsm_slice key, uint64_t trailer)
     struct merging *m = merging_of(it);
     m->backwards = false;
     for (uint32_t i = 0; i < m->count; i++)
+        iter_approach(m->children[i], key, trailer);
+    for (uint32_t i = 0; i < m->count; i++)
         iter_seek(m->children[i], key, trailer);
     build(m);
 }
@@ -168,14 +188,15 @@ static void merging_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trail
 
 static bool stands_on_current(const struct merging *m, uint32_t child)
 {
-    const struct iter *c = m->children[child], *w = m->children[m->winner];
-    return c->valid && entry_compare(c->key, c->trailer, w->key, w->trailer) == 0;
+    const struct iter *c = m->children[child];
+    const struct iter_entry *w = m->children[m->winner]->entry;
+    return c->valid && entry_compare(c->entry->key, c->entry->trailer, w->key, w->trailer) == 0;
 }
 
 /* Moves the others to the far side of the winner, equal entries by the order of children. */
 static void turn(struct merging *m, bool backwards)
 {
-    struct iter *w = m->children[m->winner];
+    const struct iter_entry *w = m->children[m->winner]->entry;
     for (uint32_t i = 0; i < m->count; i++) {
         struct iter *c = m->children[i];
         if (i == m->winner)
@@ -278,17 +299,19 @@ static struct iter *empty_new(void)
     return it;
 }
 
-/* One allocation: the struct, the children, the losers, the winners. */
+/* One allocation: the struct, the children, the heads, the losers, the winners. */
 static struct iter *tournament_new(struct iter **children, size_t count)
 {
-    size_t size = sizeof(struct merging) + count * (sizeof(struct iter *) + 3 * sizeof(uint32_t));
+    size_t size = sizeof(struct merging) +
+                  count * (sizeof(struct iter *) + sizeof(uint64_t) + 3 * sizeof(uint32_t));
     struct merging *m = mem_alloc_zeroed(size);
     if (m == NULL)
         return NULL;
     m->it.ops = &merging_ops;
     m->count = (uint32_t)count;
     m->children = (struct iter **)(m + 1);
-    m->losers = (uint32_t *)(m->children + count);
+    m->heads = (uint64_t *)(m->children + count);
+    m->losers = (uint32_t *)(m->heads + count);
     m->winners = m->losers + count;
     memcpy(m->children, children, count * sizeof *children);
     return &m->it;

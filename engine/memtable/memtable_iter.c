@@ -10,6 +10,7 @@
 
 struct memtable_iter {
     struct iter base;
+    struct iter_entry entry;
     const struct memtable *mt;
     uint32_t cf;
     uint32_t at; /* record shown */
@@ -99,16 +100,15 @@ static uint32_t cursor_prev(struct memtable_iter *m)
 /* Shows record `at`; the iterator ends at 0 and at another family's records. */
 static void show(struct memtable_iter *m, uint32_t at)
 {
-    struct iter *it = &m->base;
     const struct record *r = record_at(m->mt, at);
-    it->valid = at != 0 && record_cf(r) == m->cf;
-    if (!it->valid)
+    m->base.valid = at != 0 && record_cf(r) == m->cf;
+    if (!m->base.valid)
         return;
     m->at = at;
-    it->key = record_key(r);
-    it->head = tail_head(r->bytes, r->key_size, 0);
-    it->trailer = r->trailer;
-    it->value = record_value(r);
+    m->entry = (struct iter_entry){.head = tail_head(r->bytes, r->key_size, 0),
+                                   .key = record_key(r),
+                                   .trailer = r->trailer,
+                                   .value = record_value(r)};
 }
 
 static void show_oldest(struct memtable_iter *m, uint32_t newest)
@@ -217,6 +217,7 @@ lsm_status memtable_iter_new(const struct memtable *mt, uint32_t cf, struct iter
     if (m == NULL)
         return lsm_fail_memory(err, sizeof *m);
     m->base.ops = &memtable_iter_ops;
+    m->base.entry = &m->entry;
     m->mt = mt;
     m->cf = cf;
     if (mt->kind == MEMTABLE_BTREE)

@@ -9,20 +9,25 @@
 
 struct table_iter {
     struct iter it; /* first: the caller's view */
+    struct iter_entry entry;
     struct table *table;
     lsm_error *err;
     unsigned flags;
     struct block *block; /* held; NULL before the first move */
     struct block_view view;
     uint32_t block_index;
-    uint32_t index; /* of the current entry in the block */
+    uint32_t index;       /* of the current entry in the block */
+    uint64_t prefix_head; /* bytes_head() of the block's prefix */
+    uint32_t approached;  /* one above the block that the coming seek ends in; 0: not known */
     struct buffer key;
     struct table_ahead ahead;
     bool eager;   /* read ahead from the first block on */
     uint32_t run; /* blocks entered one after the other */
 };
 
-#define RUN_BEFORE_AHEAD 2 /* blocks in sequence until reading ahead begins */
+#define CACHE_LINE       64
+#define PREFETCH_LINES   10 /* of a block: header and columns of some forty entries */
+#define RUN_BEFORE_AHEAD 2  /* blocks in sequence until reading ahead begins */
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
@@ -94,7 +99,8 @@ static bool prepare_key(struct table_iter *ti)
     if (!buffer_reserve(&ti->key, ti->view.prefix_size + longest + BLOCK_HEAD_SIZE))
         return false;
     if (ti->view.prefix_size > 0)
-        memcpy(ti->key.data, ti->view.prefix, ti->view.prefix_size);
+        bytes_copy(ti->key.data, ti->view.prefix, ti->view.prefix_size);
+    ti->prefix_head = bytes_head(ti->view.prefix, ti->view.prefix_size);
     return true;
 }
 
@@ -132,18 +138,36 @@ static bool enter_block(struct table_iter *ti, uint32_t index)
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
+/* bytes_head() of a key, from its parts: what was just written in pieces is slow to read whole. */
+static inline uint64_t whole_head(const struct table_iter *ti, uint32_t index)
+{
+    uint32_t prefix_size = ti->view.prefix_size;
+    if (prefix_size >= sizeof(uint64_t))
+        return ti->prefix_head;
+    return ti->prefix_head | block_head(&ti->view, index) >> (8 * prefix_size);
+}
+
+/* The value just shown and, behind it, the next entry, which a step or the reader wants soon. */
+static inline void prefetch_entry(const struct iter_entry *entry)
+{
+    const uint8_t *value = entry->value.data;
+    __builtin_prefetch(value + entry->value.size);
+    __builtin_prefetch(value + entry->value.size + CACHE_LINE);
+}
+
 /* Shows entry `index` of the current block. */
 static inline void show(struct table_iter *ti, uint32_t index)
 {
     const struct block_view *v = &ti->view;
-    struct iter *it = &ti->it;
+    struct iter_entry *entry = &ti->entry;
     ti->index = index;
-    it->key.data = ti->key.data;
-    it->key.size = v->prefix_size + block_copy_suffix(v, index, ti->key.data + v->prefix_size);
-    it->head = bytes_head(ti->key.data, it->key.size);
-    it->trailer = block_trailer(v, index);
-    it->value = block_value(v, index);
-    it->valid = true;
+    entry->key.data = ti->key.data;
+    entry->key.size = v->prefix_size + block_copy_suffix(v, index, ti->key.data + v->prefix_size);
+    entry->head = whole_head(ti, index);
+    entry->trailer = block_trailer(v, index);
+    entry->value = block_value(v, index);
+    prefetch_entry(entry);
+    ti->it.valid = true;
 }
 
 static void end(struct table_iter *ti)
@@ -182,11 +206,38 @@ static void iter_last_entry(struct iter *it)
     show_last_of(of(it), of(it)->table->index.count - 1);
 }
 
+/* Fetches what block_seek() reads of a block in memory: its columns, as long as it is small. */
+static void prefetch_block(const struct block *block)
+{
+    const uint8_t *bytes = (const uint8_t *)block;
+    for (size_t i = 0; i < PREFETCH_LINES; i++)
+        __builtin_prefetch(bytes + i * CACHE_LINE);
+}
+
+static void iter_approach_entry(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct table_iter *ti = of(it);
+    uint32_t index = table_index_find(&ti->table->index, key, trailer);
+    ti->approached = index + 1;
+    /* Outside an epoch, so the block may be gone: its address is fetched, never read. */
+    const struct block *block = block_cache_peek(&ti->table->index.entries[index].slot);
+    if (block != NULL)
+        prefetch_block(block);
+}
+
+/* The block in which (key, trailer) is, as approached or looked up now. */
+static uint32_t find_block(struct table_iter *ti, lsm_slice key, uint64_t trailer)
+{
+    uint32_t approached = ti->approached;
+    ti->approached = 0;
+    return approached != 0 ? approached - 1 : table_index_find(&ti->table->index, key, trailer);
+}
+
 static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct table_iter *ti = of(it);
     it->status = LSM_OK;
-    if (!enter_block(ti, table_index_find(&ti->table->index, key, trailer)))
+    if (!enter_block(ti, find_block(ti, key, trailer)))
         return;
     uint32_t index = block_seek(&ti->view, key, trailer);
     if (index < ti->view.count)
@@ -199,7 +250,7 @@ static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t tr
 {
     struct table_iter *ti = of(it);
     it->status = LSM_OK;
-    if (!enter_block(ti, table_index_find(&ti->table->index, key, trailer)))
+    if (!enter_block(ti, find_block(ti, key, trailer)))
         return;
     uint32_t index = block_seek(&ti->view, key, trailer);
     if (index < ti->view.count && block_compare(&ti->view, index, key, trailer) == 0)
@@ -251,6 +302,7 @@ static const struct iter_ops table_iter_ops = {
     .next = iter_next_entry,
     .prev = iter_prev_entry,
     .release = iter_release_entry,
+    .approach = iter_approach_entry,
 };
 
 static void init_ahead(struct table_iter *ti, const struct table_iter_options *options)
@@ -273,6 +325,7 @@ lsm_status table_iter_new(struct table *table, const struct table_iter_options *
     if (ti == NULL)
         return lsm_fail_memory(err, sizeof *ti);
     ti->it.ops = &table_iter_ops;
+    ti->it.entry = &ti->entry;
     ti->table = table;
     ti->err = err;
     ti->flags = options->flags;

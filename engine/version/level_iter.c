@@ -1,6 +1,6 @@
 /*
- * The current table's iterator is moved and its entry copied up: one indirect call and a few words
- * an entry. `at` is the current file; == count when there is none.
+ * The current table's iterator is moved and its entry shown: one indirect call an entry. `at` is the
+ * current file; == count when there is none.
  */
 #include "engine/version/level_iter.h"
 
@@ -16,8 +16,6 @@ struct level_iter {
     size_t at;
     struct iter *inner; /* over files[at], owned; NULL: none */
 };
-
-static const struct iter_ops level_iter_ops;
 
 static void leave_file(struct level_iter *l)
 {
@@ -58,11 +56,10 @@ static bool enter_file(struct level_iter *l, size_t at)
     return status == LSM_OK;
 }
 
-/* The whole struct but for the ops: a few wide moves. */
-static inline void copy_up(struct level_iter *l)
+static inline void publish(struct level_iter *l)
 {
-    l->base = *l->inner;
-    l->base.ops = &level_iter_ops;
+    l->base.valid = true;
+    l->base.entry = l->inner->entry;
 }
 
 /* After a move forwards: the inner entry, or the first of the next file that has one. */
@@ -77,7 +74,7 @@ static void settle_forwards(struct level_iter *l)
             return;
         l->inner->ops->first(l->inner);
     }
-    copy_up(l);
+    publish(l);
 }
 
 static void settle_backwards(struct level_iter *l)
@@ -91,7 +88,7 @@ static void settle_backwards(struct level_iter *l)
             return;
         l->inner->ops->last(l->inner);
     }
-    copy_up(l);
+    publish(l);
 }
 
 static void level_first(struct iter *it)
@@ -138,6 +135,13 @@ static void level_seek(struct iter *it, lsm_slice key, uint64_t trailer)
     settle_forwards(l);
 }
 
+static void level_approach(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct level_iter *l = (struct level_iter *)it;
+    if (enter_file(l, find_file(l, key)))
+        iter_approach(l->inner, key, trailer);
+}
+
 static void level_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct level_iter *l = (struct level_iter *)it;
@@ -157,9 +161,7 @@ static void level_next(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
     iter_next(l->inner);
-    if (__builtin_expect(l->inner->valid, 1))
-        copy_up(l);
-    else
+    if (__builtin_expect(!l->inner->valid, 0))
         settle_forwards(l);
 }
 
@@ -167,9 +169,7 @@ static void level_prev(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
     iter_prev(l->inner);
-    if (__builtin_expect(l->inner->valid, 1))
-        copy_up(l);
-    else
+    if (__builtin_expect(!l->inner->valid, 0))
         settle_backwards(l);
 }
 
@@ -188,6 +188,7 @@ static const struct iter_ops level_iter_ops = {
     .next = level_next,
     .prev = level_prev,
     .release = level_release,
+    .approach = level_approach,
 };
 
 lsm_status level_iter_new(struct version_file *const *files, size_t count,

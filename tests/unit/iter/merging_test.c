@@ -30,6 +30,7 @@ static size_t all_count;
 
 struct array_iter {
     struct iter it;
+    struct iter_entry entry;
     struct entry *entries[MAX_ENTRY];
     size_t count;
     size_t at;
@@ -50,10 +51,11 @@ static void array_show(struct array_iter *a)
     if (!a->it.valid)
         return;
     const struct entry *e = a->entries[a->at];
-    a->it.key = LSM_SLICE(e->key, e->key_size);
-    a->it.head = bytes_head(e->key, e->key_size);
-    a->it.trailer = e->trailer;
-    a->it.value = LSM_SLICE(&e->child, sizeof e->child);
+    a->it.entry = &a->entry;
+    a->entry = (struct iter_entry){.head = bytes_head(e->key, e->key_size),
+                                   .key = LSM_SLICE(e->key, e->key_size),
+                                   .trailer = e->trailer,
+                                   .value = LSM_SLICE(&e->child, sizeof e->child)};
 }
 
 static void array_first(struct iter *it)
@@ -182,10 +184,10 @@ static void check_stands_on(const struct iter *m, size_t at)
     if (!m->valid)
         return;
     const struct entry *e = &all[at];
-    ck_assert(slice_equal(m->key, LSM_SLICE(e->key, e->key_size)));
-    ck_assert_uint_eq(m->trailer, e->trailer);
-    ck_assert_uint_eq(m->head, bytes_head(e->key, e->key_size));
-    ck_assert_ptr_eq(m->value.data, &e->child);
+    ck_assert(slice_equal(m->entry->key, LSM_SLICE(e->key, e->key_size)));
+    ck_assert_uint_eq(m->entry->trailer, e->trailer);
+    ck_assert_uint_eq(m->entry->head, bytes_head(e->key, e->key_size));
+    ck_assert_ptr_eq(m->entry->value.data, &e->child);
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */

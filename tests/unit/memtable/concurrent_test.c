@@ -159,13 +159,13 @@ static void iterate_forwards(struct round *r, struct iter *it, uint64_t start)
     uint64_t last = UINT64_MAX, last_trailer = 0;
     iter_seek(it, key_of(r, start, key), ENTRY_MAX_TRAILER);
     for (int steps = 0; it->valid && steps < 400; steps++, iter_next(it)) {
-        uint64_t number = number_of_key(r, it->key);
-        if (number == last ? it->trailer >= last_trailer : number < first)
+        uint64_t number = number_of_key(r, it->entry->key);
+        if (number == last ? it->entry->trailer >= last_trailer : number < first)
             atomic_fetch_add(&r->missed, 1);
         if (number != last)
             check_gap(r, first, number, published);
         last = number;
-        last_trailer = it->trailer;
+        last_trailer = it->entry->trailer;
         first = number + 1;
     }
     if (!it->valid)
@@ -180,13 +180,13 @@ static void iterate_backwards(struct round *r, struct iter *it, uint64_t start)
     uint64_t last = UINT64_MAX, last_trailer = 0;
     it->ops->seek_for_prev(it, key_of(r, start, key), 0);
     for (int steps = 0; it->valid && steps < 100; steps++, iter_prev(it)) {
-        uint64_t number = number_of_key(r, it->key);
-        if (number == last ? it->trailer <= last_trailer : number >= limit)
+        uint64_t number = number_of_key(r, it->entry->key);
+        if (number == last ? it->entry->trailer <= last_trailer : number >= limit)
             atomic_fetch_add(&r->missed, 1);
         if (number != last)
             check_gap(r, number + 1, limit, published);
         last = number;
-        last_trailer = it->trailer;
+        last_trailer = it->entry->trailer;
         limit = number;
     }
     if (!it->valid)

@@ -199,11 +199,12 @@ static void check_value(entry_ref e, lsm_slice value)
 
 static void check_shown(const struct iter *it, entry_ref e)
 {
-    if (!it->valid || it->trailer != e->trailer || !slice_equal(it->key, key_of(e)))
+    if (!it->valid || it->entry->trailer != e->trailer || !slice_equal(it->entry->key, key_of(e)))
         ck_abort_msg("the iterator is not at insert %u (valid %d, trailer %llu for %llu)", e->order,
-                     it->valid, (unsigned long long)it->trailer, (unsigned long long)e->trailer);
-    ck_assert_uint_eq(it->head, bytes_head(e->key, e->key_size));
-    check_value(e, it->value);
+                     it->valid, (unsigned long long)it->entry->trailer,
+                     (unsigned long long)e->trailer);
+    ck_assert_uint_eq(it->entry->head, bytes_head(e->key, e->key_size));
+    check_value(e, it->entry->value);
 }
 
 static void check_walks(entry_ref *refs, size_t count, const struct memtable *mt)
@@ -417,7 +418,7 @@ void reference_check_quick(const struct reference *r, size_t count, const struct
 
 static void skip_invisible(struct iter *it, void (*step)(struct iter *), uint64_t sequence)
 {
-    while (it->valid && entry_sequence(it->trailer) > sequence)
+    while (it->valid && entry_sequence(it->entry->trailer) > sequence)
         step(it);
 }
 

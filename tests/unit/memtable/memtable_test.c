@@ -155,11 +155,11 @@ START_TEST(test_memtable_two_of_one_sequence_the_later_is_found)
     struct iter *it = NULL;
     ck_assert_int_eq(memtable_iter_new(f.mt, 0, &it, NULL), LSM_OK);
     it->ops->first(it);
-    ck_assert(slice_equal(it->value, slice_of_text("last")));
+    ck_assert(slice_equal(it->entry->value, slice_of_text("last")));
     iter_next(it);
-    ck_assert(slice_equal(it->value, slice_of_text("older")));
+    ck_assert(slice_equal(it->entry->value, slice_of_text("older")));
     iter_prev(it);
-    ck_assert(slice_equal(it->value, slice_of_text("last")));
+    ck_assert(slice_equal(it->entry->value, slice_of_text("last")));
     iter_release(it);
     ck_assert_uint_eq(memtable_entry_count(f.mt), 4);
     fixture_release(&f);
@@ -179,12 +179,12 @@ START_TEST(test_memtable_many_versions_of_one_key_walk_both_ways)
     it->ops->last(it);
     iter_prev(it);
     for (uint64_t i = 1; i <= VERSIONS; i++, iter_prev(it))
-        ck_assert_uint_eq(entry_sequence(it->trailer), i);
-    ck_assert(it->valid && it->key.size == 1);
+        ck_assert_uint_eq(entry_sequence(it->entry->trailer), i);
+    ck_assert(it->valid && it->entry->key.size == 1);
     iter_next(it);
     for (uint64_t i = VERSIONS; i > 0; i--, iter_next(it))
-        ck_assert_uint_eq(entry_sequence(it->trailer), i);
-    ck_assert(it->valid && it->key.size == 1);
+        ck_assert_uint_eq(entry_sequence(it->entry->trailer), i);
+    ck_assert(it->valid && it->entry->key.size == 1);
     iter_release(it);
     fixture_release(&f);
 }
@@ -205,10 +205,10 @@ START_TEST(test_memtable_iterator_sees_what_was_there_and_may_see_more)
     lsm_slice last = LSM_SLICE(NULL, 0);
     uint64_t last_trailer = 0;
     for (int i = 0; it->valid; iter_next(it), i++) {
-        ck_assert_int_gt(entry_compare(it->key, it->trailer, last, last_trailer), 0);
-        last = it->key; /* keys in the arena stay */
-        last_trailer = it->trailer;
-        seen += entry_sequence(it->trailer) == 1;
+        ck_assert_int_gt(entry_compare(it->entry->key, it->entry->trailer, last, last_trailer), 0);
+        last = it->entry->key; /* keys in the arena stay */
+        last_trailer = it->entry->trailer;
+        seen += entry_sequence(it->entry->trailer) == 1;
         /* Splits the leaf the iterator is in, and others. */
         for (int j = 0; i < 499 && j < 3; j++) {
             int number = j == 0 ? 2 * i + 1 : j == 1 ? 999 - 2 * i : (2 * i + 31) | 1;

@@ -265,7 +265,8 @@ static void scan_some(struct reader *reader, struct random_state *r)
     size_t at = random_below(r, e->count);
     iter_seek(it, e->at[at].key, ENTRY_MAX_TRAILER);
     for (int n = 0; n < 300 && it->valid; n++, at++) {
-        if (!slice_equal(it->key, e->at[at].key) || !slice_equal(it->value, e->at[at].value))
+        if (!slice_equal(it->entry->key, e->at[at].key) ||
+            !slice_equal(it->entry->value, e->at[at].value))
             abort();
         iter_next(it);
     }

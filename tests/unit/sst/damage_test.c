@@ -61,9 +61,9 @@ static lsm_status read_all(uint64_t number, uint64_t size, const struct entries 
     ck_ok(table_iter_new(t, &(struct table_iter_options){.whole = true}, &it, &error));
     size_t i = 0;
     for (it->ops->first(it); it->valid; iter_next(it), i++) {
-        ck_assert(slice_equal(it->key, e->at[i].key));
-        ck_assert_uint_eq(it->trailer, e->at[i].trailer);
-        ck_assert(slice_equal(it->value, e->at[i].value));
+        ck_assert(slice_equal(it->entry->key, e->at[i].key));
+        ck_assert_uint_eq(it->entry->trailer, e->at[i].trailer);
+        ck_assert(slice_equal(it->entry->value, e->at[i].value));
     }
     ck_assert(it->status != LSM_OK || i == e->count);
     status = status == LSM_OK ? it->status : status;
@@ -260,7 +260,7 @@ START_TEST(test_damage_hostile_blocks_with_sound_checksums_are_harmless)
         ck_ok(table_iter_new(t, &(struct table_iter_options){0}, &it, &error));
         uint64_t seen = 0;
         for (it->ops->first(it); it->valid && seen < 1000; iter_next(it))
-            seen += 1 + it->value.size / 1000;
+            seen += 1 + it->entry->value.size / 1000;
         for (size_t i = 0; i < e.count; i++)
             iter_seek(it, e.at[i].key, e.at[i].trailer);
         iter_release(it);
@@ -326,7 +326,7 @@ START_TEST(test_failure_of_each_queued_read_is_told_and_passes)
         sim_fail_after(f.disk, SIM_FAULT_READ, n, EIO, false);
         size_t i = 0;
         for (it->ops->first(it); it->valid; iter_next(it), i++)
-            ck_assert(slice_equal(it->key, e.at[i].key));
+            ck_assert(slice_equal(it->entry->key, e.at[i].key));
         sim_fail_never(f.disk);
         lsm_status status = it->status;
         if (status != LSM_OK) {
@@ -334,7 +334,7 @@ START_TEST(test_failure_of_each_queued_read_is_told_and_passes)
             ck_assert_int_eq(status, LSM_IO);
             ck_assert_ptr_nonnull(strstr(error.message, "000003.sst"));
             for (i = 0, it->ops->first(it); it->valid; iter_next(it), i++)
-                ck_assert(slice_equal(it->key, e.at[i].key));
+                ck_assert(slice_equal(it->entry->key, e.at[i].key));
         }
         ck_assert_uint_eq(i, e.count);
         iter_release(it);
@@ -455,7 +455,7 @@ START_TEST(test_failure_of_each_allocation_is_told)
         size_t seen = 0;
         if (status == LSM_OK) {
             for (it->ops->first(it); it->valid; iter_next(it))
-                ck_assert(slice_equal(it->key, e.at[seen++].key));
+                ck_assert(slice_equal(it->entry->key, e.at[seen++].key));
             status = it->status;
         }
         mem_fail_after(-1, false);

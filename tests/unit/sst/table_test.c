@@ -61,10 +61,10 @@ static void check_at(const struct iter *it, const struct entries *e, size_t inde
     if (!it->valid)
         return;
     const struct entry *wanted = &e->at[index];
-    ck_assert(slice_equal(it->key, wanted->key));
-    ck_assert_uint_eq(it->trailer, wanted->trailer);
-    ck_assert(slice_equal(it->value, wanted->value));
-    ck_assert_uint_eq(it->head, bytes_head(it->key.data, it->key.size));
+    ck_assert(slice_equal(it->entry->key, wanted->key));
+    ck_assert_uint_eq(it->entry->trailer, wanted->trailer);
+    ck_assert(slice_equal(it->entry->value, wanted->value));
+    ck_assert_uint_eq(it->entry->head, bytes_head(it->entry->key.data, it->entry->key.size));
 }
 
 static void check_scan(struct table *t, const struct entries *e, struct table_iter_options options)

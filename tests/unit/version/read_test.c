@@ -334,11 +334,12 @@ static void check_at(const struct tree *t, const struct iter *it, size_t i)
     if (i >= t->count)
         return;
     const struct entry *e = &t->entries[i];
-    ck_assert(slice_equal(it->key, make_key(t, e->key, key)));
-    ck_assert_uint_eq(it->head, bytes_head(it->key.data, it->key.size));
-    ck_assert_uint_eq(it->trailer,
+    ck_assert(slice_equal(it->entry->key, make_key(t, e->key, key)));
+    ck_assert_uint_eq(it->entry->head, bytes_head(it->entry->key.data, it->entry->key.size));
+    ck_assert_uint_eq(it->entry->trailer,
                       entry_trailer(e->sequence, e->is_delete ? ENTRY_DELETE : ENTRY_PUT));
-    ck_assert(e->is_delete || slice_equal(it->value, make_value(e->key, e->sequence, value)));
+    ck_assert(e->is_delete ||
+              slice_equal(it->entry->value, make_value(e->key, e->sequence, value)));
 }
 
 /* Keys of different numbers sort as their numbers do only when no suffix interferes, and none does:
