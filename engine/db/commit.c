@@ -3,9 +3,9 @@
  *
  * Under the append lock a writer copies its record into the stage ring, gives it to the log writer,
  * inserts into the memtable, and publishes its sequence number: that is the whole of an LSM_WRITE.
- * An LSM_SYNC write starts the log's append before the insert when nobody else is writing the log,
- * so that the two overlap, and then waits for the flush; whoever holds the sync lock flushes for
- * all that is staged, which is the group commit.
+ * An LSM_SYNC write then waits for the flush; whoever holds the sync lock writes and flushes for
+ * all that is staged, which is the group commit. A large one starts the log's append before the
+ * insert when nobody else is writing the log, so that the two overlap.
  *
  * Visibility: nothing is visible at a weaker durability than it asked for, and visible_sequence is
  * a prefix of commit order. Sync writes that are not durable yet stand in a ring of pending
@@ -19,6 +19,12 @@
 #include "engine/base/hash.h"
 
 #include <errno.h>
+#include <sched.h>
+
+#define OVERLAP_FROM                                                                               \
+    64 /* entries of a batch that take long enough to insert to begin a write before */
+
+#define GATHER_YIELDS 4 /* of the processor, without another writer coming */
 
 /* One write on its way: either a single entry or a batch. */
 struct commit {
@@ -86,6 +92,29 @@ static lsm_status poisoned(lsm_db *db, lsm_error *err)
     return db_check_write(db, err);
 }
 
+static uint64_t waiting_writers(const struct shm_commit *c)
+{
+    return atomic_load(&c->pending_tail) - atomic_load(&c->pending_head);
+}
+
+/*
+ * The writers that the last flush served have just woken and are about to write again. Whoever is
+ * first would flush for itself alone and make the others wait for two flushes: it lets them come,
+ * as long as they do come.
+ */
+static void gather_group_locked(lsm_db *db)
+{
+    struct shm_commit *c = &db->layout->commit;
+    uint64_t waiting = waiting_writers(c);
+    for (unsigned idle = 0; waiting < c->sync_group && idle < GATHER_YIELDS;) {
+        sched_yield();
+        uint64_t now = waiting_writers(c);
+        idle = now == waiting ? idle + 1 : 0;
+        waiting = now;
+    }
+    c->sync_group = (uint32_t)waiting;
+}
+
 lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
 {
     struct shm_layout *l = db->layout;
@@ -100,8 +129,10 @@ lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
             shm_event_wait(&l->commit.flushed, seen, DB_WAIT_NS);
             continue;
         }
-        if (atomic_load(&l->commit.durable) < position)
+        if (atomic_load(&l->commit.durable) < position) {
+            gather_group_locked(db);
             status = wal_sync_locked(db->wal, atomic_load(&l->commit.staged), err);
+        }
         shm_unlock(&l->locks.sync);
         db_advance_visible(db);
         shm_event_signal(&l->commit.flushed);
@@ -280,7 +311,7 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
     if (sync)
         pending_enter_locked(&l->commit, sequence, end);
     wal_publish_locked(db->wal);
-    if (sync && shm_trylock(&l->locks.sync) != SHM_LOCK_BUSY) {
+    if (sync && w->entry_count >= OVERLAP_FROM && shm_trylock(&l->locks.sync) != SHM_LOCK_BUSY) {
         writing = true;
         status = wal_write_begin_locked(db->wal, err);
     }

@@ -73,6 +73,7 @@ struct shm_commit {
     uint64_t segment_number;                        /* WAL segment being written (sync) */
     uint64_t segment_start;                         /* position of its first byte (sync) */
     _Atomic uint32_t sync_busy;                     /* a write or flush is under way (sync) */
+    uint32_t sync_group;                            /* writers that the last flush served (sync) */
     _Alignas(64) _Atomic uint64_t pending_head;     /* see pending (any, by compare and swap) */
     _Atomic uint64_t pending_tail;                  /* (append) */
     struct shm_pending pending[SHM_MAX_PENDING];    /* sync writes not durable yet, oldest first */

@@ -1,5 +1,7 @@
 /*
- * From the ring into segments, in one write at a time.
+ * From the ring into segments, in one write at a time: through the queue by the log writer, which
+ * has time, and by a plain call where somebody waits for the sync that follows, which saves a
+ * sleep.
  *
  * A write covers whole blocks of the file, from the one that holds `written` on, out of a private
  * buffer: a device must never read memory that somebody else may store into. Its first block has
@@ -7,6 +9,10 @@
  *
  * Records never straddle two segments: before a write begins it is settled up to which record all
  * fit into the segment (`fits`), and it goes no further.
+ *
+ * A sync pays for every block of the file that was never written before, since the file system has
+ * to record it as well. So a write that somebody waits for and that goes beyond what is filled
+ * takes a stretch of zeros along: one sync in some thousand pays for all.
  *
  * A segment that a write failed on is not written again. It is sealed where it was known to be
  * written, the next call begins another one there, and nothing is lost: the ring still holds the
@@ -168,42 +174,88 @@ static lsm_status make_room(struct wal *wal, uint64_t staged, lsm_error *err)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static void fill_request(struct wal *wal)
+/* How far the write of [offset, limit) of the file goes when it takes a stretch of zeros along. */
+static uint64_t fill_limit(const struct wal *wal, uint64_t offset, uint64_t limit)
+{
+    if (limit <= wal->filled)
+        return limit;
+    uint64_t longer = offset + WAL_FILL_SIZE;
+    if (longer > wal->current.size)
+        longer = wal->current.size;
+    return longer > limit ? longer : limit;
+}
+
+static void fill_request(struct wal *wal, bool awaited)
 {
     uint64_t first = wal_block_start(wal, written_now(wal));
     uint64_t limit = wal->fits;
     if (limit - first > WAL_WRITE_SIZE)
         limit = first + WAL_WRITE_SIZE;
     size_t size = (size_t)(limit - first);
-    size_t padding = (IO_ALIGNMENT - size % IO_ALIGNMENT) % IO_ALIGNMENT;
+    size_t padded = (size + IO_ALIGNMENT - 1) & ~(IO_ALIGNMENT - 1);
+    uint64_t offset = LOG_SEGMENT_HEADER + (first - wal->current.start);
+    if (awaited)
+        padded = (size_t)(fill_limit(wal, offset, offset + padded) - offset);
     wal_stage_copy_out(&wal->stage, first, wal->buffer, size);
-    memset(wal->buffer + size, 0, padding);
+    memset(wal->buffer + size, 0, padded - size);
     wal->flight_end = limit;
     wal->request = (struct io_request){
         .operation = IO_WRITE,
         .file = wal->file,
         .memory = wal->buffer,
-        .size = size + padding,
-        .offset = LOG_SEGMENT_HEADER + (first - wal->current.start),
+        .size = padded,
+        .offset = offset,
     };
+}
+
+/* Makes the request for what is staged and not written; *any tells whether there is something. */
+static lsm_status prepare_request(struct wal *wal, bool awaited, bool *any, lsm_error *err)
+{
+    uint64_t staged = staged_now(wal);
+    lsm_status status = wal_check_poison(wal, err);
+    *any = status == LSM_OK && staged != written_now(wal);
+    if (!*any)
+        return status;
+    status = make_room(wal, staged, err);
+    if (status == LSM_OK)
+        fill_request(wal, awaited);
+    return status;
 }
 
 lsm_status wal_write_begin_locked(struct wal *wal, lsm_error *err)
 {
-    lsm_status status = wal_check_poison(wal, err);
-    if (status != LSM_OK || wal->in_flight)
+    bool any;
+    if (wal->in_flight)
+        return wal_check_poison(wal, err);
+    lsm_status status = prepare_request(wal, false, &any, err);
+    if (status != LSM_OK || !any)
         return status;
-    uint64_t staged = staged_now(wal);
-    if (staged == written_now(wal))
-        return LSM_OK;
-    status = make_room(wal, staged, err);
-    if (status != LSM_OK)
-        return status;
-    fill_request(wal);
     set_busy(wal, 1);
     wal->in_flight = true;
     io_queue_push(wal->queue, &wal->request);
     return io_queue_submit(wal->queue, err);
+}
+
+/* The segment is not written to any more: what its last block holds is not known. */
+static void give_up_segment(struct wal *wal)
+{
+    wal->finished = true;
+    wal->recyclable = false;
+}
+
+/* The request was carried out. */
+static void count_written(struct wal *wal)
+{
+    struct shm_commit *commit = &wal->layout->commit;
+    uint64_t limit = wal->request.offset + wal->request.size;
+    if (limit > wal->filled)
+        wal->filled = limit;
+    atomic_fetch_add_explicit(&wal->bytes_written, wal->request.size, memory_order_relaxed);
+    atomic_store_explicit(&commit->written, wal->flight_end, memory_order_release);
+    /* Pairs with the acquire in has_room(): the bytes were copied out before they are given back.
+     */
+    atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_end),
+                          memory_order_release);
 }
 
 lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err)
@@ -215,19 +267,30 @@ lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err)
     wal->in_flight = false;
     set_busy(wal, 0);
     if (done->os_errno != 0) {
-        wal->finished = true;
-        wal->recyclable = false; /* its last block is not known any more */
+        give_up_segment(wal);
         return io_request_error(done, err);
     }
-    struct shm_commit *commit = &wal->layout->commit;
-    atomic_fetch_add_explicit(&wal->bytes_written, done->size, memory_order_relaxed);
-    atomic_store_explicit(&commit->written, wal->flight_end, memory_order_release);
-    /* Pairs with the acquire in has_room(): the bytes were copied out before they are given back.
-     */
-    atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_end),
-                          memory_order_release);
-    shm_event_signal(&commit->flushed);
+    count_written(wal);
+    shm_event_signal(&wal->layout->commit.flushed);
     return LSM_OK;
+}
+
+/* The next write, by a plain call. */
+static lsm_status write_now(struct wal *wal, lsm_error *err)
+{
+    bool any;
+    lsm_status status = prepare_request(wal, true, &any, err);
+    if (status != LSM_OK || !any)
+        return status;
+    const struct io_request *r = &wal->request;
+    set_busy(wal, 1);
+    status = io_file_write(r->file, r->memory, r->size, r->offset, err);
+    set_busy(wal, 0);
+    if (status == LSM_OK)
+        count_written(wal);
+    else
+        give_up_segment(wal);
+    return status;
 }
 
 lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err)
@@ -244,7 +307,12 @@ lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err)
 
 lsm_status wal_sync_locked(struct wal *wal, uint64_t position, lsm_error *err)
 {
-    lsm_status status = wal_write_locked(wal, position, err);
+    assert(position <= staged_now(wal));
+    lsm_status status = wal_check_poison(wal, err);
+    if (status == LSM_OK)
+        status = wal_write_finish_locked(wal, err);
+    while (status == LSM_OK && written_now(wal) < position)
+        status = write_now(wal, err);
     if (status == LSM_OK && durable_now(wal) < position)
         status = sync_current(wal, err);
     return status;

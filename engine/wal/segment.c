@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 
-#define FILL_STEP ((size_t)1 << 20)
-
 /* ---- the directory --------------------------------------------------------------------------- */
 
 struct numbers {
@@ -290,25 +288,8 @@ void segment_chain_release(struct segment_chain *chain)
 
 /* ---- new files ------------------------------------------------------------------------------- */
 
-/* By plain writes: should this process die here, none of them is still on its way. */
-static lsm_status fill_with_zeros(struct io_file *file, uint64_t size, lsm_error *err)
-{
-    uint8_t *zeros = mem_alloc_aligned(IO_ALIGNMENT, FILL_STEP);
-    if (zeros == NULL)
-        return lsm_fail_memory(err, FILL_STEP);
-    memset(zeros, 0, FILL_STEP);
-    lsm_status status = LSM_OK;
-    for (uint64_t at = 0; at < size && status == LSM_OK;) {
-        size_t step = size - at < FILL_STEP ? (size_t)(size - at) : FILL_STEP;
-        status = io_file_write(file, zeros, step, at, err);
-        at += step;
-    }
-    mem_free(zeros);
-    return status == LSM_OK ? io_file_sync(file, err) : status;
-}
-
 lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, uint64_t size,
-                              bool fill, struct segment_spare *spare, lsm_error *err)
+                              struct segment_spare *spare, lsm_error *err)
 {
     struct segment_spare made = {.number = number, .size = size};
     lsm_status status = segment_open(dir, FILE_WAL_SPARE, number,
@@ -316,8 +297,6 @@ lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, ui
     if (status != LSM_OK)
         return status;
     status = io_file_allocate(made.file, 0, size, err);
-    if (status == LSM_OK && fill)
-        status = fill_with_zeros(made.file, size, err);
     if (status == LSM_OK)
         *spare = made;
     else

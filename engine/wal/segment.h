@@ -64,13 +64,13 @@ lsm_status segment_open(const struct segment_dir *dir, enum file_kind kind, uint
 struct segment_spare {
     uint64_t number;
     uint64_t size;
+    uint64_t filled;      /* bytes from its beginning on that are known to have been written */
     struct io_file *file; /* owned */
 };
 
-/* Makes NNNNNN.spare of `size` bytes: reserved, or with `fill` written with zeros, which makes the
- * first appends to it cheaper. Nothing is left behind on failure. */
+/* Makes NNNNNN.spare with room reserved for `size` bytes. Nothing is left behind on failure. */
 lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, uint64_t size,
-                              bool fill, struct segment_spare *spare, lsm_error *err);
+                              struct segment_spare *spare, lsm_error *err);
 /* Closes and removes it. */
 void segment_spare_discard(const struct segment_dir *dir, struct segment_spare *spare);
 

@@ -96,7 +96,7 @@ lsm_status wal_prepare(struct wal *wal, lsm_error *err)
     if (status != LSM_OK || !begin_preparing(wal))
         return status;
     struct segment_spare spare;
-    status = segment_spare_make(&wal->dir, fresh_number(wal), wal->segment_size, true, &spare, err);
+    status = segment_spare_make(&wal->dir, fresh_number(wal), wal->segment_size, &spare, err);
     if (status == LSM_OK && !pool_add(wal, &spare))
         segment_spare_discard(&wal->dir, &spare); /* recycling was faster */
     end_preparing(wal);
@@ -137,7 +137,7 @@ lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, ls
 
 /* ---- beginning a segment --------------------------------------------------------------------- */
 
-/* A spare of at least `size` bytes. One made here, in a hurry, is reserved but not filled. */
+/* A spare of at least `size` bytes. */
 static lsm_status take_spare(struct wal *wal, uint64_t size, struct segment_spare *spare,
                              lsm_error *err)
 {
@@ -146,7 +146,7 @@ static lsm_status take_spare(struct wal *wal, uint64_t size, struct segment_spar
         if (pool_take(wal, spare))
             return LSM_OK;
     }
-    return segment_spare_make(&wal->dir, fresh_number(wal), size, false, spare, err);
+    return segment_spare_make(&wal->dir, fresh_number(wal), size, spare, err);
 }
 
 static struct log_segment_header make_header(struct wal *wal, const struct wal_beginning *b,
@@ -222,7 +222,7 @@ lsm_status wal_add_old(struct wal *wal, const struct wal_old_segment *old, lsm_e
 
 /* Takes `header` for the current segment; room for the old one was reserved. */
 static void switch_to(struct wal *wal, const struct log_segment_header *header,
-                      struct io_file *file)
+                      struct io_file *file, uint64_t filled)
 {
     if (wal->file != NULL) {
         assert(wal->old_count < wal->old_capacity);
@@ -230,6 +230,7 @@ static void switch_to(struct wal *wal, const struct log_segment_header *header,
             .number = wal->current.number,
             .size = wal->current.size,
             .end = header->start,
+            .filled = wal->filled,
             .recyclable = wal->recyclable,
         };
         io_file_close(wal->file);
@@ -239,6 +240,7 @@ static void switch_to(struct wal *wal, const struct log_segment_header *header,
     wal->finished = false;
     wal->recyclable = true;
     wal->fits = header->start;
+    wal->filled = filled;
     struct shm_commit *commit = &wal->layout->commit;
     commit->segment_number = header->number;
     commit->segment_start = header->start;
@@ -261,18 +263,22 @@ lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *b, lsm
     }
     struct io_file *file = NULL;
     status = give_name(wal, &spare, header.number, &file, err);
+    uint64_t filled = LOG_SEGMENT_HEADER + b->tail_size;
+    if (filled < spare.filled)
+        filled = spare.filled;
     if (status == LSM_OK)
-        switch_to(wal, &header, file);
+        switch_to(wal, &header, file, filled);
     return status; /* a segment begun in vain stays off the chain: the next one has a higher number
                     */
 }
 
 /* ---- recycling ------------------------------------------------------------------------------- */
 
-static lsm_status recycle(struct wal *wal, uint64_t number, lsm_error *err)
+static lsm_status recycle(struct wal *wal, const struct wal_old_segment *old, lsm_error *err)
 {
     char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
-    struct segment_spare spare = {.number = number, .size = wal->segment_size};
+    uint64_t number = old->number;
+    struct segment_spare spare = {.number = number, .size = old->size, .filled = old->filled};
     lsm_status status = io_dir_rename(wal->dir.dir, file_name_make(FILE_WAL, number, from),
                                       file_name_make(FILE_WAL_SPARE, number, to), err);
     if (status == LSM_OK)
@@ -286,7 +292,7 @@ static lsm_status remove_one(struct wal *wal, const struct wal_old_segment *old,
 {
     char name[FILE_NAME_SIZE];
     if (old->recyclable && old->size == wal->segment_size && !pool_is_full(wal))
-        return recycle(wal, old->number, err);
+        return recycle(wal, old, err);
     return io_dir_unlink(wal->dir.dir, file_name_make(FILE_WAL, old->number, name), NULL, err);
 }
 

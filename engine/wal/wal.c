@@ -293,6 +293,7 @@ static lsm_status keep_as_spares(struct wal *wal, lsm_error *err)
         .number = wal->current.number,
         .size = wal->current.size,
         .end = UINT64_MAX,
+        .filled = wal->filled,
         .recyclable = wal->recyclable,
     };
     lsm_status status = wal_check_poison(wal, err);

@@ -21,7 +21,8 @@
 #include <pthread.h>
 
 #define WAL_MIN_STAGE   ((uint64_t)16 << 10)
-#define WAL_WRITE_SIZE  ((size_t)1 << 20) /* longest write: bytes of the private buffer */
+#define WAL_WRITE_SIZE  ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
+#define WAL_FILL_SIZE   ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
 #define WAL_WRITE_DUE   ((uint64_t)256 << 10)
 #define WAL_STRETCH     ((uint64_t)1 << 20) /* the ring is renewed in these */
 #define WAL_SPARE_COUNT 2
@@ -43,6 +44,7 @@ struct wal_old_segment {
     uint64_t number;
     uint64_t size;
     uint64_t end;    /* its bytes are all below this position */
+    uint64_t filled; /* see struct wal */
     bool recyclable; /* nobody's write can still be on its way to it */
 };
 
@@ -69,7 +71,8 @@ struct wal {
     struct io_file *file;              /* owned; of it */
     bool finished;                     /* nothing more may be written to it: begin the next one */
     bool recyclable;                   /* it; see wal_old_segment */
-    uint64_t fits; /* all records below this position, where one ends, have room in it */
+    uint64_t fits;   /* all records below this position, where one ends, have room in it */
+    uint64_t filled; /* of its file: all bytes below have been written since it was allocated */
     struct io_queue *queue;
     struct io_request request;
     bool in_flight;      /* request is */

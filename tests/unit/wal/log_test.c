@@ -401,6 +401,35 @@ START_TEST(test_log_prepared_segment_is_used)
 }
 END_TEST
 
+/* One sync pays for a stretch of the file, the next ones for a block each; a recycled segment has
+ * been paid for. */
+START_TEST(test_log_sync_fills_fresh_segments_only)
+{
+    struct rig rig;
+    if (!rig_init(&rig, (enum rig_backend)_i, 24))
+        return;
+    rig_start(&rig, NULL);
+    uint64_t number = rig.layout->commit.segment_number;
+    unsigned begun = 1;
+    for (unsigned i = 0; begun < 5; i++) {
+        uint64_t end, before = wal_bytes_written(rig.wal);
+        ck_ok(rig_put_sized(&rig, 1000, &end, err));
+        ck_ok(wal_sync_locked(rig.wal, end, err));
+        uint64_t written = wal_bytes_written(rig.wal) - before;
+        bool is_first = i == 0 || rig.layout->commit.segment_number != number;
+        begun += i > 0 && is_first;
+        if (is_first && begun <= 2)
+            ck_assert_uint_ge(written, RIG_SEGMENT - 3 * IO_ALIGNMENT);
+        else
+            ck_assert_uint_le(written, 2 * IO_ALIGNMENT);
+        number = rig.layout->commit.segment_number;
+        ck_ok(wal_forget_locked(rig.wal, end, err));
+    }
+    ck_assert_uint_eq(take_census(&rig).segments, 1);
+    rig_release(&rig);
+}
+END_TEST
+
 START_TEST(test_log_stage_file_changes_its_size)
 {
     static const uint64_t sizes[] = {RIG_STAGE, 8 * RIG_STAGE, RIG_STAGE + 4096, 2 * RIG_STAGE,
@@ -537,6 +566,7 @@ int main(void)
     tcase_add_loop_test(tests, test_log_clean_close_keeps_spares_and_numbers_grow, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_forgotten_segments_are_recycled, 0, RIG_BACKENDS);
     tcase_add_test(tests, test_log_prepared_segment_is_used);
+    tcase_add_loop_test(tests, test_log_sync_fills_fresh_segments_only, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_stage_file_changes_its_size, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_threads_commit_and_write_at_once, 0, RIG_BACKENDS);
     suite_add_tcase(suite, tests);
