@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static _Atomic uint64_t allocation_count;
 static _Atomic int64_t fail_countdown = -1;
@@ -67,6 +68,47 @@ void *mem_alloc_aligned(size_t alignment, size_t size)
 void mem_free(void *memory)
 {
     free(memory);
+}
+
+/* ---- buffers --------------------------------------------------------------------------------- */
+
+#define MAPPED_FROM ((size_t)128 << 10) /* below it a mapping costs more than it saves */
+
+/* The address sanitizer watches the borders of heap memory only. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
+static bool is_mapped(size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    (void)size;
+    return false;
+#else
+    return size >= MAPPED_FROM;
+#endif
+}
+
+void *mem_alloc_buffer(size_t size)
+{
+    if (!is_mapped(size))
+        return mem_alloc_aligned(MEM_PAGE, size);
+    if (must_fail())
+        return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void mem_free_buffer(void *memory, size_t size)
+{
+    if (memory == NULL)
+        return;
+    if (is_mapped(size))
+        (void)munmap(memory, size);
+    else
+        free(memory);
 }
 
 uint64_t mem_allocation_count(void)

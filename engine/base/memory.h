@@ -21,6 +21,12 @@ char *mem_copy_text(const char *text) __attribute__((warn_unused_result));
 void *mem_alloc_aligned(size_t alignment, size_t size) __attribute__((malloc, warn_unused_result));
 void mem_free(void *memory); /* NULL is allowed */
 
+/* A buffer for transfers, aligned to MEM_PAGE. A large one is the kernel's again when it is freed;
+ * malloc() would keep it, and after a burst of them for good. */
+#define MEM_PAGE ((size_t)4096)
+void *mem_alloc_buffer(size_t size) __attribute__((malloc, warn_unused_result));
+void mem_free_buffer(void *memory, size_t size); /* as allocated; NULL is allowed */
+
 /* Sizes from outside are multiplied and added through these; false on overflow. */
 static inline bool mem_add(size_t a, size_t b, size_t *sum)
 {

@@ -60,6 +60,7 @@ struct compact_env {
     const struct table_env *tables;
     struct version_set *set;
     uint64_t rate;              /* bytes a second written; 0: no limit */
+    bool in_haste;              /* somebody waits for a flush: it leaves compression for later */
     const _Atomic bool *cancel; /* checked now and then: LSM_CANCELLED */
     /* Called now and then with the bytes read so far; NULL: none. False cancels. */
     bool (*progress)(void *context, uint64_t bytes_done);

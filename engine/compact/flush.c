@@ -103,7 +103,8 @@ static lsm_status flush_family(struct flush *f, const struct version_cf *cf, lsm
         status = new_output(f, cf, &output, err);
     if (status != LSM_OK)
         goto out;
-    output->compress = apart && cf->options.compression == LSM_COMPRESSION_ZSTD;
+    output->compress =
+        apart && !f->env->in_haste && cf->options.compression == LSM_COMPRESSION_ZSTD;
     pump.source = source;
     pump.output = output;
     visible_init(&pump.visible, f->snapshots, f->snapshot_count);

@@ -82,16 +82,6 @@ static uint64_t raw_bytes(const struct compaction *c)
     return bytes;
 }
 
-/* Compression is spent once a byte: in the lowest level that holds data. */
-static bool is_lowest(const struct version_cf *cf, uint32_t level)
-{
-    for (uint32_t i = level + 1; i < VERSION_LEVELS; i++) {
-        if (cf->levels[i].count > 0)
-            return false;
-    }
-    return true;
-}
-
 static struct output output_of(const struct compact_env *env, const struct version_cf *cf,
                                const struct compaction *c, const uint64_t *replaced)
 {
@@ -99,8 +89,9 @@ static struct output output_of(const struct compact_env *env, const struct versi
         .env = env,
         .cf = cf,
         .level = c->output_level,
-        .compress =
-            cf->options.compression == LSM_COMPRESSION_ZSTD && is_lowest(cf, c->output_level),
+        /* Compression is spent once a byte. */
+        .compress = cf->options.compression == LSM_COMPRESSION_ZSTD &&
+                    version_is_lowest(cf, c->output_level),
         .max_size = cf->options.table_size,
         .replaced = replaced,
         .replaced_count = c->input_count,

@@ -58,6 +58,7 @@ static lsm_status end_table(struct output *o, lsm_error *err)
         return status;
     meta.cf = o->cf->id;
     meta.level = o->level;
+    meta.compress_later = !o->compress && o->cf->options.compression == LSM_COMPRESSION_ZSTD;
     o->tables[o->count++] = meta;
     o->index++;
     o->bytes += meta.size;

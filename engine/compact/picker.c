@@ -182,12 +182,26 @@ static bool move_is_cheap(const struct version_cf *cf, const struct version_file
     return overlap_bytes(&cf->levels[to + 1], &r) <= GRANDPARENT_TABLES * cf->options.table_size;
 }
 
+/* What gets to the lowest level is compressed on its way. */
+static bool may_sink_raw(const struct job *job, const struct version_file *file)
+{
+    return !file->meta.compress_later || !version_is_lowest(job->cf, job->output_level);
+}
+
+static bool all_may_sink_raw(const struct job *job)
+{
+    bool all = true;
+    for (size_t i = 0; i < job->count; i++)
+        all = all && may_sink_raw(job, job->inputs[i]);
+    return all;
+}
+
 /* Adds the file when it can be put into the output level as it is. */
 static void move_take(struct job *job, struct version_file *file)
 {
     const struct version_level *level = &job->cf->levels[job->output_level];
     struct range r = range_of(file);
-    if (overlap_bytes(level, &r) == 0 && !meets_busy_run(level, &r) &&
+    if (may_sink_raw(job, file) && overlap_bytes(level, &r) == 0 && !meets_busy_run(level, &r) &&
         move_is_cheap(job->cf, file, job->output_level))
         job_take(job, file);
 }
@@ -510,7 +524,7 @@ bool compact_pick_range(const struct version *version, uint32_t cf_id, uint32_t 
                     (level == 1 || !meets_busy_run(&cf->levels[level - 1], &job.hull));
     } else {
         is_wanted = is_wanted && job_take_lower(&job);
-        job.trivial = job.count == job.upper_count;
+        job.trivial = job.count == job.upper_count && all_may_sink_raw(&job);
     }
     return job_finish(&job, is_wanted, 0, c);
 }

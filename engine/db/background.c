@@ -41,6 +41,7 @@ static struct compact_env compact_env_of(lsm_db *db)
     return (struct compact_env){.tables = &db->tables,
                                 .set = db->versions,
                                 .rate = db->options.background_rate,
+                                .in_haste = db->opening,
                                 .cancel = &db->cancel_work};
 }
 

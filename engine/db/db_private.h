@@ -150,6 +150,7 @@ struct lsm_db {
     _Atomic bool log_sleeping;
 
     _Atomic bool closing;     /* threads end */
+    bool opening;             /* the one thread there is waits for what is done */
     _Atomic bool cancel_work; /* running compactions give up */
     struct db_statistics statistics;
     struct db_throttle throttle;

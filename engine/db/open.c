@@ -390,6 +390,7 @@ static void leave_old_log(lsm_db *db)
 
 static lsm_status open_steps(lsm_db *db, lsm_error *err)
 {
+    db->opening = true;
     struct version_state state = {0};
     bool is_new = false;
     bool create = db->options.create && !db->options.read_only;
@@ -415,6 +416,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         status = db_cf_load(db, err);
     if (status == LSM_OK && !db->options.read_only)
         leave_old_log(db);
+    db->opening = false;
     if (status == LSM_OK && !db->options.read_only)
         status = db_background_start(db, err);
     if (status == LSM_OK && !db->options.read_only)

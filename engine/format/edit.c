@@ -197,6 +197,7 @@ static proto_table pack_table(const struct table_meta *from)
     to.entry_count = from->entry_count;
     to.delete_count = from->delete_count;
     to.raw_size = from->raw_size;
+    to.compress_later = from->compress_later;
     return to;
 }
 
@@ -370,6 +371,7 @@ static lsm_status unpack_table(const proto_table *from, struct version_edit *edi
         .entry_count = from->entry_count,
         .delete_count = from->delete_count,
         .raw_size = from->raw_size,
+        .compress_later = from->compress_later,
     };
     return edit_add_table(edit, &meta, err);
 }

@@ -13,7 +13,8 @@ struct table_meta {
     uint64_t min_sequence, max_sequence;
     uint64_t entry_count;
     uint64_t delete_count;
-    uint64_t raw_size; /* bytes of keys and values */
+    uint64_t raw_size;   /* bytes of keys and values */
+    bool compress_later; /* raw, although its family compresses: not in the lowest level as it is */
 };
 
 /* Frees the keys. copy: `to` owns copies; LSM_NO_MEMORY is the only failure. */

@@ -47,6 +47,7 @@ int host_file_allocate(struct io_file *file, uint64_t offset, uint64_t size);
 int host_map(struct io_file *file, size_t size, unsigned flags, struct io_mapping **mapping);
 void host_unmap(struct io_mapping *mapping);
 void host_renew(struct io_mapping *mapping, size_t offset, size_t size);
+void host_populate(struct io_mapping *mapping, size_t offset, size_t size);
 
 int host_lock(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock);
 void host_unlock(struct io_lock *lock);
@@ -72,6 +73,7 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
     .file_read = host_file_read, .file_write = host_file_write, .file_sync = host_file_sync,       \
     .file_size = host_file_size, .file_truncate = host_file_truncate,                              \
     .file_allocate = host_file_allocate, .map = host_map, .unmap = host_unmap,                     \
-    .renew = host_renew, .lock = host_lock, .unlock = host_unlock, .lock_test = host_lock_test
+    .renew = host_renew, .populate = host_populate, .lock = host_lock, .unlock = host_unlock,      \
+    .lock_test = host_lock_test
 
 #endif

@@ -452,6 +452,12 @@ void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size)
         mapping->io->ops->renew(mapping, offset, size);
 }
 
+void io_mapping_populate(struct io_mapping *mapping, size_t offset, size_t size)
+{
+    if (offset <= mapping->size && size <= mapping->size - offset)
+        mapping->io->ops->populate(mapping, offset, size);
+}
+
 /* ---- locks ----------------------------------------------------------------------------------- */
 
 static lsm_status lock_byte(struct io_file *file, uint64_t byte, unsigned patience_ms,

@@ -105,6 +105,7 @@ struct io_ops {
     int (*map)(struct io_file *file, size_t size, unsigned flags, struct io_mapping **mapping);
     void (*unmap)(struct io_mapping *mapping);
     void (*renew)(struct io_mapping *mapping, size_t offset, size_t size);
+    void (*populate)(struct io_mapping *mapping, size_t offset, size_t size);
 
     /* EAGAIN: busy, after that long. */
     int (*lock)(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock);

@@ -89,13 +89,28 @@ void host_unmap(struct io_mapping *mapping)
     mem_free(mapping);
 }
 
-void host_renew(struct io_mapping *mapping, size_t offset, size_t size)
+/* For the whole pages in the range. */
+static void advise(struct io_mapping *mapping, size_t offset, size_t size, int advice)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t first = (offset + page - 1) / page * page;
     size_t limit = (offset + size) / page * page;
     if (first < limit)
-        madvise((char *)mapping->memory + first, limit - first, MADV_DONTNEED);
+        (void)madvise((char *)mapping->memory + first, limit - first, advice);
+}
+
+void host_renew(struct io_mapping *mapping, size_t offset, size_t size)
+{
+    advise(mapping, offset, size, MADV_DONTNEED);
+}
+
+void host_populate(struct io_mapping *mapping, size_t offset, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE /* Linux 5.14 */
+    advise(mapping, offset, size, MADV_POPULATE_WRITE);
+#else
+    (void)mapping, (void)offset, (void)size;
+#endif
 }
 
 /* ---- locks ----------------------------------------------------------------------------------- */

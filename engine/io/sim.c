@@ -635,6 +635,7 @@ static const struct io_ops sim_ops = {
     .map = map,
     .unmap = unmap,
     .renew = renew,
+    .populate = renew, /* neither changes a byte */
     .lock = lock_byte,
     .unlock = unlock,
     .lock_test = lock_test,

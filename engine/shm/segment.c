@@ -120,8 +120,11 @@ static lsm_status back(struct shm_segment *segment, uint64_t offset, uint64_t si
 {
     lsm_error cause = {0};
     lsm_status status = io_file_allocate(segment->file, offset, size, &cause);
-    if (status == LSM_OK)
+    if (status == LSM_OK) {
+        if (segment->mapping != NULL)
+            io_mapping_populate(segment->mapping, (size_t)offset, (size_t)size);
         return LSM_OK;
+    }
     if (status != LSM_NO_SPACE) {
         status_copy(err, &cause);
         return status;

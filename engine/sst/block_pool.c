@@ -1,6 +1,9 @@
 /*
- * A chunk is aligned to its size, so a piece finds its chunk by masking its address. A chunk whose
- * pieces are all free belongs to no class: it is kept for any of them, or freed.
+ * A chunk is made of slabs, a slab of pieces of one class. Slabs and chunks are aligned to their
+ * sizes, so a piece finds both by masking its address; the chunk's header lives in its first
+ * slab's. A slab whose pieces are all free belongs to no class; a chunk whose slabs are all free is
+ * kept for a while, or freed. Slabs are much smaller than chunks, so that the many classes of a
+ * cache, each of which leaves one slab or two half used, do not add up.
  */
 #include "engine/sst/block_pool.h"
 
@@ -10,36 +13,58 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#define CHUNK_SIZE   ((size_t)2 << 20)
-#define CHUNK_HEADER ((size_t)256)
-#define SMALL_STEP   ((size_t)256)  /* classes are multiples of it up to SMALL_MAX, */
-#define SMALL_MAX    ((size_t)4096) /* then 16 to a doubling */
-#define SMALL_BITS   12
-#define STEPS        16
-#define CLASS_COUNT  (STEPS + 5 * STEPS) /* up to 128 KiB */
-#define KEPT_CHUNKS  4                   /* empty ones */
+#define CHUNK_SIZE  ((size_t)2 << 20)
+#define SLAB_SIZE   ((size_t)128 << 10)
+#define SLAB_COUNT  (CHUNK_SIZE / SLAB_SIZE)
+#define SLAB_HEADER ((size_t)256)
+#define ALL_SLABS   ((uint32_t)((UINT64_C(1) << SLAB_COUNT) - 1))
+#define SMALL_STEP  ((size_t)256)  /* classes are multiples of it up to SMALL_MAX, */
+#define SMALL_MAX   ((size_t)4096) /* then 16 to a doubling */
+#define SMALL_BITS  12
+#define STEPS       16
+#define CLASS_COUNT (STEPS + 3 * STEPS) /* up to BLOCK_POOL_MAX_PIECE */
+#define KEPT_CHUNKS 2                   /* empty ones */
 
 struct piece {
     struct piece *next;
 };
 
-struct chunk {
-    struct chunk *next, *previous; /* among those of its class with a free piece */
-    struct piece *free;            /* given back */
+/* A link of a list without a head element. */
+struct link {
+    struct link *next, *previous;
+};
+
+struct slab {
+    struct link link;   /* first: among those of its class with a free piece */
+    struct piece *free; /* given back */
     size_t piece_size;
     uint32_t class;
     uint32_t used;
     uint32_t fresh_left; /* pieces at the end never taken yet */
 };
 
-static_assert(sizeof(struct chunk) <= CHUNK_HEADER, "a chunk's header fits in front of its pieces");
+struct chunk {
+    struct link link; /* first: among those with a free slab */
+    uint32_t free;    /* slabs, a bit each */
+};
+
+struct chunk_head { /* what a chunk begins with */
+    struct slab slab;
+    struct chunk chunk;
+};
+
+static_assert(sizeof(struct chunk_head) <= SLAB_HEADER, "headers fit in front of the pieces");
+static_assert(STEPS * SMALL_STEP == SMALL_MAX && SMALL_MAX << 3 == BLOCK_POOL_MAX_PIECE,
+              "the classes end with the largest piece");
 
 struct block_pool {
     pthread_mutex_t lock;
-    struct chunk *partial[CLASS_COUNT]; /* guarded by lock, as all below */
-    struct chunk *empty;
+    struct link *partial[CLASS_COUNT]; /* slabs; guarded by lock, as all below */
+    struct link *open;                 /* chunks with a free slab and a used one */
+    struct link *empty;                /* chunks with free slabs only */
     uint32_t empty_count;
-    uint64_t used; /* pieces */
+    uint64_t used;  /* pieces */
+    uint64_t bytes; /* of all chunks */
     bool closed;
 };
 
@@ -68,23 +93,23 @@ size_t block_pool_piece_size(size_t size)
 
 /* ---- lists ----------------------------------------------------------------------------------- */
 
-static void link_partial(struct block_pool *pool, struct chunk *c)
+static void list_add(struct link **list, struct link *l)
 {
-    c->previous = NULL;
-    c->next = pool->partial[c->class];
-    if (c->next != NULL)
-        c->next->previous = c;
-    pool->partial[c->class] = c;
+    l->previous = NULL;
+    l->next = *list;
+    if (l->next != NULL)
+        l->next->previous = l;
+    *list = l;
 }
 
-static void unlink_partial(struct block_pool *pool, struct chunk *c)
+static void list_remove(struct link **list, struct link *l)
 {
-    if (c->previous != NULL)
-        c->previous->next = c->next;
+    if (l->previous != NULL)
+        l->previous->next = l->next;
     else
-        pool->partial[c->class] = c->next;
-    if (c->next != NULL)
-        c->next->previous = c->previous;
+        *list = l->next;
+    if (l->next != NULL)
+        l->next->previous = l->previous;
 }
 
 /* ---- pool ------------------------------------------------------------------------------------ */
@@ -97,12 +122,17 @@ struct block_pool *block_pool_new(void)
     return pool;
 }
 
+static struct chunk_head *head_of(struct link *chunk)
+{
+    return (struct chunk_head *)((uintptr_t)chunk & ~(uintptr_t)(CHUNK_SIZE - 1));
+}
+
 static void destroy(struct block_pool *pool)
 {
     while (pool->empty != NULL) {
-        struct chunk *c = pool->empty;
-        pool->empty = c->next;
-        mem_free(c);
+        struct link *l = pool->empty;
+        pool->empty = l->next;
+        mem_free(head_of(l));
     }
     pthread_mutex_destroy(&pool->lock);
     mem_free(pool);
@@ -120,44 +150,98 @@ void block_pool_close(struct block_pool *pool)
         destroy(pool);
 }
 
-static struct chunk *chunk_new(void)
+uint64_t block_pool_bytes(struct block_pool *pool)
 {
-    struct chunk *c = mem_alloc_aligned(CHUNK_SIZE, CHUNK_SIZE);
-    if (c != NULL)
-        (void)madvise(c, CHUNK_SIZE, MADV_HUGEPAGE); /* a wish; refused, pages are small */
-    return c;
+    pthread_mutex_lock(&pool->lock);
+    uint64_t bytes = pool->bytes;
+    pthread_mutex_unlock(&pool->lock);
+    return bytes;
 }
 
-/* A chunk of the class with a free piece. */
-static struct chunk *chunk_for(struct block_pool *pool, uint32_t class, size_t piece_size)
+/* ---- chunks ---------------------------------------------------------------------------------- */
+
+static struct chunk *chunk_new(struct block_pool *pool)
 {
-    struct chunk *c = pool->partial[class];
-    if (c != NULL)
-        return c;
-    c = pool->empty;
+    struct chunk_head *head = mem_alloc_aligned(CHUNK_SIZE, CHUNK_SIZE);
+    if (head == NULL)
+        return NULL;
+    (void)madvise(head, CHUNK_SIZE, MADV_HUGEPAGE); /* a wish; refused, pages are small */
+    pool->bytes += CHUNK_SIZE;
+    return &head->chunk;
+}
+
+/* A chunk with a free slab, in the list of open ones. */
+static struct chunk *open_chunk(struct block_pool *pool)
+{
+    if (pool->open != NULL)
+        return (struct chunk *)(void *)pool->open;
+    struct chunk *c = (struct chunk *)(void *)pool->empty;
     if (c != NULL) {
-        pool->empty = c->next;
+        list_remove(&pool->empty, &c->link);
         pool->empty_count--;
-    } else if ((c = chunk_new()) == NULL) {
+    } else if ((c = chunk_new(pool)) == NULL) {
         return NULL;
     }
-    *c = (struct chunk){.piece_size = piece_size, .class = class};
-    c->fresh_left = (uint32_t)((CHUNK_SIZE - CHUNK_HEADER) / piece_size);
-    link_partial(pool, c);
+    c->free = ALL_SLABS;
+    list_add(&pool->open, &c->link);
     return c;
 }
 
-static void *take_from(struct block_pool *pool, struct chunk *c)
+static struct slab *take_slab(struct block_pool *pool, uint32_t class, size_t piece_size)
 {
-    void *taken = c->free;
+    struct chunk *c = open_chunk(pool);
+    if (c == NULL)
+        return NULL;
+    uint32_t index = (uint32_t)__builtin_ctz(c->free);
+    c->free &= c->free - 1;
+    if (c->free == 0)
+        list_remove(&pool->open, &c->link);
+    struct slab *slab = (struct slab *)((uintptr_t)head_of(&c->link) + index * SLAB_SIZE);
+    *slab = (struct slab){.piece_size = piece_size, .class = class};
+    slab->fresh_left = (uint32_t)((SLAB_SIZE - SLAB_HEADER) / piece_size);
+    list_add(&pool->partial[class], &slab->link);
+    return slab;
+}
+
+/* Returns the memory of a chunk that is to be freed, or NULL. */
+static void *give_slab(struct block_pool *pool, struct slab *slab)
+{
+    struct chunk_head *head = head_of(&slab->link);
+    struct chunk *c = &head->chunk;
+    bool was_full = c->free == 0;
+    c->free |= UINT32_C(1) << (((uintptr_t)slab - (uintptr_t)head) / SLAB_SIZE);
+    if (was_full)
+        list_add(&pool->open, &c->link);
+    if (c->free != ALL_SLABS)
+        return NULL;
+    list_remove(&pool->open, &c->link);
+    if (pool->empty_count == KEPT_CHUNKS) {
+        pool->bytes -= CHUNK_SIZE;
+        return head;
+    }
+    list_add(&pool->empty, &c->link);
+    pool->empty_count++;
+    return NULL;
+}
+
+/* ---- pieces ---------------------------------------------------------------------------------- */
+
+static bool slab_is_full(const struct slab *slab)
+{
+    return slab->free == NULL && slab->fresh_left == 0;
+}
+
+static void *take_from(struct block_pool *pool, struct slab *slab)
+{
+    void *taken = slab->free;
     if (taken != NULL)
-        c->free = c->free->next;
+        slab->free = slab->free->next;
     else
-        taken = (uint8_t *)c + CHUNK_HEADER + --c->fresh_left * c->piece_size;
-    c->used++;
+        taken = (uint8_t *)slab + SLAB_HEADER + --slab->fresh_left * slab->piece_size;
+    slab->used++;
     pool->used++;
-    if (c->free == NULL && c->fresh_left == 0)
-        unlink_partial(pool, c);
+    if (slab_is_full(slab))
+        list_remove(&pool->partial[slab->class], &slab->link);
     return taken;
 }
 
@@ -167,39 +251,35 @@ void *block_pool_take(struct block_pool *pool, size_t size)
     size_t piece_size;
     uint32_t class = class_of(size, &piece_size);
     pthread_mutex_lock(&pool->lock);
-    struct chunk *c = chunk_for(pool, class, piece_size);
-    void *taken = c == NULL ? NULL : take_from(pool, c);
+    struct slab *slab = (struct slab *)(void *)pool->partial[class];
+    if (slab == NULL)
+        slab = take_slab(pool, class, piece_size);
+    void *taken = slab == NULL ? NULL : take_from(pool, slab);
     pthread_mutex_unlock(&pool->lock);
     return taken;
 }
 
-/* Returns the chunk when it is to be freed. */
-static struct chunk *give_to(struct block_pool *pool, struct chunk *c, struct piece *piece)
+/* Returns memory that is to be freed, or NULL. */
+static void *give_to(struct block_pool *pool, struct slab *slab, struct piece *piece)
 {
-    bool was_full = c->free == NULL && c->fresh_left == 0;
-    piece->next = c->free;
-    c->free = piece;
+    bool was_full = slab_is_full(slab);
+    piece->next = slab->free;
+    slab->free = piece;
+    slab->used--;
     pool->used--;
-    if (--c->used > 0) {
-        if (was_full)
-            link_partial(pool, c);
+    if (was_full)
+        list_add(&pool->partial[slab->class], &slab->link);
+    if (slab->used > 0)
         return NULL;
-    }
-    if (!was_full)
-        unlink_partial(pool, c);
-    if (pool->empty_count == KEPT_CHUNKS)
-        return c;
-    c->next = pool->empty;
-    pool->empty = c;
-    pool->empty_count++;
-    return NULL;
+    list_remove(&pool->partial[slab->class], &slab->link);
+    return give_slab(pool, slab);
 }
 
 void block_pool_give_back(struct block_pool *pool, void *piece)
 {
-    struct chunk *c = (struct chunk *)((uintptr_t)piece & ~(uintptr_t)(CHUNK_SIZE - 1));
+    struct slab *slab = (struct slab *)((uintptr_t)piece & ~(uintptr_t)(SLAB_SIZE - 1));
     pthread_mutex_lock(&pool->lock);
-    struct chunk *unused = give_to(pool, c, piece);
+    void *unused = give_to(pool, slab, piece);
     bool is_last = pool->closed && pool->used == 0;
     pthread_mutex_unlock(&pool->lock);
     mem_free(unused);

@@ -1,7 +1,8 @@
 /*
  * Memory for the blocks of a large cache: chunks of 2 MiB, which the kernel is asked to back with
- * huge pages, cut into pieces of one size class each. A block is then found through the few
- * translations that the processor keeps, and evicting and loading blocks does not stir the heap.
+ * huge pages, cut into slabs of 128 KiB and these into pieces of one size class each. A block is
+ * then found through the few translations that the processor keeps, and evicting and loading blocks
+ * does not stir the heap.
  *
  * Pieces may be given back after the cache has gone; the pool goes with the last of them.
  */
@@ -9,8 +10,9 @@
 #define ENGINE_SST_BLOCK_POOL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-#define BLOCK_POOL_MAX_PIECE ((size_t)128 << 10) /* bytes; larger blocks come from the heap */
+#define BLOCK_POOL_MAX_PIECE ((size_t)32 << 10) /* bytes; larger blocks come from the heap */
 
 struct block_pool;
 
@@ -20,6 +22,9 @@ void block_pool_close(struct block_pool *pool);
 
 /* What a piece of `size` bytes really takes. */
 size_t block_pool_piece_size(size_t size);
+
+/* Memory taken from the heap. */
+uint64_t block_pool_bytes(struct block_pool *pool);
 
 /* At most BLOCK_POOL_MAX_PIECE bytes, aligned to 64. NULL when out of memory. Any thread. */
 void *block_pool_take(struct block_pool *pool, size_t size);

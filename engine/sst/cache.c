@@ -16,6 +16,7 @@
 #define LINE_SIZE      64
 #define COUNTER_COUNT  64
 #define FIRST_CAPACITY ((size_t)256)
+#define POOL_SLACK     16 /* of the capacity one part in so many is for slabs in partial use */
 #define POOL_CAPACITY  ((uint64_t)32 << 20) /* smaller caches leave the memory to the heap */
 
 struct counter {
@@ -103,6 +104,8 @@ struct block_cache *block_cache_new(uint64_t capacity_bytes)
     }
     if (capacity_bytes >= POOL_CAPACITY)
         cache->memory = block_pool_new(); /* without one the heap serves */
+    if (cache->memory != NULL)
+        cache->capacity -= capacity_bytes / POOL_SLACK;
     pthread_mutex_init(&cache->lock, NULL);
     return cache;
 }

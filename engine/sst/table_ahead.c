@@ -18,7 +18,7 @@ void table_ahead_release(struct table_ahead *a)
 {
     io_queue_close(a->queue);
     for (size_t i = 0; i < TABLE_AHEAD_WINDOWS; i++)
-        mem_free(a->windows[i].memory);
+        mem_free_buffer(a->windows[i].memory, a->windows[i].capacity);
     *a = (struct table_ahead){.table = a->table};
 }
 
@@ -83,9 +83,9 @@ static bool window_reserve(struct table_window *w, uint64_t size)
 {
     if (w->capacity >= size)
         return true;
-    mem_free(w->memory);
+    mem_free_buffer(w->memory, w->capacity);
     w->capacity = 0;
-    w->memory = table_alloc_pages(size);
+    w->memory = size > SIZE_MAX ? NULL : mem_alloc_buffer((size_t)size);
     if (w->memory == NULL)
         return false;
     w->capacity = (size_t)size;

@@ -99,7 +99,7 @@ static lsm_status open_piece(struct table_output *o, size_t *room, lsm_error *er
 {
     uint8_t **memory = &o->pieces[o->current].memory;
     if (*memory == NULL)
-        *memory = mem_alloc_aligned(IO_ALIGNMENT, TABLE_DIGEST_PIECE);
+        *memory = mem_alloc_buffer(TABLE_DIGEST_PIECE);
     if (*memory == NULL)
         return lsm_fail_memory(err, TABLE_DIGEST_PIECE);
     *room = TABLE_DIGEST_PIECE - o->used;
@@ -168,6 +168,6 @@ void table_output_close(struct table_output *o)
     io_queue_close(o->queue);
     io_file_close(o->file);
     for (unsigned i = 0; i < TABLE_OUTPUT_PIECES; i++)
-        mem_free(o->pieces[i].memory);
+        mem_free_buffer(o->pieces[i].memory, TABLE_DIGEST_PIECE);
     *o = (struct table_output){.status = LSM_INVALID};
 }

@@ -56,6 +56,16 @@ struct version {
 void version_keep(struct version *version);
 void version_drop(struct version *version); /* NULL is allowed; may unlink files */
 
+/* Is nothing in a deeper level? */
+static inline bool version_is_lowest(const struct version_cf *cf, uint32_t level)
+{
+    for (uint32_t i = level + 1; i < VERSION_LEVELS; i++) {
+        if (cf->levels[i].count > 0)
+            return false;
+    }
+    return true;
+}
+
 /* NULL when there is no such family (dropped, never made). */
 const struct version_cf *version_find_cf(const struct version *version, uint32_t id);
 const struct version_cf *version_find_cf_named(const struct version *version, const char *name);

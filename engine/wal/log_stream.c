@@ -36,7 +36,7 @@ void log_stream_close(struct log_stream *stream)
 {
     io_queue_close(stream->queue); /* drains, so the memory below is nobody's any more */
     for (unsigned i = 0; i < LOG_STREAM_DEPTH; i++)
-        mem_free(stream->chunks[i].memory);
+        mem_free_buffer(stream->chunks[i].memory, stream->chunks[i].capacity);
     buffer_release(&stream->joined);
     *stream = (struct log_stream){0};
 }
@@ -60,9 +60,9 @@ static lsm_status reserve_chunk(struct log_stream_chunk *c, size_t size, lsm_err
 {
     if (size <= c->capacity)
         return LSM_OK;
-    mem_free(c->memory);
+    mem_free_buffer(c->memory, c->capacity);
     c->capacity = 0;
-    c->memory = mem_alloc_aligned(IO_ALIGNMENT, size);
+    c->memory = mem_alloc_buffer(size);
     if (c->memory == NULL)
         return lsm_fail_memory(err, size);
     c->capacity = size;

@@ -234,7 +234,7 @@ static void wal_free(struct wal *wal)
     io_file_close(wal->file);
     wal_stage_close(&wal->stage);
     buffer_release(&wal->scratch);
-    mem_free(wal->buffer);
+    mem_free_buffer(wal->buffer, WAL_WRITE_SIZE);
     mem_free(wal->old);
     pthread_mutex_destroy(&wal->spare_lock);
     mem_free(wal);
@@ -252,7 +252,7 @@ static lsm_status wal_new(const struct wal_options *options, struct wal **wal, l
     w->segment_size = options->segment_size;
     lsm_status status = io_queue_open(options->io, 1, &w->queue, err);
     if (status == LSM_OK) {
-        w->buffer = mem_alloc_aligned(IO_ALIGNMENT, WAL_WRITE_SIZE);
+        w->buffer = mem_alloc_buffer(WAL_WRITE_SIZE);
         if (w->buffer == NULL)
             status = lsm_fail_memory(err, WAL_WRITE_SIZE);
     }

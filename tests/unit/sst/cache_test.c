@@ -202,6 +202,42 @@ START_TEST(test_pool_pieces_do_not_overlap_and_outlive_the_pool)
 }
 END_TEST
 
+/* A cache's blocks go in about the order in which they came, and have many sizes: what lies behind
+ * them stays close to what they take. */
+START_TEST(test_pool_takes_little_more_than_its_pieces)
+{
+    enum { COUNT = 8000 };
+    struct random_state r = random_seeded(5);
+    struct block_pool *pool = block_pool_new();
+    uint8_t **pieces = calloc(COUNT, sizeof *pieces);
+    size_t *sizes = calloc(COUNT, sizeof *sizes);
+    uint64_t taken = 0;
+    for (int n = 0; n < 10 * COUNT; n++) {
+        size_t i =
+            ((size_t)n + random_below(&r, COUNT / 32)) % COUNT; /* a hand that jumps a little */
+        if (pieces[i] != NULL) {
+            taken -= sizes[i];
+            block_pool_give_back(pool, pieces[i]);
+        }
+        size_t most = n < 5 * COUNT ? 4300 : 5800; /* the mix changes on the way */
+        sizes[i] = block_pool_piece_size(most - random_below(&r, 1500));
+        pieces[i] = block_pool_take(pool, sizes[i]);
+        ck_assert_ptr_nonnull(pieces[i]);
+        taken += sizes[i];
+        uint64_t slack = taken / 5 + ((uint64_t)4 << 20);
+        ck_assert_uint_le(block_pool_bytes(pool), taken + slack);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        if (pieces[i] != NULL)
+            block_pool_give_back(pool, pieces[i]);
+    }
+    ck_assert_uint_le(block_pool_bytes(pool), (uint64_t)4 << 20);
+    block_pool_close(pool);
+    free(pieces);
+    free(sizes);
+}
+END_TEST
+
 START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
 {
     for (size_t size = 1; size <= BLOCK_POOL_MAX_PIECE; size += size < 5000 ? 37 : 1021) {
@@ -318,6 +354,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_cache_without_capacity_or_fill_gives_owned_blocks, 0, 2);
     tcase_add_loop_test(c, test_cache_kept_block_outlives_eviction_table_and_cache, 0, 2);
     tcase_add_test(c, test_pool_pieces_do_not_overlap_and_outlive_the_pool);
+    tcase_add_test(c, test_pool_takes_little_more_than_its_pieces);
     tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);
