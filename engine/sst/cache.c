@@ -133,6 +133,11 @@ uint64_t block_cache_bytes(const struct block_cache *cache)
     return atomic_load_explicit(&cache->bytes, memory_order_relaxed);
 }
 
+uint64_t block_cache_memory(const struct block_cache *cache)
+{
+    return cache->memory != NULL ? block_pool_bytes(cache->memory) : block_cache_bytes(cache);
+}
+
 void block_cache_counts(const struct block_cache *cache, uint64_t *hits, uint64_t *misses)
 {
     *hits = 0;

@@ -36,6 +36,8 @@ struct block {
 struct block_cache *block_cache_new(uint64_t capacity_bytes);
 void block_cache_free(struct block_cache *cache); /* every table has been closed */
 uint64_t block_cache_bytes(const struct block_cache *cache);
+/* The memory behind them, partly used slabs and all. */
+uint64_t block_cache_memory(const struct block_cache *cache);
 void block_cache_counts(const struct block_cache *cache, uint64_t *hits, uint64_t *misses);
 
 /* Keeps a block beyond the epoch; called inside it, or by who holds a reference already. */

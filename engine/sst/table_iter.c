@@ -26,6 +26,7 @@ struct table_iter {
 };
 
 #define CACHE_LINE       64
+#define ENTRIES_AHEAD    4
 #define PREFETCH_LINES   10 /* of a block: header and columns of some forty entries */
 #define RUN_BEFORE_AHEAD 2  /* blocks in sequence until reading ahead begins */
 
@@ -110,6 +111,18 @@ static void fail(struct table_iter *ti, lsm_status status)
     ti->it.status = status;
 }
 
+/* Fetches what is read first of a block that is in memory: its columns, as long as it is small.
+ * Outside an epoch the block may be gone: its address is fetched, never read. */
+static void prefetch_block(const struct table_iter *ti, uint32_t index)
+{
+    const struct block *block = block_cache_peek(&ti->table->index.entries[index].slot);
+    if (block == NULL)
+        return;
+    const uint8_t *bytes = (const uint8_t *)block;
+    for (size_t i = 0; i < PREFETCH_LINES; i++)
+        __builtin_prefetch(bytes + i * CACHE_LINE);
+}
+
 /* Makes `index` the current block. False when that failed. */
 static bool enter_block(struct table_iter *ti, uint32_t index)
 {
@@ -123,6 +136,8 @@ static bool enter_block(struct table_iter *ti, uint32_t index)
         fail(ti, status);
         return false;
     }
+    if (ti->run > 0 && index + 1 < ti->table->index.count)
+        prefetch_block(ti, index + 1);
     block_drop(ti->block);
     ti->block = block;
     ti->block_index = index;
@@ -147,12 +162,13 @@ static inline uint64_t whole_head(const struct table_iter *ti, uint32_t index)
     return ti->prefix_head | block_head(&ti->view, index) >> (8 * prefix_size);
 }
 
-/* The value just shown and, behind it, the next entry, which a step or the reader wants soon. */
-static inline void prefetch_entry(const struct iter_entry *entry)
+/* What a walk reads some entries later: a merge gets there within a miss or two. */
+static inline void prefetch_entries(const struct block_view *v, uint32_t index)
 {
-    const uint8_t *value = entry->value.data;
-    __builtin_prefetch(value + entry->value.size);
-    __builtin_prefetch(value + entry->value.size + CACHE_LINE);
+    uint32_t later = index + ENTRIES_AHEAD < v->count ? index + ENTRIES_AHEAD : v->count;
+    const uint8_t *at = v->data + block_offset(v, later);
+    __builtin_prefetch(at);
+    __builtin_prefetch(at - CACHE_LINE);
 }
 
 /* Shows entry `index` of the current block. */
@@ -166,7 +182,7 @@ static inline void show(struct table_iter *ti, uint32_t index)
     entry->head = whole_head(ti, index);
     entry->trailer = block_trailer(v, index);
     entry->value = block_value(v, index);
-    prefetch_entry(entry);
+    prefetch_entries(v, index);
     ti->it.valid = true;
 }
 
@@ -206,23 +222,12 @@ static void iter_last_entry(struct iter *it)
     show_last_of(of(it), of(it)->table->index.count - 1);
 }
 
-/* Fetches what block_seek() reads of a block in memory: its columns, as long as it is small. */
-static void prefetch_block(const struct block *block)
-{
-    const uint8_t *bytes = (const uint8_t *)block;
-    for (size_t i = 0; i < PREFETCH_LINES; i++)
-        __builtin_prefetch(bytes + i * CACHE_LINE);
-}
-
 static void iter_approach_entry(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct table_iter *ti = of(it);
     uint32_t index = table_index_find(&ti->table->index, key, trailer);
     ti->approached = index + 1;
-    /* Outside an epoch, so the block may be gone: its address is fetched, never read. */
-    const struct block *block = block_cache_peek(&ti->table->index.entries[index].slot);
-    if (block != NULL)
-        prefetch_block(block);
+    prefetch_block(ti, index);
 }
 
 /* The block in which (key, trailer) is, as approached or looked up now. */

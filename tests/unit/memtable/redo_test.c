@@ -283,7 +283,7 @@ START_TEST(test_redo_after_any_instruction_completes_the_group)
     }
     printf("%zu groups, %zu instructions, %zu states\n", place_count, stepper.instructions,
            stepper.states);
-    ck_assert_uint_gt(stepper.states, 100);
+    ck_assert_uint_gt(stepper.states, 50);
     memtable_free(mt);
     reference_release(&plan);
 }

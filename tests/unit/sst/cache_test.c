@@ -3,6 +3,7 @@
 
 #include "engine/base/epoch.h"
 #include "engine/sst/block_pool.h"
+#include "engine/sst/cache_private.h"
 
 #include <pthread.h>
 
@@ -202,39 +203,36 @@ START_TEST(test_pool_pieces_do_not_overlap_and_outlive_the_pool)
 }
 END_TEST
 
-/* A cache's blocks go in about the order in which they came, and have many sizes: what lies behind
- * them stays close to what they take. */
-START_TEST(test_pool_takes_little_more_than_its_pieces)
+/* Blocks of many sizes come and go: the memory behind them stays within the capacity. When sizes
+ * change for good, slabs of the old ones are in partial use until the last of those have gone. */
+START_TEST(test_pool_stays_within_the_capacity)
 {
-    enum { COUNT = 8000 };
+    enum { SLOTS = 40000 };
+    const uint64_t capacity = (uint64_t)48 << 20;
     struct random_state r = random_seeded(5);
-    struct block_pool *pool = block_pool_new();
-    uint8_t **pieces = calloc(COUNT, sizeof *pieces);
-    size_t *sizes = calloc(COUNT, sizeof *sizes);
-    uint64_t taken = 0;
-    for (int n = 0; n < 10 * COUNT; n++) {
-        size_t i =
-            ((size_t)n + random_below(&r, COUNT / 32)) % COUNT; /* a hand that jumps a little */
-        if (pieces[i] != NULL) {
-            taken -= sizes[i];
-            block_pool_give_back(pool, pieces[i]);
-        }
-        size_t most = n < 5 * COUNT ? 4300 : 5800; /* the mix changes on the way */
-        sizes[i] = block_pool_piece_size(most - random_below(&r, 1500));
-        pieces[i] = block_pool_take(pool, sizes[i]);
-        ck_assert_ptr_nonnull(pieces[i]);
-        taken += sizes[i];
-        uint64_t slack = taken / 5 + ((uint64_t)4 << 20);
-        ck_assert_uint_le(block_pool_bytes(pool), taken + slack);
+    struct block_cache *cache = block_cache_new(capacity);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    uint64_t most_bytes = 0;
+    for (unsigned n = 0; n < 2 * SLOTS; n++) {
+        size_t size = (n < SLOTS ? 2800 : 4300) + random_below(&r, 1500);
+        epoch_enter();
+        void *_Atomic *slot = &slots[random_below(&r, SLOTS)];
+        if (block_cache_find(cache, slot) == NULL)
+            ck_assert_ptr_nonnull(block_cache_insert(cache, slot, block_new(cache, size)));
+        epoch_exit();
+        uint64_t bytes = block_cache_bytes(cache);
+        most_bytes = bytes > most_bytes ? bytes : most_bytes;
+        ck_assert_uint_le(bytes, capacity);
+        ck_assert_uint_le(block_cache_memory(cache), n < SLOTS ? capacity : 2 * capacity);
+        if (n == 2 * SLOTS - 1)
+            ck_assert_uint_gt(bytes, capacity * 3 / 4); /* the change has been got over */
     }
-    for (size_t i = 0; i < COUNT; i++) {
-        if (pieces[i] != NULL)
-            block_pool_give_back(pool, pieces[i]);
-    }
-    ck_assert_uint_le(block_pool_bytes(pool), (uint64_t)4 << 20);
-    block_pool_close(pool);
-    free(pieces);
-    free(sizes);
+    ck_assert_uint_gt(most_bytes, capacity * 7 / 8);
+    for (unsigned i = 0; i < SLOTS; i++)
+        block_cache_remove(cache, &slots[i]);
+    epoch_drain();
+    block_cache_free(cache);
+    free(slots);
 }
 END_TEST
 
@@ -354,7 +352,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_cache_without_capacity_or_fill_gives_owned_blocks, 0, 2);
     tcase_add_loop_test(c, test_cache_kept_block_outlives_eviction_table_and_cache, 0, 2);
     tcase_add_test(c, test_pool_pieces_do_not_overlap_and_outlive_the_pool);
-    tcase_add_test(c, test_pool_takes_little_more_than_its_pieces);
+    tcase_add_test(c, test_pool_stays_within_the_capacity);
     tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);
