@@ -99,11 +99,14 @@ static lsm_status flush_install(lsm_db *db, struct version_edit *edit, size_t fl
     return status;
 }
 
-/* Rows above `position` are in tables now: their log can go. A failure costs only disk space. */
-static void flush_forget_log(lsm_db *db, uint64_t position)
+void db_forget_log(lsm_db *db, uint64_t position)
 {
     if (db->wal == NULL)
         return;
+    if (db->opening && db_has_workers(db)) { /* removing large files takes its time */
+        db->forget_later = position;
+        return;
+    }
     shm_lock(&db->layout->locks.sync);
     (void)wal_forget_locked(db->wal, position, NULL);
     shm_unlock(&db->layout->locks.sync);
@@ -138,7 +141,7 @@ static lsm_status flush_memtables(lsm_db *db, struct db_memtable *const *sealed,
     mem_free(snapshots);
     if (status == LSM_OK) {
         atomic_fetch_add(&db->statistics.flush_bytes_written, result.bytes_written);
-        flush_forget_log(db, edit.log_position);
+        db_forget_log(db, edit.log_position);
         db_stall_update(db);
         db_tell(db, &(lsm_event){.kind = LSM_EVENT_FLUSH,
                                  .output_bytes = result.bytes_written,

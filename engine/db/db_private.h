@@ -151,6 +151,7 @@ struct lsm_db {
 
     _Atomic bool closing;     /* threads end */
     bool opening;             /* the one thread there is waits for what is done */
+    uint64_t forget_later;    /* the log below it goes when the opening is over */
     _Atomic bool cancel_work; /* running compactions give up */
     struct db_statistics statistics;
     struct db_throttle throttle;
@@ -227,6 +228,8 @@ void db_work_signal(lsm_db *db);
 lsm_status db_work_wait(lsm_db *db, lsm_error *err);
 /* Flushes every sealed memtable; on the calling thread when there are no workers. */
 lsm_status db_flush_sealed(lsm_db *db, lsm_error *err);
+/* What the log holds below `position` is in tables now: it can go. A failure costs only space. */
+void db_forget_log(lsm_db *db, uint64_t position);
 lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err);
 /* Runs one compaction to its end and installs it. */
 lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compaction *c,

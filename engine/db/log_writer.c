@@ -66,6 +66,8 @@ static void wait_for_work(lsm_db *db, bool failed)
 static void *log_writer(void *argument)
 {
     lsm_db *db = argument;
+    if (db->forget_later > 0)
+        db_forget_log(db, db->forget_later);
     (void)wal_prepare(db->wal, NULL);
     bool failed = false;
     for (unsigned round = 1; !atomic_load(&db->closing); round++) {

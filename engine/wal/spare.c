@@ -124,13 +124,12 @@ lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, ls
     bool clean = list->segment_count == 0;
     lsm_status status = LSM_OK;
     for (size_t i = 0; i < list->spare_count && status == LSM_OK; i++) {
-        char name[FILE_NAME_SIZE];
         bool adopted = false;
         if (clean)
             status = adopt_spare(wal, list->spares[i], &adopted, err);
+        struct wal_old_segment unused = {.number = list->spares[i], .is_spare = true};
         if (status == LSM_OK && !adopted)
-            status = io_dir_unlink(
-                wal->dir.dir, file_name_make(FILE_WAL_SPARE, list->spares[i], name), NULL, err);
+            status = wal_add_old(wal, &unused, err);
     }
     return status;
 }
@@ -291,9 +290,10 @@ static lsm_status recycle(struct wal *wal, const struct wal_old_segment *old, ls
 static lsm_status remove_one(struct wal *wal, const struct wal_old_segment *old, lsm_error *err)
 {
     char name[FILE_NAME_SIZE];
+    enum file_kind kind = old->is_spare ? FILE_WAL_SPARE : FILE_WAL;
     if (old->recyclable && old->size == wal->segment_size && !pool_is_full(wal))
         return recycle(wal, old, err);
-    return io_dir_unlink(wal->dir.dir, file_name_make(FILE_WAL, old->number, name), NULL, err);
+    return io_dir_unlink(wal->dir.dir, file_name_make(kind, old->number, name), NULL, err);
 }
 
 lsm_status wal_remove_old(struct wal *wal, uint64_t position, lsm_error *err)

@@ -46,6 +46,7 @@ struct wal_old_segment {
     uint64_t end;    /* its bytes are all below this position */
     uint64_t filled; /* see struct wal */
     bool recyclable; /* nobody's write can still be on its way to it */
+    bool is_spare;   /* it never was one: a spare that is not used again */
 };
 
 struct wal {
@@ -123,7 +124,8 @@ lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *beginn
 lsm_status wal_add_old(struct wal *wal, const struct wal_old_segment *old, lsm_error *err);
 /* Recycles or unlinks those below `position`, and makes that durable. */
 lsm_status wal_remove_old(struct wal *wal, uint64_t position, lsm_error *err);
-/* Takes over the spare files in `list` that a clean close left; removes the others. */
+/* Takes over the spare files in `list` that a clean close left; the others go with the first old
+ * segments. */
 lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, lsm_error *err);
 
 /* ---- stage.c --------------------------------------------------------------------------------- */
