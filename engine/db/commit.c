@@ -17,6 +17,7 @@
 #include "engine/db/batch_private.h"
 
 #include "engine/base/hash.h"
+#include "engine/base/step.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -77,7 +78,7 @@ static bool pending_is_full(const struct shm_commit *c)
     return atomic_load(&c->pending_tail) - atomic_load(&c->pending_head) == SHM_MAX_PENDING;
 }
 
-static void pending_enter_locked(struct shm_commit *c, uint64_t sequence, uint64_t end)
+void db_pending_enter_locked(struct shm_commit *c, uint64_t sequence, uint64_t end)
 {
     uint64_t tail = atomic_load_explicit(&c->pending_tail, memory_order_relaxed);
     atomic_store(&c->pending[tail % SHM_MAX_PENDING].sequence, sequence);
@@ -215,8 +216,9 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
     struct shm_layout *l = db->layout;
     for (;;) {
         uint32_t seen = shm_event_count(&l->version.changed);
-        shm_lock(&l->locks.append);
-        lsm_status status = LSM_OK;
+        lsm_status status = db_append_lock(db, err);
+        if (status != LSM_OK)
+            return status;
         bool memtables_full = false;
         size_t room = memtable_room(db, w);
         if (!memtable_has_room(db->active, room)) {
@@ -260,21 +262,50 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
 
 /* ---- the commit ------------------------------------------------------------------------------ */
 
-static void insert(lsm_db *db, const struct commit *w, uint64_t sequence)
+void db_commit_insert_locked(lsm_db *db, lsm_slice batch, uint64_t sequence)
 {
-    if (w->single != NULL) {
-        memtable_insert(db->active, w->single->cf, w->single->key, w->single_hash,
-                        entry_trailer(sequence, w->single->type), w->single->value);
-        return;
-    }
-    struct batch_reader r = batch_read(w->batch);
+    struct batch_reader r = batch_read(batch);
     struct batch_entry entry;
-    while (batch_next(&r, &entry))
+    while (batch_next(&r, &entry)) {
         memtable_insert(db->active, entry.cf, entry.key, hash_key(entry.key.data, entry.key.size),
                         entry_trailer(sequence, entry.type), entry.value);
+        STEP("commit: an entry inserted");
+    }
 }
 
-static void publish_locked(lsm_db *db, uint64_t sequence)
+static void insert_locked(lsm_db *db, const struct commit *w, uint64_t sequence)
+{
+    if (w->single != NULL)
+        memtable_insert(db->active, w->single->cf, w->single->key, w->single_hash,
+                        entry_trailer(sequence, w->single->type), w->single->value);
+    else
+        db_commit_insert_locked(db, w->batch, sequence);
+}
+
+/* The record stands in the ring at [position, end): from here on the commit is finished, if not by
+ * this thread then by the lock's next owner. */
+static void intend_locked(lsm_db *db, const struct commit *w, uint64_t sequence, uint64_t position,
+                          uint64_t end)
+{
+    struct shm_intent *intent = &db->layout->intent;
+    intent->durability = (uint32_t)w->durability;
+    intent->sequence = sequence;
+    intent->position = position;
+    intent->size = end - position;
+    intent->memtable_id = memtable_id(db->active);
+    intent->memtable_place = memtable_position(db->active);
+    STEP("commit: intent filled");
+    /* Release: whoever finds the state finds the fields, and the record in the ring. */
+    atomic_store_explicit(&intent->state, SHM_INTENT_COMMIT, memory_order_release);
+    STEP("commit: intent");
+}
+
+void db_commit_done_locked(lsm_db *db)
+{
+    atomic_store_explicit(&db->layout->intent.state, SHM_INTENT_NONE, memory_order_release);
+}
+
+void db_commit_publish_locked(lsm_db *db, uint64_t sequence)
 {
     struct shm_commit *c = &db->layout->commit;
     /* Release: pairs with the acquire in db_advance_visible(). */
@@ -301,23 +332,33 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         return status;
 
     uint64_t sequence = atomic_load_explicit(&l->commit.applied_sequence, memory_order_relaxed) + 1;
-    uint64_t end = 0;
+    uint64_t position = atomic_load_explicit(&l->commit.staged, memory_order_relaxed), end = 0;
+    STEP("commit: begin");
     status = wal_stage_locked(db->wal, sequence, w->pieces, w->piece_count, &end, err);
     if (status != LSM_OK) {
         shm_unlock(&l->locks.append);
         return status;
     }
     bool sync = w->durability == LSM_SYNC, writing = false;
+    STEP("commit: record in the ring");
+    intend_locked(db, w, sequence, position, end);
     if (sync)
-        pending_enter_locked(&l->commit, sequence, end);
+        db_pending_enter_locked(&l->commit, sequence, end);
+    STEP("commit: pending");
     wal_publish_locked(db->wal);
+    STEP("commit: staged");
     if (sync && w->entry_count >= OVERLAP_FROM && shm_trylock(&l->locks.sync) != SHM_LOCK_BUSY) {
         writing = true;
         status = wal_write_begin_locked(db->wal, err);
     }
-    insert(db, w, sequence);
-    publish_locked(db, sequence);
+    insert_locked(db, w, sequence);
+    STEP("commit: inserted");
+    db_commit_publish_locked(db, sequence);
+    STEP("commit: published");
+    db_commit_done_locked(db);
+    STEP("commit: done");
     shm_unlock(&l->locks.append);
+    STEP("commit: unlocked");
 
     if (writing) {
         if (status == LSM_OK)
@@ -418,8 +459,9 @@ lsm_status db_seal_active(lsm_db *db, lsm_error *err)
     struct shm_layout *l = db->layout;
     for (;;) {
         uint32_t seen = shm_event_count(&l->version.changed);
-        shm_lock(&l->locks.append);
-        lsm_status status = LSM_OK;
+        lsm_status status = db_append_lock(db, err);
+        if (status != LSM_OK)
+            return status;
         if (memtable_entry_count(db->active) > 0)
             status = db_memtable_switch(db, err);
         shm_unlock(&l->locks.append);

@@ -210,6 +210,14 @@ lsm_status db_memtable_switch_private(lsm_db *db, size_t size, lsm_error *err);
 
 /* ---- commit (db/commit.c) -------------------------------------------------------------------- */
 
+/* The parts of a commit that a takeover does again (append lock held). */
+void db_pending_enter_locked(struct shm_commit *c, uint64_t sequence, uint64_t end);
+void db_commit_insert_locked(lsm_db *db, lsm_slice batch, uint64_t sequence);
+void db_commit_publish_locked(lsm_db *db, uint64_t sequence);
+void db_commit_done_locked(lsm_db *db);
+/* Takes the append lock; what a dead owner began is finished first (db/takeover.c). */
+lsm_status db_append_lock(lsm_db *db, lsm_error *err);
+
 /* Writes the log up to what is staged now and makes it durable. */
 lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err);
 /* Raises visible_sequence as far as durability allows. Any thread. */

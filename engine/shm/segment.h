@@ -81,24 +81,24 @@ struct shm_commit {
     struct shm_event flushed;                       /* written, durable or reusable moved */
 };
 
-/* What the commit lock's owner is about to do, recorded before its first effect. */
+/*
+ * What the append lock's owner is about to do, recorded when its log record stands in the stage ring
+ * and before anybody can see an effect. Should it die, the next owner does the same again: the same
+ * record, sequence number and places in the memtable.
+ */
 enum shm_intent_state {
-    SHM_INTENT_NONE = 0,
-    SHM_INTENT_STAGED = 1,
-    SHM_INTENT_PUBLISHED = 2,
-    SHM_INTENT_ABORTED = 3,
+    SHM_INTENT_NONE = 0,   /* nothing has had an effect, or all is done */
+    SHM_INTENT_COMMIT = 1, /* the fields below hold */
 };
 
 struct shm_intent {
     _Alignas(64) _Atomic uint32_t state;
-    uint32_t count;          /* batches */
-    uint64_t sequence;       /* of the first batch */
-    uint64_t position;       /* in the log, of the first record */
-    uint64_t chain;          /* checksum of the record before */
-    uint64_t memtable_id;    /* */
+    uint32_t durability;     /* enum lsm_durability */
+    uint64_t sequence;       /* of the batch */
+    uint64_t position;       /* in the log, of its record */
+    uint64_t size;           /* of the record */
+    uint64_t memtable_id;    /* that it goes into */
     uint64_t memtable_place; /* memtable_position() before the first insert */
-    uint64_t size;           /* bytes of the log records */
-    uint64_t checksum;       /* of the fields above */
 };
 
 enum shm_memtable_state {

@@ -33,7 +33,9 @@
 #ifndef ENGINE_WAL_WAL_H
 #define ENGINE_WAL_WAL_H
 
+#include "engine/base/buffer.h"
 #include "engine/format/batch.h"
+#include "engine/format/log_record.h"
 #include "engine/io/io.h"
 #include "engine/shm/segment.h"
 
@@ -121,6 +123,16 @@ lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice 
                             size_t count, uint64_t *end, lsm_error *err);
 /* Gives what was staged to the log writer. From here on it will be recovered. */
 void wal_publish_locked(struct wal *wal);
+
+/*
+ * For who took the append lock from a dead owner. restage: the record of `size` bytes that the
+ * owner copied to `position` is what comes next, as if this thread had staged it; its bytes are
+ * copied to `bytes`, which *record borrows from. LSM_CORRUPT when the ring does not hold it.
+ * unstage: nothing is staged behind what was published.
+ */
+lsm_status wal_restage_locked(struct wal *wal, uint64_t position, uint64_t size,
+                              struct buffer *bytes, struct log_record *record, lsm_error *err);
+void wal_unstage_locked(struct wal *wal);
 
 /* ---- the log writer (sync lock held) --------------------------------------------------------- */
 

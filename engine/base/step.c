@@ -1,0 +1,3 @@
+#include "engine/base/step.h"
+
+void (*_Atomic step_hook)(const char *name);
