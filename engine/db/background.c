@@ -22,20 +22,6 @@
 
 /* ---- flush ----------------------------------------------------------------------------------- */
 
-/* The sealed memtables, oldest first, each held. */
-static size_t sealed_memtables(lsm_db *db, struct db_memtable *sealed[DB_MAX_MEMTABLES])
-{
-    size_t count = 0;
-    shm_lock(&db->layout->locks.change);
-    for (size_t i = db->memtable_count; i > 1; i--) {
-        sealed[count] = db->memtables[i - 1];
-        atomic_fetch_add(&sealed[count]->references, 1);
-        count++;
-    }
-    shm_unlock(&db->layout->locks.change);
-    return count;
-}
-
 static struct compact_env compact_env_of(lsm_db *db)
 {
     return (struct compact_env){.tables = &db->tables,
@@ -75,7 +61,7 @@ static void leave_out_dropped_locked(lsm_db *db, struct version_edit *edit)
 }
 
 /* Puts flushed tables in and flushed memtables out, in one state. */
-static lsm_status flush_install(lsm_db *db, struct version_edit *edit, size_t flushed,
+static lsm_status flush_install(lsm_db *db, struct version_edit *edit, const struct db_flush *flush,
                                 lsm_error *err)
 {
     struct shm_layout *l = db->layout;
@@ -88,9 +74,8 @@ static lsm_status flush_install(lsm_db *db, struct version_edit *edit, size_t fl
     lsm_status status = version_set_apply(db->versions, edit, err);
     if (status == LSM_OK) {
         shm_lock(&l->locks.change);
-        for (size_t i = 0; i < flushed; i++)
-            db_memtable_drop(db->memtables[--db->memtable_count]);
-        db_state_install_locked(db, blank);
+        db_flush_done_locked(db, flush);
+        db_state_publish_locked(db, blank);
         shm_unlock(&l->locks.change);
         blank = NULL;
     }
@@ -112,15 +97,13 @@ void db_forget_log(lsm_db *db, uint64_t position)
     shm_unlock(&db->layout->locks.sync);
 }
 
-static lsm_status flush_memtables(lsm_db *db, struct db_memtable *const *sealed, size_t count,
-                                  lsm_error *err)
+static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_error *err)
 {
-    struct version_edit edit = {.has_log = true,
-                                .log_position = sealed[count - 1]->log_end,
-                                .log_chain = sealed[count - 1]->log_chain};
+    struct version_edit edit = {
+        .has_log = true, .log_position = flush->log_end, .log_chain = flush->log_chain};
     struct memtable *tables[DB_MAX_MEMTABLES];
-    for (size_t i = 0; i < count; i++)
-        tables[i] = sealed[i]->table;
+    for (size_t i = 0; i < flush->count; i++)
+        tables[i] = flush->memtables[i]->table;
     struct compact_env env = compact_env_of(db);
     env.cancel = NULL;
     struct compact_result result = {0};
@@ -130,14 +113,14 @@ static lsm_status flush_memtables(lsm_db *db, struct db_memtable *const *sealed,
     struct version *version = version_set_current(db->versions);
     lsm_status status = db_snapshot_list(db, &snapshots, &snapshot_count, err);
     if (status == LSM_OK)
-        status = compact_flush(&env, version, tables, count, snapshots, snapshot_count, &edit,
-                               &result, err);
+        status = compact_flush(&env, version, tables, flush->count, snapshots, snapshot_count,
+                               &edit, &result, err);
     version_drop(version);
     /* The log is never behind the tables: a recovery that starts at log_position finds it there. */
     if (status == LSM_OK)
         status = db_log_sync(db, edit.log_position, err);
     if (status == LSM_OK)
-        status = flush_install(db, &edit, count, err);
+        status = flush_install(db, &edit, flush, err);
     mem_free(snapshots);
     if (status == LSM_OK) {
         atomic_fetch_add(&db->statistics.flush_bytes_written, result.bytes_written);
@@ -152,17 +135,18 @@ static lsm_status flush_memtables(lsm_db *db, struct db_memtable *const *sealed,
     return status;
 }
 
-/* One flush at a time: db->flushing is set by the caller. */
+/* One flush at a time in this process: db->flushing is set by the caller. */
 lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err)
 {
-    struct db_memtable *sealed[DB_MAX_MEMTABLES];
-    size_t count = sealed_memtables(db, sealed);
-    *did_work = count > 0;
-    if (count == 0)
-        return LSM_OK;
-    lsm_status status = flush_memtables(db, sealed, count, err);
-    for (size_t i = 0; i < count; i++)
-        db_memtable_drop(sealed[i]);
+    struct db_flush flush;
+    lsm_status status = db_flush_take(db, &flush, err);
+    *did_work = flush.count > 0;
+    if (flush.count == 0)
+        return status;
+    status = flush_memtables(db, &flush, err);
+    if (status != LSM_OK)
+        db_flush_give_back(db, &flush);
+    db_flush_release(&flush);
     return status;
 }
 
@@ -228,7 +212,7 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
         status = version_set_apply(db->versions, &edit, err);
     }
     if (status == LSM_OK) {
-        db_state_install(db, blank);
+        db_state_publish(db, blank);
         blank = NULL;
     }
     shm_unlock(&db->layout->locks.version);
@@ -283,10 +267,7 @@ static lsm_status compact_once(lsm_db *db, bool *did_work, lsm_error *err)
 
 static bool has_sealed(lsm_db *db)
 {
-    shm_lock(&db->layout->locks.change);
-    bool any = db->memtable_count > 1;
-    shm_unlock(&db->layout->locks.change);
-    return any;
+    return db_memtables_waiting(db) > 0;
 }
 
 static void keep_failure(lsm_db *db, lsm_status status, const lsm_error *error)

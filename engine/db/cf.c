@@ -108,7 +108,7 @@ static lsm_status apply_locked(lsm_db *db, struct version_edit *edit, lsm_error 
         return lsm_fail_memory(err, sizeof *blank);
     lsm_status status = version_set_apply(db->versions, edit, err);
     if (status == LSM_OK)
-        db_state_install(db, blank);
+        db_state_publish(db, blank);
     else
         mem_free(blank);
     return status;

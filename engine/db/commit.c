@@ -199,12 +199,9 @@ static lsm_status too_large(lsm_db *db, const struct commit *w, lsm_error *err)
 /* Makes sure that the arena's pages exist before a store can touch them. */
 static lsm_status back_arena(lsm_db *db, size_t room, lsm_error *err)
 {
-    struct db_memtable *m = db->memtables[0];
-    if (m->arena == DB_PRIVATE_ARENA)
-        return LSM_OK;
     size_t low, high;
     memtable_reach(db->active, room, &low, &high);
-    return shm_arena_back(db->segment, m->arena, low, high, err);
+    return shm_arena_back(db->segment, db->active_memtable->arena, low, high, err);
 }
 
 /*

@@ -39,19 +39,21 @@ struct db_memtable {
     uint32_t arena; /* index in the segment; DB_PRIVATE_ARENA: private_memory */
     void *private_memory;
     size_t size;        /* of the arena */
-    uint64_t log_begin; /* position of its first record */
-    uint64_t log_end;   /* set when sealed */
-    uint64_t log_chain; /* checksum of the record before log_end; set when sealed */
+    uint64_t log_end;   /* of a private one: position behind its last record, */
+    uint64_t log_chain; /* and the checksum of the record before */
 };
 #define DB_PRIVATE_ARENA UINT32_MAX
+#define DB_MAX_WAITING   8 /* memtables, active and waiting for a flush, by option */
 /* Memtables that recovery may pile up in private memory before they are flushed. */
-#define DB_MAX_MEMTABLES 64
+#define DB_MAX_PRIVATE   64
+#define DB_MAX_MEMTABLES (DB_MAX_PRIVATE + SHM_MAX_MEMTABLES)
 
 struct db_state {
     struct epoch_retired retired; /* how the current state's own reference is given up */
     _Atomic uint32_t references;
+    uint64_t number;         /* layout->version.number of what it shows */
     struct version *version; /* held */
-    size_t memtable_count;   /* newest first; [0] is the active one; held */
+    size_t memtable_count;   /* newest first; held */
     struct db_memtable *memtables[DB_MAX_MEMTABLES];
 };
 
@@ -104,14 +106,24 @@ struct lsm_db {
     size_t arena_size;
     struct lsm_cf *default_cf;
 
-    /* guarded by layout->locks.change */
-    struct db_memtable *memtables[DB_MAX_MEMTABLES]; /* newest first */
-    size_t memtable_count;
+    /* guarded by layout->locks.change; what a recovery found, older than all in the segment */
+    struct db_memtable *recovered[DB_MAX_PRIVATE]; /* newest first, held */
+    size_t recovered_count;
+    bool recovered_flushing;
+    struct db_memtable *newest; /* that this process has made, held: no state may show it yet */
 
     _Atomic(struct db_state *) state;
+    _Atomic uint64_t view_number; /* == state->number: a glance tells whether it is the newest */
+    pthread_mutex_t view_lock;    /* one thread at a time brings the state up to date */
 
     /* guarded by layout->locks.append */
-    struct memtable *active; /* == memtables[0]->table */
+    struct db_memtable *active_memtable; /* held */
+    struct memtable *active;             /* == active_memtable->table */
+
+    /* guarded by arena_lock: the wrappers of each arena, told to others by slot->arenas */
+    pthread_mutex_t arena_lock;
+    uint32_t arena_uses[SHM_MAX_MEMTABLES];
+    struct shm_slot *slot; /* this process's */
 
     /* guarded by cf_lock */
     pthread_mutex_t cf_lock;
@@ -187,26 +199,65 @@ void db_state_keep(struct db_state *state); /* inside the epoch it was found in,
 void db_state_drop(struct db_state *state);
 struct db_state *db_state_acquire(lsm_db *db); /* the current one, held */
 
-/* Memory for the next state, so that installing cannot fail. */
+/* Memory for the next state. */
 struct db_state *db_state_new(void);
-/* Makes `blank` the current state out of db->memtables and the set's current version (change lock
- * held). */
-void db_state_install_locked(lsm_db *db, struct db_state *blank);
+/*
+ * Says that the memtables or the version have changed, and makes `blank` the current state out of
+ * them (change lock held; the set's current version is the one that belongs to them). Takes `blank`
+ * over. Where memory is short the state stays as it was, and the next reader tries again.
+ */
+void db_state_publish_locked(lsm_db *db, struct db_state *blank);
 /* The same, taking the lock. */
-void db_state_install(lsm_db *db, struct db_state *blank);
+void db_state_publish(lsm_db *db, struct db_state *blank);
 /* Gives up the current state at close. */
 void db_state_clear(lsm_db *db);
 
+/* The part of db_refresh() that works. */
+lsm_status db_state_refresh(lsm_db *db, lsm_error *err);
+/* Brings the state up to date when somebody has changed something since. First in every read. */
+static inline lsm_status db_refresh(lsm_db *db, lsm_error *err)
+{
+    /* Acquire: what was changed before the number is seen by who sees the number. */
+    uint64_t newest = atomic_load_explicit(&db->layout->version.number, memory_order_acquire);
+    if (__builtin_expect(atomic_load_explicit(&db->view_number, memory_order_acquire) >= newest, 1))
+        return LSM_OK;
+    return db_state_refresh(db, err);
+}
+
+/* ---- memtables (db/memtables.c) -------------------------------------------------------------- */
+
+void db_memtable_keep(struct db_memtable *memtable);
 void db_memtable_drop(struct db_memtable *memtable);
+/* All that hold unflushed data, newest first, each held; LSM_NO_MEMORY (change lock held). */
+lsm_status db_memtables_list_locked(lsm_db *db, struct db_memtable *list[DB_MAX_MEMTABLES],
+                                    size_t *count, lsm_error *err);
+/* How many wait for a flush, or are being flushed. */
+size_t db_memtables_waiting(lsm_db *db);
+
 /*
  * Puts a new memtable in front and seals the one before (append lock held, or alone). LSM_BUSY when
- * memtable_count of them wait for their flush. When fewer wait but readers still hold the arenas of
- * flushed ones, the new one goes into private memory: an open iterator never stops a writer.
+ * memtable_count of them wait for their flush, or when readers still hold every other arena.
  */
 lsm_status db_memtable_switch(lsm_db *db, lsm_error *err);
-/* The same for recovery: any number may wait, and one of `size` bytes over arena_size is private.
- */
-lsm_status db_memtable_switch_private(lsm_db *db, size_t size, lsm_error *err);
+/* For recovery: a new one of `size` bytes in private memory; the one before it ends at the log
+ * position `staged` and the chain there. */
+lsm_status db_memtable_recover(lsm_db *db, size_t size, lsm_error *err);
+/* Recovery is over: the last of them takes no more. */
+void db_memtable_recovered(lsm_db *db);
+
+/* Takes all that wait for the caller to flush, oldest first, each held; none while others flush. */
+struct db_flush {
+    struct db_memtable *memtables[DB_MAX_MEMTABLES];
+    size_t count;
+    size_t recovered_count;      /* of these, the first */
+    uint64_t log_end, log_chain; /* behind all of them */
+};
+lsm_status db_flush_take(lsm_db *db, struct db_flush *flush, lsm_error *err);
+/* They are in tables now (change lock held): nobody new sees them. */
+void db_flush_done_locked(lsm_db *db, const struct db_flush *flush);
+/* They are not: somebody else may take them. */
+void db_flush_give_back(lsm_db *db, const struct db_flush *flush);
+void db_flush_release(struct db_flush *flush);
 
 /* ---- commit (db/commit.c) -------------------------------------------------------------------- */
 

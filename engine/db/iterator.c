@@ -368,11 +368,14 @@ static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct
 /* Takes the current state and builds the merge over it. */
 static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
 {
+    lsm_status status = db_refresh(it->db, err);
+    if (status != LSM_OK)
+        return status;
     struct db_state *state = db_state_acquire(it->db);
     uint64_t visible =
         atomic_load_explicit(&it->db->layout->commit.visible_sequence, memory_order_acquire);
     struct iter *merged = NULL;
-    lsm_status status = merge_state(it, state, &merged, err);
+    status = merge_state(it, state, &merged, err);
     if (status != LSM_OK) {
         db_state_drop(state);
         return status;

@@ -198,9 +198,7 @@ LSM_API lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err)
         pthread_mutex_lock(&db->work_lock);
         bool busy = db->flushing || db->compacting > 0 || db->manual_running;
         pthread_mutex_unlock(&db->work_lock);
-        shm_lock(&db->layout->locks.change);
-        busy |= db->memtable_count > 1;
-        shm_unlock(&db->layout->locks.change);
+        busy |= db_memtables_waiting(db) > 0;
         if (!busy && !compaction_is_due(db))
             return LSM_OK;
         shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);

@@ -164,6 +164,7 @@ static lsm_status layout_make(lsm_db *db, lsm_error *err)
         if (db->layout == NULL)
             return lsm_fail_memory(err, sizeof *db->layout);
         memset(db->layout, 0, sizeof *db->layout);
+        db->slot = &db->layout->slots[0];
         struct shm_locks *l = &db->layout->locks;
         struct shm_lock *locks[] = {&l->reg, &l->version, &l->append, &l->change, &l->sync};
         for (size_t i = 0; i < sizeof locks / sizeof *locks; i++) {
@@ -175,11 +176,13 @@ static lsm_status layout_make(lsm_db *db, lsm_error *err)
     }
     struct shm_options options = {.directory = db->options.shm_dir,
                                   .arena_size = db->arena_size,
-                                  .memtable_count = db->options.memtable_count};
+                                  .memtable_count = SHM_MAX_MEMTABLES};
     memcpy(options.uuid, db->tables.uuid, sizeof options.uuid);
     lsm_status status = shm_segment_create(db->io, &options, &db->segment, err);
-    if (status == LSM_OK)
+    if (status == LSM_OK) {
         db->layout = shm_layout(db->segment);
+        db->slot = &db->layout->slots[0];
+    }
     return status;
 }
 
@@ -213,10 +216,10 @@ static lsm_status replay_room(lsm_db *db, size_t room, lsm_error *err)
     if (memtable_has_room(db->active, room))
         return LSM_OK;
     /* A long log and small memtables: fewer, larger ones. */
-    size_t size = db->arena_size << (db->memtable_count / RECOVERY_DOUBLING);
+    size_t size = db->arena_size << (db->recovered_count / RECOVERY_DOUBLING);
     while (size < MEMTABLE_MAX_ARENA / 2 && room > size / 4)
         size *= 2;
-    return db_memtable_switch_private(db, size, err);
+    return db_memtable_recover(db, size, err);
 }
 
 static lsm_status replay_record(void *context, uint64_t position, uint64_t end, uint64_t sequence,
@@ -225,13 +228,11 @@ static lsm_status replay_record(void *context, uint64_t position, uint64_t end, 
     lsm_db *db = context;
     /* A memtable switch in between takes the log's end from here. */
     atomic_store(&db->layout->commit.staged, position);
-    size_t room = batch_room(db, batch);
-    lsm_status status = replay_room(db, room, err);
-    if (status == LSM_OK && db->memtables[0]->arena != DB_PRIVATE_ARENA) {
-        size_t low, high;
-        memtable_reach(db->active, room, &low, &high);
-        status = shm_arena_back(db->segment, db->memtables[0]->arena, low, high, err);
-    }
+    lsm_status status = LSM_OK;
+    if (db->active == NULL)
+        status = db_memtable_recover(db, db->arena_size, err);
+    if (status == LSM_OK)
+        status = replay_room(db, batch_room(db, batch), err);
     if (status != LSM_OK)
         return status;
     struct batch_reader r = batch_read(batch);
@@ -271,6 +272,19 @@ static lsm_status mark_log(lsm_db *db, uint64_t position, uint64_t chain, bool c
     return status;
 }
 
+/* What the log held is behind, an arena in front. */
+static lsm_status first_view(lsm_db *db, lsm_error *err)
+{
+    db_memtable_recovered(db);
+    if (!db->options.read_only)
+        return db_memtable_switch(db, err);
+    struct db_state *blank = db_state_new();
+    if (blank == NULL)
+        return lsm_fail_memory(err, sizeof *blank);
+    db_state_publish(db, blank);
+    return db_state_current(db) == NULL ? lsm_fail_memory(err, sizeof *blank) : LSM_OK;
+}
+
 static lsm_status recover(lsm_db *db, const struct version_state *state, bool is_new,
                           lsm_error *err)
 {
@@ -280,12 +294,14 @@ static lsm_status recover(lsm_db *db, const struct version_state *state, bool is
     atomic_store(&c->staged, state->log_position);
     atomic_store(&c->applied_sequence, state->last_sequence);
     c->chain = state->log_chain;
-    lsm_status status = db_memtable_switch_private(db, db->arena_size, err);
-    if (status == LSM_OK && !is_new)
+    lsm_status status = LSM_OK;
+    if (!is_new)
         status = wal_replay(&options, state->log_position, state->log_chain, state->clean,
                             replay_record, db, &end, err);
     if (status == LSM_OK && !db->options.read_only)
         status = wal_open(&options, &end, &db->wal, err);
+    if (status == LSM_OK)
+        status = first_view(db, err);
     if (status != LSM_OK)
         return status;
     if (!db->options.read_only && state->clean)
@@ -315,6 +331,8 @@ static lsm_status handle_new(const char *path, const lsm_options *options, lsm_d
     pthread_mutex_init(&db->snapshot_lock, NULL);
     pthread_mutex_init(&db->queue_lock, NULL);
     pthread_mutex_init(&db->work_lock, NULL);
+    pthread_mutex_init(&db->view_lock, NULL);
+    pthread_mutex_init(&db->arena_lock, NULL);
     pthread_cond_init(&db->work_due, &monotonic);
     pthread_cond_init(&db->work_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
@@ -356,6 +374,8 @@ static void handle_free(lsm_db *db)
     pthread_mutex_destroy(&db->snapshot_lock);
     pthread_mutex_destroy(&db->queue_lock);
     pthread_mutex_destroy(&db->work_lock);
+    pthread_mutex_destroy(&db->view_lock);
+    pthread_mutex_destroy(&db->arena_lock);
     pthread_cond_destroy(&db->work_due);
     pthread_cond_destroy(&db->work_done);
     mem_free(db->path);
@@ -383,9 +403,7 @@ static lsm_status check_not_there(lsm_db *db, lsm_error *err)
  */
 static void leave_old_log(lsm_db *db)
 {
-    /* What recovery sealed goes first, to make room for a new memtable. */
-    if (db_flush_sealed(db, NULL) == LSM_OK && db_seal_active(db, NULL) == LSM_OK)
-        (void)db_flush_sealed(db, NULL);
+    (void)db_flush_sealed(db, NULL);
 }
 
 static lsm_status open_steps(lsm_db *db, lsm_error *err)

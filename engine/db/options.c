@@ -48,7 +48,7 @@ static const struct option options_table[] = {
     {"mode", OPTION_MODE, AT(mode), 0400, 0777, 0600, 0, NULL},
     {"memtable_size", OPTION_SIZE, AT(memtable_size), MEMTABLE_MIN_ARENA, MEMTABLE_MAX_ARENA,
      MIB(64), 0, NULL},
-    {"memtable_count", OPTION_COUNT, AT(memtable_count), 2, SHM_MAX_MEMTABLES, 3, 0, NULL},
+    {"memtable_count", OPTION_COUNT, AT(memtable_count), 2, DB_MAX_WAITING, 3, 0, NULL},
     {"memtable", OPTION_WORD, AT(memtable), 0, 0, 0, 0, memtable_words},
     {"cache_size", OPTION_SIZE, AT(cache_size), 0, UINT64_MAX / 2, MIB(256), LSM_NO_CACHE, NULL},
     {"stage_size", OPTION_SIZE, AT(stage_size), KIB(16), GIB(4), MIB(16), 0, NULL},

@@ -183,6 +183,8 @@ static lsm_status question_begin(lsm_db *db, lsm_cf *cf, const char *name, struc
                                  lsm_error *err)
 {
     lsm_status status = db_check(db, err);
+    if (status == LSM_OK)
+        status = db_refresh(db, err);
     if (status == LSM_OK && name == NULL)
         status = lsm_fail(err, LSM_INVALID, "the property's name is NULL");
     *q = (struct question){.db = db, .all = cf == NULL};

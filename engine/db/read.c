@@ -153,6 +153,8 @@ LSM_API void lsm_pin_release(lsm_pin *pin)
 static lsm_status check_read(lsm_db *db, lsm_cf *cf, uint32_t *id, lsm_error *err)
 {
     lsm_status status = db_check(db, err);
+    if (status == LSM_OK)
+        status = db_refresh(db, err);
     return status == LSM_OK ? db_check_cf(db, cf, id, err) : status;
 }
 

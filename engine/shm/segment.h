@@ -21,7 +21,7 @@
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
 #define SHM_LAYOUT_VERSION 1
-#define SHM_MAX_MEMTABLES  8
+#define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_UUID_SIZE      16
 #define SHM_MAX_PENDING    256 /* a power of two */
@@ -29,24 +29,25 @@
 struct shm_ident { /* written once, before ctl.ready */
     _Alignas(64) uint64_t magic;
     uint64_t layout;
-    uint8_t uuid[SHM_UUID_SIZE];   /* of the database */
-    uint8_t nonce[SHM_UUID_SIZE];  /* of this segment */
-    uint64_t segment_size;         /* bytes */
-    uint64_t arena_size;           /* bytes of one memtable's arena */
-    uint64_t arenas_offset;        /* of the first arena, from the segment's start */
+    uint8_t uuid[SHM_UUID_SIZE];  /* of the database */
+    uint8_t nonce[SHM_UUID_SIZE]; /* of this segment */
+    uint64_t segment_size;        /* bytes */
+    uint64_t arena_size;          /* bytes of one memtable's arena */
+    uint64_t arenas_offset;       /* of the first arena, from the segment's start */
     uint32_t memtable_count;
     uint32_t slot_count;
     uint64_t lock_device, lock_inode; /* of the LOCK file it belongs to; 0 where there is none */
 };
 
 struct shm_ctl {
-    _Alignas(64) _Atomic uint32_t ready;   /* 1 once recovery is over */
-    _Atomic uint32_t poisoned;             /* an errno: a sync failed, nobody acknowledges any more */
-    _Atomic uint64_t next_file_number;     /* fetch_add */
-    _Atomic uint64_t next_wal_number;      /* fetch_add */
+    _Alignas(64) _Atomic uint32_t ready; /* 1 once recovery is over */
+    _Atomic uint32_t poisoned;           /* an errno: a sync failed, nobody acknowledges any more */
+    _Atomic uint64_t next_file_number;   /* fetch_add */
+    _Atomic uint64_t next_wal_number;    /* fetch_add */
+    _Atomic uint64_t next_memtable_id;   /* fetch_add */
 };
 
-struct shm_locks { /* lock order: reg, version, append, switch; sync stands alone */
+struct shm_locks {           /* lock order: reg, version, append, switch; sync stands alone */
     struct shm_lock reg;     /* slots */
     struct shm_lock version; /* manifest, set of live files */
     struct shm_lock append;  /* the commit lock: stage ring, memtable, publication */
@@ -69,22 +70,22 @@ struct shm_commit {
     _Alignas(64) _Atomic uint64_t visible_sequence; /* what readers may see */
     _Alignas(64) _Atomic uint64_t written;          /* in WAL segments up to here (sync) */
     _Atomic uint64_t durable;                       /* flushed up to here (sync) */
-    _Atomic uint64_t reusable;                      /* the stage ring may be overwritten below (sync) */
-    uint64_t segment_number;                        /* WAL segment being written (sync) */
-    uint64_t segment_start;                         /* position of its first byte (sync) */
-    _Atomic uint32_t sync_busy;                     /* a write or flush is under way (sync) */
-    uint32_t sync_group;                            /* writers that the last flush served (sync) */
-    _Alignas(64) _Atomic uint64_t pending_head;     /* see pending (any, by compare and swap) */
-    _Atomic uint64_t pending_tail;                  /* (append) */
-    struct shm_pending pending[SHM_MAX_PENDING];    /* sync writes not durable yet, oldest first */
-    _Alignas(64) struct shm_event committed;        /* visible_sequence moved */
-    struct shm_event flushed;                       /* written, durable or reusable moved */
+    _Atomic uint64_t reusable;                  /* the stage ring may be overwritten below (sync) */
+    uint64_t segment_number;                    /* WAL segment being written (sync) */
+    uint64_t segment_start;                     /* position of its first byte (sync) */
+    _Atomic uint32_t sync_busy;                 /* a write or flush is under way (sync) */
+    uint32_t sync_group;                        /* writers that the last flush served (sync) */
+    _Alignas(64) _Atomic uint64_t pending_head; /* see pending (any, by compare and swap) */
+    _Atomic uint64_t pending_tail;              /* (append) */
+    struct shm_pending pending[SHM_MAX_PENDING]; /* sync writes not durable yet, oldest first */
+    _Alignas(64) struct shm_event committed;     /* visible_sequence moved */
+    struct shm_event flushed;                    /* written, durable or reusable moved */
 };
 
 /*
- * What the append lock's owner is about to do, recorded when its log record stands in the stage ring
- * and before anybody can see an effect. Should it die, the next owner does the same again: the same
- * record, sequence number and places in the memtable.
+ * What the append lock's owner is about to do, recorded when its log record stands in the stage
+ * ring and before anybody can see an effect. Should it die, the next owner does the same again: the
+ * same record, sequence number and places in the memtable.
  */
 enum shm_intent_state {
     SHM_INTENT_NONE = 0,   /* nothing has had an effect, or all is done */
@@ -107,18 +108,21 @@ enum shm_memtable_state {
     SHM_MEMTABLE_ACTIVE = 2,
     SHM_MEMTABLE_SEALED = 3,
     SHM_MEMTABLE_FLUSHING = 4,
-    SHM_MEMTABLE_FLUSHED = 5,
+    SHM_MEMTABLE_FLUSHED = 5, /* nobody new sees it; FREE when the last process let go of it */
 };
 
+/* An arena and the memtable in it. Changed under the change lock, but for `backed`, which is the
+ * append lock's. FREE, FLUSHED -> BUILDING -> ACTIVE -> SEALED -> FLUSHING -> FLUSHED -> FREE. */
 struct shm_memtable {
     _Alignas(64) _Atomic uint32_t state; /* enum shm_memtable_state */
     uint32_t owner_slot;                 /* of BUILDING and FLUSHING */
     uint64_t id;                         /* grows with every switch */
     uint64_t log_begin;                  /* position of the first record in it */
     uint64_t log_end;                    /* position behind the last; set when sealed */
-    uint64_t arena_offset;               /* from the segment's start */
-    _Atomic uint64_t backed_low;         /* arena bytes [0, backed_low) are allocated */
-    _Atomic uint64_t backed_high;        /* arena bytes [backed_high, size) are allocated */
+    uint64_t log_chain;           /* checksum of the record before log_end; set when sealed */
+    uint64_t arena_offset;        /* from the segment's start */
+    _Atomic uint64_t backed_low;  /* arena bytes [0, backed_low) are allocated */
+    _Atomic uint64_t backed_high; /* arena bytes [backed_high, size) are allocated */
 };
 
 struct shm_version {
@@ -129,10 +133,11 @@ struct shm_version {
     struct shm_event changed; /* a flush, compaction or switch was installed: number moved */
 };
 
-struct shm_slot { /* one per process */
+struct shm_slot {                        /* one per process */
     _Alignas(64) _Atomic uint32_t state; /* 0 free, 1 in use */
     uint32_t generation;
-    int64_t pid; /* for messages */
+    int64_t pid;             /* for messages */
+    _Atomic uint64_t arenas; /* that this process reads, a bit each */
 };
 
 struct shm_layout {
