@@ -7,15 +7,15 @@
  * into the files, newest first. Every batch of writes gets one sequence number; snapshots and
  * iterators read as of one.
  *
- * Threads: an lsm_db serves any number of threads. Iterators, batches and pins belong to one thread
- * at a time. Fork: in a child every call on an inherited handle returns LSM_FORKED.
+ * Threads: an lsm_db serves any number of threads. Iterators, batches, transactions and pins
+ * belong to one thread at a time. Fork: in a child every call on an inherited handle returns LSM_FORKED.
  *
  * Errors: whatever can fail returns an lsm_status, and fills the caller's lsm_error (may be NULL)
  * with one sentence that says what failed, where, and what was expected. Not found is a value, never
  * an error. Out-parameters stay untouched on failure unless said otherwise.
  *
  * Manual: lsm(7) for the ideas, lsm_open(3), lsm_put(3), lsm_get(3), lsm_batch(3), lsm_iter(3),
- * lsm_snapshot(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
+ * lsm_snapshot(3), lsm_txn(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
  */
 #ifndef ENGINE_LSM_H
 #define ENGINE_LSM_H
@@ -55,7 +55,8 @@ extern "C" {
     X(LSM_NEWER_FORMAT, 12, "written by a newer version of the library")                           \
     X(LSM_FORKED, 13, "the handle was inherited over fork")                                        \
     X(LSM_POISONED, 14, "a sync failed earlier; reopen the database")                              \
-    X(LSM_UNSUPPORTED, 15, "this system cannot do it")
+    X(LSM_UNSUPPORTED, 15, "this system cannot do it")                                             \
+    X(LSM_CONFLICT, 16, "another write came between; run the transaction again")
 
 typedef enum lsm_status {
 #define LSM_STATUS_ENUM(name, number, text) name = number,
@@ -67,7 +68,7 @@ typedef enum lsm_status {
 
 /*
  * What went wrong. Owned by the caller; every status but LSM_OK fills it. A zeroed struct is "no
- * error". The message never holds keys or values.
+ * error". The message never holds values, and a key only with LSM_CONFLICT.
  */
 typedef struct lsm_error {
     lsm_status status;
@@ -406,6 +407,108 @@ LSM_API lsm_status lsm_iter_status(const lsm_iter *iter, lsm_error *err);
 
 /* Moves the iterator to the newest state; it is unpositioned afterwards. Not with a snapshot. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_iter_refresh(lsm_iter *iter, lsm_error *err);
+
+/* ---- transactions ---------------------------------------------------------------------------- */
+
+/*
+ * An optimistic transaction reads one moment, keeps its writes to itself, and takes no lock: whether
+ * somebody else came between is found out by lsm_txn_commit(), which then returns LSM_CONFLICT and
+ * writes nothing. Others see all of its writes at once, or none.
+ */
+typedef struct lsm_txn lsm_txn;
+
+typedef enum lsm_isolation {
+    /* Of two transactions that write the same key, the first to commit wins. */
+    LSM_TXN_SNAPSHOT = 0,
+    /* Besides, nothing that was read has changed: no key that was looked up, found or not, and no
+     * range that an iterator walked, gaps and ends included. Those who commit might as well have
+     * run one after the other, in order of lsm_txn_sequence(). */
+    LSM_TXN_SERIALIZABLE = 1,
+} lsm_isolation;
+
+typedef struct lsm_txn_options {
+    size_t struct_size; /* sizeof(lsm_txn_options); set by LSM_TXN_OPTIONS_INIT */
+    lsm_isolation isolation;
+    size_t memory_limit; /* bytes of own writes and of what was read; 0: 64 MiB */
+} lsm_txn_options;
+
+#define LSM_TXN_OPTIONS_INIT {.struct_size = sizeof(lsm_txn_options)}
+
+/*
+ * Begins a transaction over the newest visible state, which it holds as a snapshot does until it
+ * ends. options NULL: defaults. Owned by the caller, lsm_txn_free() it. A database that was opened
+ * for reading only has transactions that only read.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_begin(lsm_db *db, const lsm_txn_options *options,
+                                                lsm_txn **txn, lsm_error *err);
+/* Rolls back what was not committed. NULL is allowed. Iterators are closed by the caller, before or
+ * after. */
+LSM_API void lsm_txn_free(lsm_txn *txn);
+
+/*
+ * As lsm_put() and lsm_delete(), seen by this transaction alone until it commits. LSM_TOO_LARGE
+ * when memory_limit is reached; the transaction stays as it was.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_put(lsm_txn *txn, lsm_cf *cf, lsm_slice key,
+                                              lsm_slice value, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_delete(lsm_txn *txn, lsm_cf *cf, lsm_slice key,
+                                                 lsm_error *err);
+
+/*
+ * As lsm_get(), lsm_get_into() and lsm_multi_get() at the transaction's snapshot, over its own
+ * writes. options->snapshot must be NULL. A pinned value outlives the transaction; one that it wrote
+ * itself is copied.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_get(lsm_txn *txn, lsm_cf *cf, lsm_slice key,
+                                              const lsm_read_options *options, lsm_pin *pin,
+                                              lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_get_into(lsm_txn *txn, lsm_cf *cf, lsm_slice key,
+                                                   const lsm_read_options *options, void *buffer,
+                                                   size_t capacity, size_t *size, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_multi_get(lsm_txn *txn, lsm_cf *cf, size_t count,
+                                                    const lsm_slice *keys,
+                                                    const lsm_read_options *options, lsm_pin *pins,
+                                                    lsm_error *err);
+/* The same as lsm_txn_get(), and the commit conflicts when the key has changed since the snapshot,
+ * under either isolation and also when nothing is written. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_get_for_update(lsm_txn *txn, lsm_cf *cf, lsm_slice key,
+                                                         const lsm_read_options *options,
+                                                         lsm_pin *pin, lsm_error *err);
+
+/*
+ * An iterator over the transaction's snapshot and the writes that it made before this call: later
+ * ones do not show, so a loop may write what it walks over. Moved, read and closed with the
+ * lsm_iter_*() calls; LSM_INVALID from lsm_iter_status() once the transaction has ended, or was
+ * rolled back to a savepoint older than writes that the iterator shows. Not to be refreshed.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_iter_open(lsm_txn *txn, lsm_cf *cf,
+                                                    const lsm_read_options *options,
+                                                    lsm_iter **iter, lsm_error *err);
+
+/*
+ * Savepoints nest. Rolling back to the last one takes back the writes made since, and that
+ * savepoint; releasing it keeps them. What was read since stays read. LSM_INVALID without one.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_savepoint(lsm_txn *txn, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_rollback_to_savepoint(lsm_txn *txn, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_release_savepoint(lsm_txn *txn, lsm_error *err);
+
+/*
+ * Writes all or nothing, under one sequence number, and ends the transaction. Without writes and
+ * without lsm_txn_get_for_update() it always succeeds: what was read was true at one moment.
+ *
+ * LSM_CONFLICT: the message names the key, its family and both sequence numbers, which are also in
+ * err->expected (the snapshot's) and err->found. Other statuses as lsm_write(). After LSM_CONFLICT
+ * and after every failure that wrote nothing the transaction is still there, to be committed again
+ * or freed. After LSM_IO and LSM_POISONED from a sync it has ended: the writes are in the log, and
+ * whether they survive a power cut is unknown.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_commit(lsm_txn *txn, const lsm_write_options *options,
+                                                 lsm_error *err);
+/* Forgets all writes and ends the transaction; only lsm_txn_free() and lsm_txn_sequence() follow. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_txn_rollback(lsm_txn *txn, lsm_error *err);
+/* The snapshot's sequence number; after a commit that wrote something, that of its writes. */
+LSM_API uint64_t lsm_txn_sequence(const lsm_txn *txn);
 
 /* ---- maintenance ----------------------------------------------------------------------------- */
 

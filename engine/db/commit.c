@@ -38,6 +38,7 @@ struct commit {
     uint32_t entry_count;
     lsm_durability durability;
     bool no_wait;
+    struct db_commit_check *check; /* NULL: none */
 };
 
 /* ---- visibility ------------------------------------------------------------------------------ */
@@ -327,6 +328,10 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         status = lock_with_room(db, w, err);
     if (status != LSM_OK)
         return status;
+    if (w->check != NULL && (status = w->check->run_locked(w->check, err)) != LSM_OK) {
+        shm_unlock(&l->locks.append);
+        return status;
+    }
 
     uint64_t sequence = atomic_load_explicit(&l->commit.applied_sequence, memory_order_relaxed) + 1;
     uint64_t position = atomic_load_explicit(&l->commit.staged, memory_order_relaxed), end = 0;
@@ -336,6 +341,8 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         shm_unlock(&l->locks.append);
         return status;
     }
+    if (w->check != NULL)
+        w->check->sequence = sequence;
     bool sync = w->durability == LSM_SYNC, writing = false;
     STEP("commit: record in the ring");
     intend_locked(db, w, sequence, position, end);
@@ -427,6 +434,17 @@ LSM_API lsm_status lsm_delete(lsm_db *db, lsm_cf *cf, lsm_slice key,
     return commit_single(db, cf, ENTRY_DELETE, key, (lsm_slice){NULL, 0}, options, err);
 }
 
+lsm_status db_commit_batch(lsm_db *db, lsm_slice batch, const lsm_write_options *options,
+                           struct db_commit_check *check, lsm_error *err)
+{
+    struct commit w = {.batch = batch, .entry_count = batch_count(batch), .check = check};
+    set_options(&w, options);
+    w.pieces[0] = w.batch;
+    w.piece_count = 1;
+    w.size = w.batch.size;
+    return commit(db, &w, err);
+}
+
 LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
                              lsm_error *err)
 {
@@ -435,12 +453,7 @@ LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write
         status = batch_check_families(db, batch, err);
     if (status != LSM_OK || lsm_batch_count(batch) == 0)
         return status;
-    struct commit w = {.batch = batch_bytes(batch), .entry_count = lsm_batch_count(batch)};
-    set_options(&w, options);
-    w.pieces[0] = w.batch;
-    w.piece_count = 1;
-    w.size = w.batch.size;
-    return commit(db, &w, err);
+    return db_commit_batch(db, batch_bytes(batch), options, NULL, err);
 }
 
 LSM_API lsm_status lsm_sync(lsm_db *db, lsm_error *err)

@@ -269,6 +269,16 @@ void db_commit_done_locked(lsm_db *db);
 /* Takes the append lock; what a dead owner began is finished first (db/takeover.c). */
 lsm_status db_append_lock(lsm_db *db, lsm_error *err);
 
+/* Asked under the append lock, when nothing can keep a write from being appended but what it says.
+ */
+struct db_commit_check {
+    lsm_status (*run_locked)(struct db_commit_check *check, lsm_error *err);
+    uint64_t sequence; /* out: the write's, once it is in the log; untouched until then */
+};
+/* Commits a batch (not empty, its families checked). check NULL: none. A status of the check's ends
+ * the call with nothing written. */
+lsm_status db_commit_batch(lsm_db *db, lsm_slice batch, const lsm_write_options *options,
+                           struct db_commit_check *check, lsm_error *err);
 /* Writes the log up to what is staged now and makes it durable. */
 lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err);
 /* Raises visible_sequence as far as durability allows. Any thread. */

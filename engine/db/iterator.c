@@ -5,8 +5,11 @@
  * Forwards the merge stands on the entry that is shown, so key and value are borrowed from it.
  * Backwards the versions of a key come oldest first, so the one to show is only known when the walk
  * has left the key: key and value are copied, and the merge stands in front of the key.
+ *
+ * A transaction's iterator has its own writes as one more source, under a sequence number above all
+ * others, and tells the transaction what it walks over.
  */
-#include "engine/db/db_private.h"
+#include "engine/db/txn_private.h"
 
 #include "engine/base/memory.h"
 #include "engine/iter/merging.h"
@@ -34,7 +37,10 @@ struct lsm_iter {
     struct buffer saved_value; /* the value shown (backwards) */
     lsm_status status;
     lsm_error error;
+    struct txn_scan scan; /* zeroed unless a transaction's */
 };
+
+#define ITER_ENDED UINT64_MAX /* fork_count of an iterator whose transaction ended */
 
 static lsm_status iter_failed(lsm_iter *it, lsm_status status)
 {
@@ -73,6 +79,13 @@ static bool before_first(const lsm_iter *it, lsm_slice key)
     return it->has_first && slice_compare(key, buffer_slice(&it->first)) < 0;
 }
 
+/* Is the entry behind the moment that is shown? A transaction's own writes never are. */
+static inline bool is_unseen(const lsm_iter *it, const struct iter_entry *entry)
+{
+    uint64_t sequence = entry_sequence(entry->trailer);
+    return sequence > it->sequence && sequence != ENTRY_MAX_SEQUENCE;
+}
+
 /* ---- forwards -------------------------------------------------------------------------------- */
 
 /* From the merge's place on, the next key to show. With `skip`, versions of saved_key are passed.
@@ -83,8 +96,7 @@ static void settle_forwards(lsm_iter *it, bool skip)
     it->backwards = false;
     it->valid = false;
     while (m->valid) {
-        if (entry_sequence(m->entry->trailer) > it->sequence ||
-            (skip && is_saved_key(it, m->entry))) {
+        if (is_unseen(it, m->entry) || (skip && is_saved_key(it, m->entry))) {
             iter_next(m);
             continue;
         }
@@ -123,7 +135,7 @@ static void settle_backwards(lsm_iter *it)
                 return;
             has_key = true;
         }
-        if (entry_sequence(m->entry->trailer) <= it->sequence) {
+        if (!is_unseen(it, m->entry)) {
             has_value = entry_type_of(m->entry->trailer) == ENTRY_PUT;
             if (has_value && !save(it, &it->saved_value, m->entry->value))
                 return;
@@ -136,14 +148,63 @@ static void settle_backwards(lsm_iter *it)
         it->valid = has_value;
 }
 
+/* ---- what a transaction's iterator walks over ------------------------------------------------ */
+
+/* False: it could not be remembered, and the iterator must not move. */
+static bool walk_from(lsm_iter *it, struct txn_end from)
+{
+    if (!it->scan.is_tracking)
+        return true;
+    lsm_status status = txn_scan_begin(&it->scan, it->cf, from, &it->error);
+    if (status != LSM_OK)
+        iter_failed(it, status);
+    return status == LSM_OK;
+}
+
+static struct txn_end upper_end(const lsm_iter *it)
+{
+    return (struct txn_end){.key = buffer_slice(&it->limit), .is_open = !it->has_limit};
+}
+
+static void walked_up(lsm_iter *it)
+{
+    if (!it->scan.is_tracking || it->status != LSM_OK)
+        return;
+    struct txn_end to = upper_end(it);
+    if (it->valid)
+        to = (struct txn_end){.key = lsm_iter_key(it), .behind = true};
+    lsm_status status = txn_scan_up(&it->scan, to, &it->error);
+    if (status != LSM_OK)
+        iter_failed(it, status);
+}
+
+static void walked_down(lsm_iter *it)
+{
+    if (!it->scan.is_tracking || it->status != LSM_OK)
+        return;
+    lsm_slice to = it->valid ? lsm_iter_key(it) : buffer_slice(&it->first);
+    lsm_status status = txn_scan_down(&it->scan, to, &it->error);
+    if (status != LSM_OK)
+        iter_failed(it, status);
+}
+
 /* ---- moving ---------------------------------------------------------------------------------- */
 
 static bool iter_may_move(lsm_iter *it)
 {
     if (it->fork_count == db_fork_count())
         return true;
-    iter_failed(it, db_check(it->db, &it->error));
+    it->valid = false;
+    if (it->fork_count != ITER_ENDED)
+        iter_failed(it, db_check(it->db, &it->error));
     return false;
+}
+
+void db_iter_end(lsm_iter *it, const char *why)
+{
+    it->valid = false;
+    it->fork_count = ITER_ENDED;
+    it->status = lsm_fail(&it->error, LSM_INVALID, "%s", why);
 }
 
 static void begin_seek(lsm_iter *it)
@@ -158,11 +219,14 @@ LSM_API void lsm_iter_first(lsm_iter *it)
     if (!iter_may_move(it))
         return;
     begin_seek(it);
+    if (!walk_from(it, (struct txn_end){.key = buffer_slice(&it->first)}))
+        return;
     if (it->has_first)
         iter_seek(it->merged, buffer_slice(&it->first), ENTRY_MAX_TRAILER);
     else
         it->merged->ops->first(it->merged);
     settle_forwards(it, false);
+    walked_up(it);
 }
 
 LSM_API void lsm_iter_last(lsm_iter *it)
@@ -170,12 +234,15 @@ LSM_API void lsm_iter_last(lsm_iter *it)
     if (!iter_may_move(it))
         return;
     begin_seek(it);
+    if (!walk_from(it, upper_end(it)))
+        return;
     /* The last entry below (limit, newest) is the last one of a smaller key. */
     if (it->has_limit)
         it->merged->ops->seek_for_prev(it->merged, buffer_slice(&it->limit), ENTRY_MAX_TRAILER);
     else
         it->merged->ops->last(it->merged);
     settle_backwards(it);
+    walked_down(it);
 }
 
 LSM_API void lsm_iter_seek(lsm_iter *it, lsm_slice key)
@@ -187,8 +254,12 @@ LSM_API void lsm_iter_seek(lsm_iter *it, lsm_slice key)
     if (!iter_may_move(it))
         return;
     begin_seek(it);
-    iter_seek(it->merged, key, entry_seek_trailer(it->sequence));
+    if (!walk_from(it, (struct txn_end){.key = key}))
+        return;
+    bool has_own = it->scan.txn != NULL;
+    iter_seek(it->merged, key, has_own ? ENTRY_MAX_TRAILER : entry_seek_trailer(it->sequence));
     settle_forwards(it, false);
+    walked_up(it);
 }
 
 LSM_API void lsm_iter_seek_for_prev(lsm_iter *it, lsm_slice key)
@@ -200,8 +271,11 @@ LSM_API void lsm_iter_seek_for_prev(lsm_iter *it, lsm_slice key)
     if (!iter_may_move(it))
         return;
     begin_seek(it);
+    if (!walk_from(it, (struct txn_end){.key = key, .behind = true}))
+        return;
     it->merged->ops->seek_for_prev(it->merged, key, 0);
     settle_backwards(it);
+    walked_down(it);
 }
 
 LSM_API void lsm_iter_next(lsm_iter *it)
@@ -210,13 +284,13 @@ LSM_API void lsm_iter_next(lsm_iter *it)
         return;
     if (it->backwards) {
         iter_seek(it->merged, buffer_slice(&it->saved_key), 0);
-        settle_forwards(it, true);
-        return;
+    } else {
+        if (!save_key(it, it->merged->entry))
+            return;
+        iter_next(it->merged);
     }
-    if (!save_key(it, it->merged->entry))
-        return;
-    iter_next(it->merged);
     settle_forwards(it, true);
+    walked_up(it);
 }
 
 LSM_API void lsm_iter_prev(lsm_iter *it)
@@ -231,6 +305,7 @@ LSM_API void lsm_iter_prev(lsm_iter *it)
         } while (it->merged->valid && is_saved_key(it, it->merged->entry));
     }
     settle_backwards(it);
+    walked_down(it);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -316,11 +391,19 @@ static lsm_slice bound(bool has, const struct buffer *b)
     return b->size == 0 ? LSM_SLICE(&empty, 0) : buffer_slice(b);
 }
 
-/* One iterator a memtable and sorted run of tables; children has room for all. */
+/* One iterator a memtable and sorted run of tables, and one for a transaction's own writes;
+ * children has room for all. */
 static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
                                    const struct version_cf *family, struct iter **children,
                                    size_t *count, lsm_error *err)
 {
+    if (it->scan.txn != NULL) {
+        lsm_status status = txn_map_iter_new(&it->scan.txn->writes, it->cf, it->scan.operation,
+                                             &children[*count], err);
+        if (status != LSM_OK)
+            return status;
+        (*count)++;
+    }
     for (size_t i = 0; i < state->memtable_count; i++) {
         /* What is inserted from now on is newer than the iterator's sequence number. */
         if (memtable_entry_count(state->memtables[i]->table) == 0)
@@ -350,7 +433,7 @@ static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct
     if (family == NULL)
         return lsm_fail(err, LSM_MISSING, "column family %" PRIu32 " of '%s' was dropped", it->cf,
                         it->db->path);
-    size_t size = (state->memtable_count + version_iter_count(family)) * sizeof(struct iter *);
+    size_t size = (1 + state->memtable_count + version_iter_count(family)) * sizeof(struct iter *);
     struct iter **children = mem_alloc(size);
     if (children == NULL)
         return lsm_fail_memory(err, size);
@@ -391,8 +474,8 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
     return LSM_OK;
 }
 
-LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options *options,
-                                 lsm_iter **iter, lsm_error *err)
+lsm_status db_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options *options, lsm_txn *txn,
+                        lsm_iter **iter, lsm_error *err)
 {
     static const lsm_read_options defaults = {.snapshot = NULL};
     uint32_t id;
@@ -416,6 +499,8 @@ LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options 
     it->table_flags = options->no_fill_cache ? TABLE_NO_FILL : 0;
     it->has_snapshot = options->snapshot != NULL;
     it->sequence = it->has_snapshot ? options->snapshot->sequence : 0;
+    if (txn != NULL)
+        txn_scan_join(&it->scan, txn, it);
     atomic_fetch_add(&db->iterator_count, 1);
     status = set_bounds(it, options, err);
     if (status == LSM_OK)
@@ -428,10 +513,17 @@ LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options 
     return LSM_OK;
 }
 
+LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options *options,
+                                 lsm_iter **iter, lsm_error *err)
+{
+    return db_iter_open(db, cf, options, NULL, iter, err);
+}
+
 LSM_API void lsm_iter_close(lsm_iter *it)
 {
     if (it == NULL)
         return;
+    txn_scan_leave(&it->scan);
     iter_release(it->merged);
     db_state_drop(it->state);
     atomic_fetch_sub(&it->db->iterator_count, 1);

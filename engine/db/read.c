@@ -110,7 +110,8 @@ static void hit_let_go(const struct hit *hit)
 
 /*
  * Inside the epoch of the search. owner[0] is the block that holds the value, and owner[1] the
- * database; or owner[0] is NULL and owner[1] the memtable.
+ * database; or owner[0] is NULL and owner[1] the memtable. A transaction's own value is owner[0],
+ * with owner[1] NULL.
  */
 static void hit_pin(lsm_db *db, const struct hit *hit, lsm_pin *pin)
 {
@@ -138,6 +139,11 @@ LSM_API void lsm_pin_release(lsm_pin *pin)
     if (pin == NULL || !pin->found)
         return;
     lsm_db *db = pin->owner[1];
+    if (db == NULL) { /* a copy of what a transaction wrote */
+        mem_free(pin->owner[0]);
+        *pin = (lsm_pin)LSM_PIN_INIT;
+        return;
+    }
     if (pin->owner[0] != NULL) {
         block_drop(pin->owner[0]);
     } else {

@@ -300,6 +300,19 @@ void memtable_rewind(struct memtable *mt, size_t position)
     store_progress(mt, count, (uint32_t)(position / ARENA_UNIT));
 }
 
+bool memtable_inserted(const struct memtable *mt, size_t *position, struct memtable_entry *entry)
+{
+    size_t end = memtable_position(mt);
+    assert(*position >= (size_t)RECORDS_START * ARENA_UNIT && *position <= end);
+    if (*position == end)
+        return false;
+    const struct record *r = record_at(mt, (uint32_t)(*position / ARENA_UNIT));
+    *entry = (struct memtable_entry){
+        .cf = record_cf(r), .key = record_key(r), .value = record_value(r), .trailer = r->trailer};
+    *position += record_size(r->key_size, r->value_size);
+    return true;
+}
+
 /* ---- look up --------------------------------------------------------------------------------- */
 
 bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash)

@@ -74,6 +74,18 @@ void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t h
 size_t memtable_position(const struct memtable *mt);
 void memtable_rewind(struct memtable *mt, size_t position);
 
+struct memtable_entry {
+    uint32_t cf;
+    lsm_slice key, value; /* in the arena; valid as long as it */
+    uint64_t trailer;
+};
+
+/*
+ * Entries in the order of their inserts: the one at *position, which was a memtable_position() once
+ * and is moved behind it; false at the end. No insert runs meanwhile.
+ */
+bool memtable_inserted(const struct memtable *mt, size_t *position, struct memtable_entry *entry);
+
 struct memtable_found {
     uint64_t trailer;
     lsm_slice value; /* in the arena; valid as long as it */

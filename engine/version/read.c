@@ -85,6 +85,94 @@ lsm_status version_get(const struct version *version, const struct version_cf *c
     return LSM_OK;
 }
 
+/* ---- what is newer than a number --------------------------------------------------------------
+ */
+
+lsm_status version_newer_than(const struct version_cf *cf, lsm_slice key, uint64_t hash,
+                              uint64_t floor, uint64_t *newest, lsm_error *err)
+{
+    assert(epoch_is_inside());
+    *newest = 0;
+    struct walk walk = walk_begin(cf, key, ENTRY_MAX_SEQUENCE);
+    for (struct version_file *file; (file = walk_next(&walk)) != NULL;) {
+        if (file->meta.max_sequence <= floor)
+            continue;
+        struct table *table;
+        struct table_found found;
+        bool is_found = false;
+        lsm_status status = table_slot_get(live_file_of(file)->slot, &table, err);
+        if (status == LSM_OK)
+            status = table_get(table, key, hash, ENTRY_MAX_SEQUENCE, 0, &is_found, &found, err);
+        if (status != LSM_OK)
+            return status;
+        if (!is_found)
+            continue;
+        if (found.owned)
+            block_drop(found.block);
+        /* Files come newest first: what follows is older. */
+        uint64_t sequence = entry_sequence(found.trailer);
+        *newest = sequence > floor ? sequence : 0;
+        return LSM_OK;
+    }
+    return LSM_OK;
+}
+
+static lsm_status table_range_newer_than(struct table *table, lsm_slice first, lsm_slice limit,
+                                         uint64_t floor, struct buffer *key, uint64_t *newest,
+                                         lsm_error *err)
+{
+    static const struct table_iter_options options = {.flags = TABLE_NO_FILL};
+    struct iter *it = NULL;
+    lsm_status status = table_iter_new(table, &options, &it, err);
+    if (status != LSM_OK)
+        return status;
+    iter_seek(it, first, ENTRY_MAX_TRAILER);
+    for (; it->valid && *newest == 0; iter_next(it)) {
+        if (limit.data != NULL && slice_compare(it->entry->key, limit) >= 0)
+            break;
+        if (entry_sequence(it->entry->trailer) <= floor)
+            continue;
+        *newest = entry_sequence(it->entry->trailer);
+        if (!buffer_assign(key, it->entry->key)) {
+            status = lsm_fail_memory(err, it->entry->key.size);
+            break;
+        }
+    }
+    if (status == LSM_OK && !it->valid)
+        status = it->status;
+    iter_release(it);
+    return status;
+}
+
+static bool file_overlaps(const struct table_meta *meta, lsm_slice first, lsm_slice limit)
+{
+    return slice_compare(meta->largest, first) >= 0 &&
+           (limit.data == NULL || slice_compare(meta->smallest, limit) < 0);
+}
+
+lsm_status version_range_newer_than(const struct version_cf *cf, lsm_slice first, lsm_slice limit,
+                                    uint64_t floor, struct buffer *key, uint64_t *newest,
+                                    lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    *newest = 0;
+    for (uint32_t i = 0; i < VERSION_LEVELS; i++) {
+        const struct version_level *level = &cf->levels[i];
+        for (size_t f = 0; f < level->count && status == LSM_OK && *newest == 0; f++) {
+            struct version_file *file = level->files[f];
+            struct table *table;
+            if (file->meta.max_sequence <= floor || !file_overlaps(&file->meta, first, limit))
+                continue;
+            status = version_table_keep(file, &table, err);
+            if (status != LSM_OK)
+                return status;
+            status = table_range_newer_than(table, first, limit, floor, key, newest, err);
+            version_table_drop(file);
+        }
+    }
+    return status;
+}
+
 /* ---- many keys --------------------------------------------------------------------------------
  */
 

@@ -98,6 +98,21 @@ lsm_status version_multi_get(const struct version *version, const struct version
                              struct version_probe *probes, size_t count, unsigned table_flags,
                              struct io_queue *queue, lsm_error *err);
 
+/*
+ * Is there a version newer than `floor` in the tables? Looks only into files that hold one at all.
+ * *newest is the largest sequence number found for the key; 0: none above the floor. Inside an
+ * epoch.
+ */
+lsm_status version_newer_than(const struct version_cf *cf, lsm_slice key, uint64_t hash,
+                              uint64_t floor, uint64_t *newest, lsm_error *err);
+/*
+ * The same for any key in [first, limit) (limit.data NULL is an open end), with the version held:
+ * one that was found is copied to `key`.
+ */
+lsm_status version_range_newer_than(const struct version_cf *cf, lsm_slice first, lsm_slice limit,
+                                    uint64_t floor, struct buffer *key, uint64_t *newest,
+                                    lsm_error *err);
+
 /* Appends one iterator per level-0 file and one per deeper level that is not empty to children
  * (owned by the caller); `children` has room for version_iter_count() of them. The version is held
  * by the caller until all are released. Files wholly outside [first, limit) are left out (data NULL
