@@ -48,7 +48,8 @@ struct validation {
     size_t span_count;
     struct mark mark;
     bool is_last_round;
-    bool again; /* too much is behind the mark */
+    bool again;      /* too much is behind the mark */
+    uint64_t newest; /* the version in the way */
 };
 
 /* ---- the error ------------------------------------------------------------------------------- */
@@ -66,11 +67,13 @@ static void show_key(lsm_slice key, char shown[4 * KEY_BYTES_SHOWN + 4])
     strcpy(at, key.size > KEY_BYTES_SHOWN ? "..." : "");
 }
 
-static lsm_status conflict(const lsm_txn *txn, const struct db_state *state, uint32_t cf,
+static lsm_status conflict(struct validation *v, const struct db_state *state, uint32_t cf,
                            lsm_slice key, uint64_t newer, lsm_error *err)
 {
+    const lsm_txn *txn = v->txn;
     char shown[4 * KEY_BYTES_SHOWN + 4];
     show_key(key, shown);
+    v->newest = newer;
     const struct version_cf *family = version_find_cf(state->version, cf);
     const char *how = txn_map_find(&txn->writes, cf, key) != NULL  ? "wrote"
                       : txn_map_find(&txn->reads, cf, key) != NULL ? "read"
@@ -198,7 +201,7 @@ static lsm_status key_newer_than(const struct db_state *state, const struct vers
     return status;
 }
 
-static lsm_status search_keys(const struct validation *v, const struct db_state *state,
+static lsm_status search_keys(struct validation *v, const struct db_state *state,
                               const struct txn_map *map, uint64_t floor, lsm_error *err)
 {
     const struct version_cf *family = NULL;
@@ -210,14 +213,14 @@ static lsm_status search_keys(const struct validation *v, const struct db_state 
         if (status == LSM_OK)
             status = key_newer_than(state, family, txn_node_key(n), floor, &newest, err);
         if (status == LSM_OK && newest != 0)
-            status = conflict(v->txn, state, n->cf, txn_node_key(n), newest, err);
+            status = conflict(v, state, n->cf, txn_node_key(n), newest, err);
         if (status != LSM_OK)
             return status;
     }
     return LSM_OK;
 }
 
-static lsm_status search_span_in_memtable(const struct validation *v, const struct db_state *state,
+static lsm_status search_span_in_memtable(struct validation *v, const struct db_state *state,
                                           const struct memtable *mt, const struct span *span,
                                           uint64_t floor, lsm_error *err)
 {
@@ -231,13 +234,13 @@ static lsm_status search_span_in_memtable(const struct validation *v, const stru
             break;
         uint64_t sequence = entry_sequence(it->entry->trailer);
         if (sequence > floor)
-            status = conflict(v->txn, state, span->cf, it->entry->key, sequence, err);
+            status = conflict(v, state, span->cf, it->entry->key, sequence, err);
     }
     iter_release(it);
     return status;
 }
 
-static lsm_status search_span(const struct validation *v, const struct db_state *state,
+static lsm_status search_span(struct validation *v, const struct db_state *state,
                               const struct span *span, uint64_t floor, lsm_error *err)
 {
     for (size_t i = 0; i < state->memtable_count; i++) {
@@ -259,13 +262,13 @@ static lsm_status search_span(const struct validation *v, const struct db_state 
     status = version_range_newer_than(family, bound_of(span->low), upper_bound(span), floor, &key,
                                       &newest, err);
     if (status == LSM_OK && newest != 0)
-        status = conflict(v->txn, state, span->cf, buffer_slice(&key), newest, err);
+        status = conflict(v, state, span->cf, buffer_slice(&key), newest, err);
     buffer_release(&key);
     return status;
 }
 
 /* LSM_CONFLICT when anything in `state` above `floor` must not be there. */
-static lsm_status search(const struct validation *v, const struct db_state *state, uint64_t floor,
+static lsm_status search(struct validation *v, const struct db_state *state, uint64_t floor,
                          lsm_error *err)
 {
     lsm_status status = search_keys(v, state, &v->txn->writes, floor, err);
@@ -295,7 +298,7 @@ static void set_mark(struct validation *v, struct db_state **state)
     shm_unlock(&db->layout->locks.append);
 }
 
-static lsm_status look_through_locked(const struct validation *v, lsm_error *err)
+static lsm_status look_through_locked(struct validation *v, lsm_error *err)
 {
     const lsm_txn *txn = v->txn;
     size_t position = v->mark.position;
@@ -307,7 +310,7 @@ static lsm_status look_through_locked(const struct validation *v, lsm_error *err
             continue;
         struct db_state *state = db_state_acquire(txn->db);
         lsm_status status =
-            conflict(txn, state, entry.cf, entry.key, entry_sequence(entry.trailer), err);
+            conflict(v, state, entry.cf, entry.key, entry_sequence(entry.trailer), err);
         db_state_drop(state);
         return status;
     }
@@ -332,6 +335,20 @@ static lsm_status validate_locked(struct db_commit_check *check, lsm_error *err)
     lsm_status status = search(v, state, v->mark.sequence, err);
     db_state_drop(state);
     return status;
+}
+
+/*
+ * The version that was in the way may be one of a sync write that is not durable yet: nobody sees
+ * it, so running the transaction again at once would meet it again. What the wait may fail with is
+ * told to the next write.
+ */
+static void wait_until_visible(lsm_db *db, uint64_t sequence)
+{
+    const struct shm_commit *c = &db->layout->commit;
+    db_advance_visible(db);
+    if (atomic_load(&c->visible_sequence) < sequence &&
+        db_log_sync(db, atomic_load(&c->staged), NULL) == LSM_OK)
+        db_advance_visible(db);
 }
 
 /* ---- the two calls --------------------------------------------------------------------------- */
@@ -371,6 +388,8 @@ lsm_status txn_validate_and_write(lsm_txn *txn, lsm_slice batch, const lsm_write
             break;
         status = LSM_OK;
     }
+    if (status == LSM_CONFLICT && (options == NULL || !options->no_wait))
+        wait_until_visible(txn->db, v.newest);
     if (v.check.sequence != 0)
         *sequence = v.check.sequence;
     mem_free(v.spans);

@@ -1,6 +1,6 @@
 /*
- * Transactions on one thread: every call and every misuse, own writes over the snapshot, savepoints,
- * the iterator against a model, and which histories conflict under which isolation.
+ * Transactions on one thread: every call and every misuse, own writes over the snapshot,
+ * savepoints, the iterator against a model, and which histories conflict under which isolation.
  */
 #include "tests/unit/db/db_fixture.h"
 
@@ -340,9 +340,8 @@ START_TEST(test_txn_inherited_over_fork_is_refused)
     txn_put(txn, "a", "1");
     pid_t child = fork();
     if (child == 0) {
-        bool refused =
-            lsm_txn_put(txn, NULL, text("a"), text("2"), NULL) == LSM_FORKED &&
-            lsm_txn_commit(txn, NULL, NULL) == LSM_FORKED;
+        bool refused = lsm_txn_put(txn, NULL, text("a"), text("2"), NULL) == LSM_FORKED &&
+                       lsm_txn_commit(txn, NULL, NULL) == LSM_FORKED;
         lsm_txn_free(txn);
         _exit(refused ? 0 : 1);
     }
