@@ -48,8 +48,9 @@ struct validation {
     size_t span_count;
     struct mark mark;
     bool is_last_round;
-    bool again;      /* too much is behind the mark */
-    uint64_t newest; /* the version in the way */
+    bool again;                /* too much is behind the mark */
+    uint64_t newest;           /* the version in the way */
+    struct db_state *searched; /* under the lock, and given up without it; NULL: none */
 };
 
 /* ---- the error ------------------------------------------------------------------------------- */
@@ -308,10 +309,10 @@ static lsm_status look_through_locked(struct validation *v, lsm_error *err)
             txn_map_find(&txn->reads, entry.cf, entry.key) == NULL &&
             !in_spans(v, entry.cf, entry.key))
             continue;
-        struct db_state *state = db_state_acquire(txn->db);
-        lsm_status status =
-            conflict(v, state, entry.cf, entry.key, entry_sequence(entry.trailer), err);
-        db_state_drop(state);
+        epoch_enter();
+        lsm_status status = conflict(v, db_state_current(txn->db), entry.cf, entry.key,
+                                     entry_sequence(entry.trailer), err);
+        epoch_exit();
         return status;
     }
     return LSM_OK;
@@ -331,10 +332,8 @@ static lsm_status validate_locked(struct db_commit_check *check, lsm_error *err)
     }
     if (is_same_memtable)
         return look_through_locked(v, err);
-    struct db_state *state = db_state_acquire(db);
-    lsm_status status = search(v, state, v->mark.sequence, err);
-    db_state_drop(state);
-    return status;
+    v->searched = db_state_acquire(db);
+    return search(v, v->searched, v->mark.sequence, err);
 }
 
 /*
@@ -384,6 +383,8 @@ lsm_status txn_validate_and_write(lsm_txn *txn, lsm_slice batch, const lsm_write
         v.again = false;
         v.is_last_round = round == ROUNDS;
         status = db_commit_batch(txn->db, batch, options, &v.check, err);
+        db_state_drop(v.searched);
+        v.searched = NULL;
         if (!v.again)
             break;
         status = LSM_OK;
