@@ -20,5 +20,6 @@ says lsm_iter/out 'user:1 = ann'
 says lsm_snapshot/out old
 says lsm_cf/out 'is now old index'
 says lsm_batch/out '2 entries'
+says lsm_txn/out '11 left'
 says lsm_property/out '0 entries'
 finish
