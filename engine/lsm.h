@@ -233,9 +233,9 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_open(const char *path, const lsm_options *
 
 /*
  * Flushes memtables, stops the background work, and frees the handle. No other call may be running;
- * iterators, snapshots and pins that were not released make it return LSM_BUSY and keep the handle.
- * NULL is allowed. Any other error means that the log, not the tables, holds the last writes; the
- * handle is freed and the next open recovers them.
+ * iterators, transactions, snapshots and pins that were not released make it return LSM_BUSY and
+ * keep the handle. NULL is allowed. Any other error means that the log, not the tables, holds the
+ * last writes; the handle is freed and the next open recovers them.
  */
 LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err);
 

@@ -35,9 +35,9 @@ struct lsm_iter {
     struct buffer saved_key;   /* the key shown (backwards), or being left (forwards) */
     uint64_t saved_head;       /* of saved_key */
     struct buffer saved_value; /* the value shown (backwards) */
+    struct txn_scan scan;      /* zeroed unless a transaction's */
     lsm_status status;
     lsm_error error;
-    struct txn_scan scan; /* zeroed unless a transaction's */
 };
 
 #define ITER_ENDED UINT64_MAX /* fork_count of an iterator whose transaction ended */

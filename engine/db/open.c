@@ -524,7 +524,8 @@ static lsm_status check_unused(lsm_db *db, lsm_error *err)
     uint32_t iterators = atomic_load(&db->iterator_count), pins = atomic_load(&db->pin_count);
     if (iterators > 0 || pins > 0 || db->snapshot_count > 0)
         return lsm_fail(err, LSM_BUSY,
-                        "'%s' has %" PRIu32 " open iterators, %" PRIu32 " snapshots and %" PRIu32
+                        "'%s' has %" PRIu32 " open iterators, %" PRIu32
+                        " snapshots (of transactions, too) and %" PRIu32
                         " pinned values; release them before closing",
                         db->path, iterators, db->snapshot_count, pins);
     return LSM_OK;

@@ -23,9 +23,10 @@ static void add_writes(struct script *s, unsigned count, unsigned first, unsigne
         const char *sync = i % 4 == 1 ? " sync" : "";
         if (i % 5 == 3)
             add(s,
-                "batch%s +put,0,6b*1.%02x,%u:%u +put,1,6b*1.%02x,%u:%u +delete,0,6b*1.%02x "
+                "batch%s%s +put,0,6b*1.%02x,%u:%u +put,1,6b*1.%02x,%u:%u +delete,0,6b*1.%02x "
                 "+put,1,6b*2.%02x,%u:9",
-                sync, i % 11, i, size / 2, i % 7, i + 1000, size / 4, (i + 5) % 11, i % 3, i);
+                sync, i % 2 == 0 ? " txn" : "", i % 11, i, size / 2, i % 7, i + 1000, size / 4,
+                (i + 5) % 11, i % 3, i);
         else if (i % 9 == 8)
             add(s, "delete key=6b*1.%02x%s", i % 11, sync);
         else
@@ -46,6 +47,7 @@ struct script crash_script(enum crash_size size)
     add(&s, "put cf=2 key=6b*1.01 value=2:50 sync");
     add_writes(&s, is_long ? 60 : 12, 40, is_long ? 4000 : 1500);
     add(&s, "sync");
+    add(&s, "batch txn abort +put,0,6b*1.01,999:300 +put,1,6b*1.02,998:300");
     add(&s, "put cf=2 key=6b*1.02 value=3:50");
     add(&s, "cf_rename cf=2 name=3");
     add(&s, "flush");

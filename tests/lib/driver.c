@@ -350,8 +350,80 @@ static lsm_status fill_batch(struct driver *d, const struct script_op *op, lsm_b
     return status;
 }
 
+/* Reads the key, so that the commit has something to validate, and writes it. */
+static lsm_status txn_add(struct driver *d, lsm_txn *txn, const struct script_entry *entry,
+                          lsm_error *err)
+{
+    lsm_cf *cf = d->families[entry->family].cf;
+    lsm_slice key = script_key_bytes(&entry->key, d->key);
+    size_t size;
+    lsm_status status = lsm_txn_get_into(txn, cf, key, NULL, NULL, 0, &size, err);
+    if (status != LSM_OK || entry->kind == SCRIPT_ENTRY_DELETE)
+        return status != LSM_OK ? status : lsm_txn_delete(txn, cf, key, err);
+    uint8_t *value = test_alloc(entry->value.size);
+    model_value_fill(entry->value, value);
+    status = lsm_txn_put(txn, cf, key, LSM_SLICE(value, entry->value.size), err);
+    free(value);
+    return status;
+}
+
+/* As fill_batch(). */
+static lsm_status fill_txn(struct driver *d, const struct script_op *op, lsm_txn *txn,
+                           struct script_op *plain, lsm_error *err)
+{
+    uint32_t saves[64];
+    uint32_t save_count = 0;
+    lsm_status status = LSM_OK;
+    for (uint32_t i = 0; i < op->entry_count && status == LSM_OK; i++) {
+        const struct script_entry *entry = &op->entries[i];
+        if (entry->kind == SCRIPT_ENTRY_SAVE && save_count < 64) {
+            status = lsm_txn_savepoint(txn, err);
+            saves[save_count++] = plain->entry_count;
+        } else if (entry->kind == SCRIPT_ENTRY_ROLLBACK && save_count > 0) {
+            status = lsm_txn_rollback_to_savepoint(txn, err);
+            plain->entry_count = saves[--save_count];
+        } else if (entry->kind <= SCRIPT_ENTRY_DELETE && d->families[entry->family].cf != NULL) {
+            status = txn_add(d, txn, entry, err);
+            plain->entries[plain->entry_count++] = *entry;
+        }
+    }
+    return status;
+}
+
+/* A batch with the flag SCRIPT_F_TXN. */
+static enum driver_result write_txn(struct driver *d, const struct script_op *op)
+{
+    lsm_write_options options = {.durability =
+                                     (op->flags & SCRIPT_F_SYNC) != 0 ? LSM_SYNC : LSM_WRITE};
+    lsm_txn_options serializable = LSM_TXN_OPTIONS_INIT;
+    serializable.isolation = LSM_TXN_SERIALIZABLE;
+    struct script_op plain = *op;
+    plain.entries = test_alloc((op->entry_count + 1) * sizeof *plain.entries);
+    plain.entry_count = 0;
+    lsm_txn *txn = NULL;
+    lsm_error err = {0};
+    enum driver_result result = DRIVER_OK;
+    lsm_status status = lsm_txn_begin(d->db, &serializable, &txn, &err);
+    if (status == LSM_OK)
+        status = fill_txn(d, op, txn, &plain, &err);
+    if (status != LSM_OK)
+        result = driver_failed(d, "filling a transaction", status, &err);
+    else if ((op->flags & SCRIPT_F_ABORT) == 0) {
+        status = lsm_txn_commit(txn, &options, &err);
+        if (plain.entry_count > 0)
+            result = write_done(d, &plain, status, &err);
+        else if (status != LSM_OK)
+            result = driver_failed(d, "committing an empty transaction", status, &err);
+    }
+    lsm_txn_free(txn);
+    free(plain.entries);
+    return result;
+}
+
 static enum driver_result write_batch(struct driver *d, const struct script_op *op)
 {
+    if ((op->flags & SCRIPT_F_TXN) != 0)
+        return write_txn(d, op);
     lsm_write_options options = {.durability =
                                      (op->flags & SCRIPT_F_SYNC) != 0 ? LSM_SYNC : LSM_WRITE};
     struct script_op plain = *op;
