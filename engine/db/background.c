@@ -111,14 +111,21 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
     size_t snapshot_count = 0;
     uint64_t begin = io_now_ns(db->io);
     struct version *version = version_set_current(db->versions);
-    lsm_status status = db_snapshot_list(db, &snapshots, &snapshot_count, err);
+    /*
+     * The log is never behind the tables: a recovery that starts at log_position finds it there.
+     * And all that is flushed is visible before the snapshots are listed: of two versions between
+     * the newest visible number and the next one, the older would be dropped, although a snapshot
+     * taken meanwhile may see it.
+     */
+    lsm_status status = db_log_sync(db, edit.log_position, err);
+    if (status == LSM_OK) {
+        db_advance_visible(db);
+        status = db_snapshot_list(db, &snapshots, &snapshot_count, err);
+    }
     if (status == LSM_OK)
         status = compact_flush(&env, version, tables, flush->count, snapshots, snapshot_count,
                                &edit, &result, err);
     version_drop(version);
-    /* The log is never behind the tables: a recovery that starts at log_position finds it there. */
-    if (status == LSM_OK)
-        status = db_log_sync(db, edit.log_position, err);
     if (status == LSM_OK)
         status = flush_install(db, &edit, flush, err);
     mem_free(snapshots);
