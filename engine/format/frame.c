@@ -124,13 +124,12 @@ static size_t plausible_size(const uint8_t *at, size_t left)
     return size > left ? 0 : size;
 }
 
-bool frame_at(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
-              struct frame *frame)
+/* The frame at the beginning of `bytes`, which are the file's from `offset` on. */
+static bool frame_at_front(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
+                           struct frame *frame)
 {
-    if (offset > bytes.size)
-        return false;
-    const uint8_t *at = (const uint8_t *)bytes.data + offset;
-    size_t size = plausible_size(at, bytes.size - (size_t)offset);
+    const uint8_t *at = bytes.data;
+    size_t size = plausible_size(at, bytes.size);
     if (size == 0)
         return false;
     uint64_t seed = hash_place(place->uuid, place->file_number, offset);
@@ -147,6 +146,36 @@ bool frame_at(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
         .payload = {at + FRAME_HEADER_SIZE, bytes_get_u32(at + 12)},
         .size = size,
     };
+    return true;
+}
+
+bool frame_at(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
+              struct frame *frame)
+{
+    if (offset > bytes.size)
+        return false;
+    lsm_slice rest = {(const uint8_t *)bytes.data + offset, bytes.size - (size_t)offset};
+    return frame_at_front(place, rest, offset, frame);
+}
+
+static struct frame_chain chain_behind(const struct frame *frame)
+{
+    return (struct frame_chain){
+        .offset = frame->offset + frame->size,
+        .number = frame->number + 1,
+        .previous = frame->checksum,
+    };
+}
+
+bool frame_follow(const struct frame_place *place, lsm_slice bytes, struct frame_chain *chain,
+                  struct frame *frame)
+{
+    struct frame found;
+    if (!frame_at_front(place, bytes, chain->offset, &found) || found.previous != chain->previous ||
+        found.number != chain->number)
+        return false;
+    *chain = chain_behind(&found);
+    *frame = found;
     return true;
 }
 
@@ -321,11 +350,7 @@ lsm_status frame_next(struct frame_reader *r, enum frame_result *result, struct 
         return status;
     }
     r->is_first = false;
-    r->chain = (struct frame_chain){
-        .offset = found.offset + found.size,
-        .number = found.number + 1,
-        .previous = found.checksum,
-    };
+    r->chain = chain_behind(&found);
     *frame = found;
     *result = FRAME_READ;
     return LSM_OK;

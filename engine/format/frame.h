@@ -91,6 +91,14 @@ enum frame_result {
 lsm_status frame_next(struct frame_reader *r, enum frame_result *result, struct frame *frame,
                       lsm_error *err);
 
+/*
+ * The frame that goes on at `chain`, for readers that know everything before it: `bytes` are the
+ * file's from chain->offset on. False when it does not stand there whole, or does not follow the
+ * frame before; otherwise the chain moves on.
+ */
+bool frame_follow(const struct frame_place *place, lsm_slice bytes, struct frame_chain *chain,
+                  struct frame *frame);
+
 /* For salvage: the frame that stands whole at `offset`, whatever the chain says. */
 bool frame_at(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
               struct frame *frame);

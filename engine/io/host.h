@@ -27,6 +27,8 @@ int host_open_beneath(int dir, const char *name, int flags, uint32_t mode);
 int host_dir_open(struct io *io, const char *path, unsigned flags, uint32_t mode,
                   struct io_dir **dir);
 void host_dir_close(struct io_dir *dir);
+int host_dir_real_path(struct io_dir *dir, char *path, size_t size);
+const char *host_dir_remote_name(struct io_dir *dir);
 int host_dir_sync(struct io_dir *dir);
 int host_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_status *stopped,
                   lsm_error *err);
@@ -37,6 +39,7 @@ int host_dir_remove(struct io *io, const char *path);
 int host_file_open(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
                    struct io_file **file);
 void host_file_close(struct io_file *file);
+int host_file_identity(struct io_file *file, struct io_identity *identity);
 int host_file_read(struct io_file *file, void *memory, size_t size, uint64_t offset, size_t *got);
 int host_file_write(struct io_file *file, const void *memory, size_t size, uint64_t offset);
 int host_file_sync(struct io_file *file);
@@ -49,10 +52,12 @@ void host_unmap(struct io_mapping *mapping);
 void host_renew(struct io_mapping *mapping, size_t offset, size_t size);
 void host_populate(struct io_mapping *mapping, size_t offset, size_t size);
 
-int host_lock(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock);
+int host_lock(struct io_file *file, uint64_t byte, enum io_lock_mode mode, unsigned patience_ms,
+              struct io_lock **lock);
 void host_unlock(struct io_lock *lock);
 int host_lock_test(struct io_file *file, uint64_t byte, bool *held);
 
+void host_describe_process(struct io *io, struct io_process *process);
 uint64_t host_now_ns(struct io *io);
 uint64_t host_wall_ms(struct io *io);
 void host_random(struct io *io, void *bytes, size_t size);
@@ -67,13 +72,15 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
 /* All of struct io_ops but close and queue_open. */
 #define HOST_OPS                                                                                   \
     .now_ns = host_now_ns, .wall_ms = host_wall_ms, .random = host_random,                         \
-    .dir_open = host_dir_open, .dir_close = host_dir_close, .dir_sync = host_dir_sync,             \
-    .dir_list = host_dir_list, .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink,       \
-    .dir_remove = host_dir_remove, .file_open = host_file_open, .file_close = host_file_close,     \
-    .file_read = host_file_read, .file_write = host_file_write, .file_sync = host_file_sync,       \
-    .file_size = host_file_size, .file_truncate = host_file_truncate,                              \
-    .file_allocate = host_file_allocate, .map = host_map, .unmap = host_unmap,                     \
-    .renew = host_renew, .populate = host_populate, .lock = host_lock, .unlock = host_unlock,      \
-    .lock_test = host_lock_test
+    .describe_process = host_describe_process, .dir_open = host_dir_open,                          \
+    .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,                              \
+    .dir_remote_name = host_dir_remote_name, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
+    .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
+    .file_open = host_file_open, .file_close = host_file_close,                                    \
+    .file_identity = host_file_identity, .file_read = host_file_read,                              \
+    .file_write = host_file_write, .file_sync = host_file_sync, .file_size = host_file_size,       \
+    .file_truncate = host_file_truncate, .file_allocate = host_file_allocate, .map = host_map,     \
+    .unmap = host_unmap, .renew = host_renew, .populate = host_populate, .lock = host_lock,        \
+    .unlock = host_unlock, .lock_test = host_lock_test
 
 #endif

@@ -165,6 +165,12 @@ void io_random(struct io *io, void *bytes, size_t size)
     io->ops->random(io, bytes, size);
 }
 
+void io_describe_process(struct io *io, struct io_process *process)
+{
+    *process = (struct io_process){0};
+    io->ops->describe_process(io, process);
+}
+
 uint64_t io_submission_count(struct io *io)
 {
     return atomic_load_explicit(&io->submission_count, memory_order_relaxed);
@@ -201,6 +207,20 @@ void io_dir_close(struct io_dir *dir)
 const char *io_dir_path(const struct io_dir *dir)
 {
     return dir->path;
+}
+
+lsm_status io_dir_real_path(struct io_dir *dir, char *path, size_t size, lsm_error *err)
+{
+    int number = dir->io->ops->dir_real_path(dir, path, size);
+    if (number == 0)
+        return LSM_OK;
+    return fail(err, number, dir->path, LSM_NO_OFFSET, "cannot tell the full path of '%s'",
+                dir->path);
+}
+
+const char *io_dir_remote_name(struct io_dir *dir)
+{
+    return dir->io->ops->dir_remote_name(dir);
 }
 
 lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err)
@@ -369,6 +389,15 @@ lsm_status io_file_sync(struct io_file *file, lsm_error *err)
                 "cannot sync '%s', its last writes may be lost", file->path);
 }
 
+lsm_status io_file_identity(struct io_file *file, struct io_identity *identity, lsm_error *err)
+{
+    int number = file->io->ops->file_identity(file, identity);
+    if (number == 0)
+        return LSM_OK;
+    return fail(err, number, file->name, LSM_NO_OFFSET, "cannot tell which file '%s' is",
+                file->path);
+}
+
 lsm_status io_file_size(struct io_file *file, uint64_t *size, lsm_error *err)
 {
     int number = file->io->ops->file_size(file, size);
@@ -460,13 +489,13 @@ void io_mapping_populate(struct io_mapping *mapping, size_t offset, size_t size)
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
-static lsm_status lock_byte(struct io_file *file, uint64_t byte, unsigned patience_ms,
-                            struct io_lock **lock, lsm_error *err)
+lsm_status io_lock_as(struct io_file *file, uint64_t byte, enum io_lock_mode mode,
+                      unsigned patience_ms, struct io_lock **lock, lsm_error *err)
 {
     struct io_lock *made = NULL;
     int number = EINVAL;
     if (byte < INT64_MAX)
-        number = file->writable ? file->io->ops->lock(file, byte, patience_ms, &made) : EBADF;
+        number = file->writable ? file->io->ops->lock(file, byte, mode, patience_ms, &made) : EBADF;
     if (number == EAGAIN || number == EACCES) {
         lsm_status status =
             lsm_fail(err, LSM_BUSY, "somebody else holds the lock on byte %" PRIu64 " of '%s'",
@@ -484,12 +513,12 @@ static lsm_status lock_byte(struct io_file *file, uint64_t byte, unsigned patien
 
 lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err)
 {
-    return lock_byte(file, byte, IO_LOCK_PATIENCE_MS, lock, err);
+    return io_lock_as(file, byte, IO_LOCK_EXCLUSIVE, IO_LOCK_PATIENCE_MS, lock, err);
 }
 
 lsm_status io_try_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err)
 {
-    return lock_byte(file, byte, 0, lock, err);
+    return io_lock_as(file, byte, IO_LOCK_EXCLUSIVE, 0, lock, err);
 }
 
 void io_unlock(struct io_lock *lock)

@@ -50,6 +50,15 @@ uint64_t io_wall_ms(struct io *io);                      /* since 1970; for disp
 void io_random(struct io *io, void *bytes, size_t size); /* good enough for uuids and nonces */
 uint64_t io_submission_count(struct io *io);             /* queue submissions so far */
 
+/* Which process on which machine this is; for telling whether two can share memory and locks. */
+struct io_process {
+    char boot_id[40];       /* of the running kernel, as text; empty when it is not told */
+    uint64_t pid_namespace; /* two processes that differ in it cannot share a robust lock */
+    int64_t pid;            /* for messages only, like the next */
+    char command[16];
+};
+void io_describe_process(struct io *io, struct io_process *process);
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 enum io_dir_flags {
@@ -64,6 +73,11 @@ lsm_status io_dir_open(struct io *io, const char *path, unsigned flags, uint32_t
                        struct io_dir **dir, lsm_error *err);
 void io_dir_close(struct io_dir *dir);
 const char *io_dir_path(const struct io_dir *dir);
+/* The path from the root, without symbolic links: what another process finds the directory by. */
+lsm_status io_dir_real_path(struct io_dir *dir, char *path, size_t size, lsm_error *err);
+/* What the file system is called when another machine, or a program, answers for it ("NFS"): locks
+ * and mappings there need not hold between all who use it. NULL for a local one. Static storage. */
+const char *io_dir_remote_name(struct io_dir *dir);
 
 /* Makes creations, renames and removals in the directory durable. */
 lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err);
@@ -101,6 +115,17 @@ lsm_status io_file_open(struct io_dir *dir, const char *name, unsigned flags, ui
 void io_file_close(struct io_file *file);
 const char *io_file_name(const struct io_file *file);
 bool io_file_is_direct(const struct io_file *file);
+
+/* What tells this file from every other one, whatever the names; as long as it is open. */
+struct io_identity {
+    uint64_t device;
+    uint64_t inode;
+};
+lsm_status io_file_identity(struct io_file *file, struct io_identity *identity, lsm_error *err);
+static inline bool io_identity_equal(struct io_identity a, struct io_identity b)
+{
+    return a.device == b.device && a.inode == b.inode;
+}
 
 /* Reads up to `size` bytes; *got < size only at the end of the file. */
 lsm_status io_file_read(struct io_file *file, void *memory, size_t size, uint64_t offset,
@@ -144,18 +169,29 @@ void io_mapping_populate(struct io_mapping *mapping, size_t offset, size_t size)
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
+enum io_lock_mode {
+    IO_LOCK_SHARED,    /* with other shared ones */
+    IO_LOCK_EXCLUSIVE, /* alone */
+};
+
 /*
- * An exclusive lock on byte `byte` of a file, held by the returned object until io_unlock() or the
- * death of the process (an OFD lock, so two handles in one process exclude each other as well).
- * It stays held when `file` is closed, and a forked child does not inherit it. A just killed
- * process lets go a little late, so a busy lock is tried again for IO_LOCK_PATIENCE_MS before
- * LSM_BUSY.
+ * A lock on byte `byte` of a file, held by the returned object until io_unlock() or the death of
+ * the process (an OFD lock, so two handles in one process exclude each other as well). It stays
+ * held when `file` is closed, and a forked child does not inherit it. A just killed process lets go
+ * a little late, so a busy lock is tried again for `patience_ms` before LSM_BUSY.
+ *
+ * A held lock cannot change its mode: whoever needs that holds another lock meanwhile, lets go and
+ * takes it anew.
  */
+lsm_status io_lock_as(struct io_file *file, uint64_t byte, enum io_lock_mode mode,
+                      unsigned patience_ms, struct io_lock **lock, lsm_error *err);
+/* Exclusive, with IO_LOCK_PATIENCE_MS. */
 lsm_status io_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err);
-/* The same without patience, for looking through many locks for a free one. */
+/* Exclusive, without patience, for looking through many locks for a free one. */
 lsm_status io_try_lock(struct io_file *file, uint64_t byte, struct io_lock **lock, lsm_error *err);
 void io_unlock(struct io_lock *lock); /* NULL is allowed */
-/* Whether anybody, this process included, holds the lock now. False when it cannot be told. */
+/* Whether anybody, this process included, holds the lock now, in whatever mode. False when it
+ * cannot be told. */
 bool io_lock_is_held(struct io_file *file, uint64_t byte);
 
 /* ---- queues ---------------------------------------------------------------------------------- */

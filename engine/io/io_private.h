@@ -81,9 +81,13 @@ struct io_ops {
     uint64_t (*wall_ms)(struct io *io);
     void (*random)(struct io *io, void *bytes, size_t size);
 
+    void (*describe_process)(struct io *io, struct io_process *process); /* zeroed before */
+
     int (*dir_open)(struct io *io, const char *path, unsigned flags, uint32_t mode,
                     struct io_dir **dir);
     void (*dir_close)(struct io_dir *dir);
+    int (*dir_real_path)(struct io_dir *dir, char *path, size_t size);
+    const char *(*dir_remote_name)(struct io_dir *dir);
     int (*dir_sync)(struct io_dir *dir);
     /* `stopped` gets the status of a visit that was not LSM_OK. */
     int (*dir_list)(struct io_dir *dir, io_visit visit, void *context, lsm_status *stopped,
@@ -95,6 +99,7 @@ struct io_ops {
     int (*file_open)(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
                      struct io_file **file);
     void (*file_close)(struct io_file *file);
+    int (*file_identity)(struct io_file *file, struct io_identity *identity);
     int (*file_read)(struct io_file *file, void *memory, size_t size, uint64_t offset, size_t *got);
     int (*file_write)(struct io_file *file, const void *memory, size_t size, uint64_t offset);
     int (*file_sync)(struct io_file *file);
@@ -108,7 +113,8 @@ struct io_ops {
     void (*populate)(struct io_mapping *mapping, size_t offset, size_t size);
 
     /* EAGAIN: busy, after that long. */
-    int (*lock)(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock);
+    int (*lock)(struct io_file *file, uint64_t byte, enum io_lock_mode mode, unsigned patience_ms,
+                struct io_lock **lock);
     void (*unlock)(struct io_lock *lock);
     int (*lock_test)(struct io_file *file, uint64_t byte, bool *held);
 

@@ -5,7 +5,8 @@
  * alive: the descriptor is closed at once and the mapping is not inherited by fork. So neither an
  * unrelated close, nor closefrom(), nor a forked child that outlives its parent can change who
  * holds it; it ends with io_unlock() or with the process. Where there is no /proc to make such a
- * description, the lock is on the file's own and a forked child may keep it.
+ * description, the lock is on the file's own and a forked child may keep it. Changing the mode of a
+ * held lock would need its descriptor.
  */
 #include "engine/io/host.h"
 
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -150,21 +152,6 @@ static int reopen(int fd, bool *shared)
     return host_raise_fd(again);
 }
 
-static int take_lock(int fd, uint64_t byte, unsigned patience_ms)
-{
-    uint64_t deadline = host_now_ns(NULL) + (uint64_t)patience_ms * 1000000u;
-    for (;;) {
-        struct flock how = whole_lock(F_WRLCK, byte);
-        if (fcntl(fd, F_OFD_SETLK, &how) == 0)
-            return 0;
-        if (errno == EINTR)
-            continue;
-        if ((errno != EAGAIN && errno != EACCES) || host_now_ns(NULL) >= deadline)
-            return errno;
-        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
-    }
-}
-
 /* Hands the description over to a mapping; without one the descriptor keeps it. */
 static void anchor_lock(struct host_lock *l)
 {
@@ -181,24 +168,66 @@ static void anchor_lock(struct host_lock *l)
     l->fd = -1;
 }
 
-int host_lock(struct io_file *file, uint64_t byte, unsigned patience_ms, struct io_lock **lock)
+/*
+ * Held while a description of a lock has a descriptor, and by whoever forks: a child that got the
+ * descriptor would keep the lock after everybody let go of it.
+ */
+static pthread_mutex_t fork_gate = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_gate_once = PTHREAD_ONCE_INIT;
+
+static void shut_gate(void)
 {
+    pthread_mutex_lock(&fork_gate);
+}
+
+static void open_gate(void)
+{
+    pthread_mutex_unlock(&fork_gate);
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(shut_gate, open_gate, open_gate);
+}
+
+/* One try on a new description, which is gone again when it failed. */
+static int try_lock(struct host_lock *l, int fd, enum io_lock_mode mode)
+{
+    bool shared = false;
+    struct flock how = whole_lock(mode == IO_LOCK_SHARED ? F_RDLCK : F_WRLCK, l->byte);
+    shut_gate();
+    l->fd = reopen(fd, &shared);
+    int number = l->fd < 0 || fcntl(l->fd, F_OFD_SETLK, &how) != 0 ? errno : 0;
+    if (number == 0 && !shared)
+        anchor_lock(l);
+    if (number != 0 && l->fd >= 0)
+        close(l->fd);
+    open_gate();
+    return number;
+}
+
+int host_lock(struct io_file *file, uint64_t byte, enum io_lock_mode mode, unsigned patience_ms,
+              struct io_lock **lock)
+{
+    pthread_once(&fork_gate_once, watch_forks);
     struct host_lock *l = mem_alloc_zeroed(sizeof *l);
     if (l == NULL)
         return ENOMEM;
     l->byte = byte;
     l->anchor = MAP_FAILED;
-    bool shared = false;
-    l->fd = reopen(((struct host_file *)file)->fd, &shared);
-    int number = l->fd < 0 ? errno : take_lock(l->fd, byte, patience_ms);
-    if (number != 0) {
-        if (l->fd >= 0)
-            close(l->fd);
-        mem_free(l);
-        return number;
+    uint64_t deadline = host_now_ns(NULL) + (uint64_t)patience_ms * 1000000u;
+    for (;;) {
+        int number = try_lock(l, ((struct host_file *)file)->fd, mode);
+        if (number == 0)
+            break;
+        bool busy = number == EAGAIN || number == EACCES;
+        if (number != EINTR && (!busy || host_now_ns(NULL) >= deadline)) {
+            mem_free(l);
+            return number;
+        }
+        if (busy)
+            nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
     }
-    if (!shared)
-        anchor_lock(l);
     *lock = &l->base;
     return 0;
 }

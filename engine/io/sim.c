@@ -8,7 +8,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#define SIM_DEVICE        1                         /* the disk, to those who compare files */
 #define SIM_TICK_NS       1000                      /* the clock, a call */
 #define SIM_WALL_START_MS ((uint64_t)1700000000000) /* some day in 2023 */
 
@@ -38,11 +40,13 @@ int sim_enter(struct io *io, struct sim_disk **disk)
         return IO_ERRNO_OFF;
     }
     *disk = s->disk;
+    s->disk->caller = s;
     return 0;
 }
 
 void sim_leave(struct sim_disk *disk)
 {
+    disk->caller = NULL;
     pthread_mutex_unlock(&disk->mutex);
 }
 
@@ -70,6 +74,15 @@ static void fill_random(struct io *io, void *bytes, size_t size)
     for (size_t i = 0; i < size; i++)
         ((uint8_t *)bytes)[i] = (uint8_t)random_next(&disk->random);
     pthread_mutex_unlock(&disk->mutex);
+}
+
+static void describe_process(struct io *io, struct io_process *process)
+{
+    (void)io;
+    snprintf(process->boot_id, sizeof process->boot_id, "simulated");
+    snprintf(process->command, sizeof process->command, "simulated");
+    process->pid_namespace = 1;
+    process->pid = getpid();
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */
@@ -119,6 +132,25 @@ static void dir_close(struct io_dir *dir)
         sim_folder_free_locked(disk, folder);
     pthread_mutex_unlock(&disk->mutex);
     mem_free(dir);
+}
+
+/* Paths on the disk are what they are called by. */
+static int dir_real_path(struct io_dir *dir, char *path, size_t size)
+{
+    size_t length = strlen(dir->path);
+    if (length >= size)
+        return ENAMETOOLONG;
+    memcpy(path, dir->path, length + 1);
+    return 0;
+}
+
+static const char *dir_remote_name(struct io_dir *dir)
+{
+    struct sim_disk *disk = disk_of(dir->io);
+    pthread_mutex_lock(&disk->mutex);
+    const char *name = disk->remote_name;
+    pthread_mutex_unlock(&disk->mutex);
+    return name;
 }
 
 static int dir_sync(struct io_dir *dir)
@@ -423,6 +455,17 @@ static int file_sync(struct io_file *file)
     return number;
 }
 
+static int file_identity(struct io_file *file, struct io_identity *identity)
+{
+    struct sim_disk *disk = NULL;
+    int number = sim_enter(file->io, &disk);
+    if (number != 0)
+        return number;
+    *identity = (struct io_identity){.device = SIM_DEVICE, .inode = inode_of(file)->number};
+    sim_leave(disk);
+    return 0;
+}
+
 static int file_size(struct io_file *file, uint64_t *size)
 {
     struct sim_disk *disk = NULL;
@@ -516,24 +559,27 @@ static void renew(struct io_mapping *mapping, size_t offset, size_t size)
 
 /* ---- locks ----------------------------------------------------------------------------------- */
 
-static bool is_locked(const struct sim_disk *disk, const struct sim_inode *inode, uint64_t byte)
+/* Whether a lock of that mode would not be granted. */
+static bool is_locked(const struct sim_disk *disk, const struct sim_inode *inode, uint64_t byte,
+                      enum io_lock_mode mode)
 {
     for (const struct sim_lock *l = disk->locks; l != NULL; l = l->next)
-        if (l->inode == inode && l->byte == byte)
+        if (l->inode == inode && l->byte == byte &&
+            (l->mode == IO_LOCK_EXCLUSIVE || mode == IO_LOCK_EXCLUSIVE))
             return true;
     return false;
 }
 
 /* Nobody lets go late here, so patience would change nothing. */
-static int lock_byte(struct io_file *file, uint64_t byte, unsigned patience_ms,
-                     struct io_lock **lock)
+static int lock_byte(struct io_file *file, uint64_t byte, enum io_lock_mode mode,
+                     unsigned patience_ms, struct io_lock **lock)
 {
     (void)patience_ms;
     struct sim_lock *l = mem_alloc_zeroed(sizeof *l);
     if (l == NULL)
         return ENOMEM;
     int number = sim_enter(file->io, &l->disk);
-    if (number == 0 && is_locked(l->disk, inode_of(file), byte)) {
+    if (number == 0 && is_locked(l->disk, inode_of(file), byte, mode)) {
         number = EAGAIN;
         sim_leave(l->disk);
     }
@@ -545,6 +591,7 @@ static int lock_byte(struct io_file *file, uint64_t byte, unsigned patience_ms,
     l->inode->reference_count++;
     l->owner = file->io;
     l->byte = byte;
+    l->mode = mode;
     l->held = true;
     l->next = l->disk->locks;
     l->disk->locks = l;
@@ -579,18 +626,17 @@ static int lock_test(struct io_file *file, uint64_t byte, bool *held)
     int number = sim_enter(file->io, &disk);
     if (number != 0)
         return number;
-    *held = is_locked(disk, inode_of(file), byte);
+    *held = is_locked(disk, inode_of(file), byte, IO_LOCK_EXCLUSIVE);
     sim_leave(disk);
     return 0;
 }
 
 /* ---- environment ----------------------------------------------------------------------------- */
 
-void sim_kill(struct io *io)
+void sim_kill_locked(struct sim_io *s)
 {
-    struct sim_io *s = (struct sim_io *)io;
     struct sim_disk *disk = s->disk;
-    pthread_mutex_lock(&disk->mutex);
+    struct io *io = &s->base;
     s->killed = true;
     for (struct sim_lock *l = disk->locks, *next; l != NULL; l = next) {
         next = l->next;
@@ -603,7 +649,31 @@ void sim_kill(struct io *io)
                 i->flights[f].orphaned = true;
                 disk->orphan_count++;
             }
-    pthread_mutex_unlock(&disk->mutex);
+}
+
+void sim_kill(struct io *io)
+{
+    struct sim_io *s = (struct sim_io *)io;
+    pthread_mutex_lock(&s->disk->mutex);
+    sim_kill_locked(s);
+    pthread_mutex_unlock(&s->disk->mutex);
+}
+
+void sim_kill_at(struct io *io, uint64_t step)
+{
+    struct sim_io *s = (struct sim_io *)io;
+    pthread_mutex_lock(&s->disk->mutex);
+    s->kill_at = step;
+    pthread_mutex_unlock(&s->disk->mutex);
+}
+
+bool sim_is_killed(struct io *io)
+{
+    struct sim_io *s = (struct sim_io *)io;
+    pthread_mutex_lock(&s->disk->mutex);
+    bool killed = s->killed;
+    pthread_mutex_unlock(&s->disk->mutex);
+    return killed;
 }
 
 static void close_sim(struct io *io)
@@ -617,8 +687,11 @@ static const struct io_ops sim_ops = {
     .now_ns = tick,
     .wall_ms = wall,
     .random = fill_random,
+    .describe_process = describe_process,
     .dir_open = dir_open,
     .dir_close = dir_close,
+    .dir_real_path = dir_real_path,
+    .dir_remote_name = dir_remote_name,
     .dir_sync = dir_sync,
     .dir_list = dir_list,
     .dir_rename = dir_rename,
@@ -626,6 +699,7 @@ static const struct io_ops sim_ops = {
     .dir_remove = dir_remove,
     .file_open = file_open,
     .file_close = file_close,
+    .file_identity = file_identity,
     .file_read = file_read,
     .file_write = file_write,
     .file_sync = file_sync,

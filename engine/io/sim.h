@@ -32,6 +32,9 @@ lsm_status sim_open(struct sim_disk *disk, struct io **io, lsm_error *err);
  * stopped machine, its locks are free, and its writes in flight land at some later step or never.
  */
 void sim_kill(struct io *io);
+/* The same by itself, before the environment's own `step` from now, counted from 1; 0: never. */
+void sim_kill_at(struct io *io, uint64_t step);
+bool sim_is_killed(struct io *io);
 
 /*
  * Every submitted write, sync, name change and allocation is one step, counted from 1.
@@ -79,6 +82,9 @@ uint64_t sim_operation_count(const struct sim_disk *disk, enum sim_fault_kind ki
 
 /* Total bytes of space; writes and allocations beyond fail with ENOSPC. 0: no limit. */
 void sim_set_capacity(struct sim_disk *disk, uint64_t bytes);
+
+/* The file system claims to be another machine's, `name`; static storage. NULL: a local one. */
+void sim_set_remote_name(struct sim_disk *disk, const char *name);
 
 /*
  * Direct access for damage tests, without steps and faults: overwrites bytes inside a file, durable

@@ -41,6 +41,11 @@ int sim_step_locked(struct sim_disk *disk)
         stop_locked(disk);
         return IO_ERRNO_OFF;
     }
+    struct sim_io *caller = disk->caller;
+    if (caller != NULL && caller->kill_at > 0 && --caller->kill_at == 0) {
+        sim_kill_locked(caller);
+        return IO_ERRNO_OFF;
+    }
     disk->step_count++;
     if (disk->orphan_count > 0)
         land_orphan_locked(disk);
@@ -141,6 +146,13 @@ void sim_set_capacity(struct sim_disk *disk, uint64_t bytes)
     pthread_mutex_unlock(&disk->mutex);
 }
 
+void sim_set_remote_name(struct sim_disk *disk, const char *name)
+{
+    pthread_mutex_lock(&disk->mutex);
+    disk->remote_name = name;
+    pthread_mutex_unlock(&disk->mutex);
+}
+
 /* ---- making, cloning, freeing ---------------------------------------------------------------- */
 
 struct sim_disk *sim_disk_new(uint64_t seed)
@@ -179,6 +191,7 @@ static int clone_inode(struct sim_disk *clone, struct sim_inode *from)
     if (to == NULL)
         return ENOMEM;
     from->twin = to;
+    to->number = from->number;
     sim_inode_fold_locked(from);
     to->stored = from->stored;
     int number = sim_image_copy(&to->durable, &from->durable);
@@ -240,9 +253,11 @@ struct sim_disk *sim_disk_clone(const struct sim_disk *disk)
     clone->stopped = from->stopped;
     clone->clock_ns = from->clock_ns;
     clone->capacity = from->capacity;
+    clone->remote_name = from->remote_name;
     int number = 0;
     for (struct sim_inode *i = from->inodes; i != NULL && number == 0; i = i->next)
         number = clone_inode(clone, i);
+    clone->inode_count = from->inode_count;
     for (const struct sim_folder *f = from->folders; f != NULL && number == 0; f = f->next)
         if (!f->removed)
             number = clone_folder(clone, f);

@@ -72,6 +72,7 @@ struct sim_inode *sim_inode_new_locked(struct sim_disk *disk)
     if (inode == NULL)
         return NULL;
     inode->reference_count = 1;
+    inode->number = ++disk->inode_count;
     inode->next = disk->inodes;
     disk->inodes = inode;
     return inode;

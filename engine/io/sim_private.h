@@ -105,6 +105,7 @@ struct sim_inode {
     struct sim_memory *memory; /* NULL: not mapped */
     unsigned map_count;
     bool stored;            /* was mapped for writing since it was last clean */
+    uint64_t number;        /* unique on the disk, and kept by its clones */
     struct sim_inode *twin; /* while cloning */
 };
 
@@ -158,6 +159,7 @@ struct sim_lock {
     struct sim_inode *inode; /* counted */
     struct io *owner;
     uint64_t byte;
+    enum io_lock_mode mode;
     bool held;
 };
 
@@ -170,18 +172,22 @@ struct sim_disk {
     uint64_t step_count;
     uint64_t overlap_count;
     uint64_t stop_at;
+    struct sim_io *caller; /* between sim_enter() and sim_leave() */
     uint64_t epoch; /* of environments; a crash ends those before */
     bool stopped;
     size_t orphan_count; /* flights whose process is dead */
     uint64_t clock_ns;
     struct sim_fault faults[SIM_FAULT_KINDS];
     uint64_t operations[SIM_FAULT_KINDS];
-    uint64_t capacity; /* bytes; 0: no limit */
-    void *contents;    /* of sim_contents() */
+    uint64_t capacity;       /* bytes; 0: no limit */
+    uint64_t inode_count;    /* made so far */
+    const char *remote_name; /* of the file system; NULL: a local one */
+    void *contents;          /* of sim_contents() */
 };
 
-/* 0, or IO_ERRNO_OFF when this step is the one at which the machine stops. */
+/* 0, or IO_ERRNO_OFF when this step is the one at which the machine stops or its process dies. */
 int sim_step_locked(struct sim_disk *disk);
+void sim_kill_locked(struct sim_io *io);
 /* 0, or the errno with which this operation has to fail. */
 int sim_fault_locked(struct sim_disk *disk, enum sim_fault_kind kind);
 /* 0 or ENOSPC for `pages` more pages. */
@@ -242,6 +248,7 @@ struct sim_io {
     struct sim_disk *disk;
     uint64_t epoch;
     bool killed;
+    uint64_t kill_at; /* the step from now, counted down; 0: none */
 };
 
 struct sim_file {

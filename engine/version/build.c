@@ -414,7 +414,6 @@ lsm_status version_build(const struct version *base, const struct version_edit *
     b.next = version_new_empty(pool);
     if (b.next == NULL)
         return lsm_fail_memory(err, sizeof *b.next);
-    b.next->base.number = base->number + 1;
     lsm_status status = build_families(&b);
     if (status == LSM_OK)
         status = collect_changes(&b);
@@ -440,13 +439,14 @@ static bool is_added(const struct version_edit *edit, uint64_t number)
     return false;
 }
 
-static void mark(struct version_file *file)
+static void mark(struct version_file *file, uint64_t number)
 {
     /* pairs with the acquire load in bury_slot() */
-    atomic_store_explicit(&live_file_of(file)->slot->removed, true, memory_order_release);
+    atomic_store_explicit(&live_file_of(file)->slot->dead_number, number, memory_order_release);
 }
 
-void version_mark_removed(const struct version *base, const struct version_edit *edit)
+void version_mark_removed(const struct version *base, const struct version_edit *edit,
+                          uint64_t number)
 {
     for (size_t i = 0; i < edit->removed_count; i++) {
         const struct edit_file_removal *r = &edit->removed[i];
@@ -455,14 +455,14 @@ void version_mark_removed(const struct version *base, const struct version_edit 
             continue;
         for (size_t k = 0; k < cf->levels[r->level].count; k++) {
             if (cf->levels[r->level].files[k]->meta.number == r->number)
-                mark(cf->levels[r->level].files[k]);
+                mark(cf->levels[r->level].files[k], number);
         }
     }
     for (size_t i = 0; i < edit->dropped_count; i++) {
         const struct version_cf *cf = version_find_cf(base, edit->dropped[i]);
         for (size_t level = 0; cf != NULL && level < VERSION_LEVELS; level++) {
             for (size_t k = 0; k < cf->levels[level].count; k++)
-                mark(cf->levels[level].files[k]);
+                mark(cf->levels[level].files[k], number);
         }
     }
 }

@@ -147,3 +147,16 @@ lsm_status version_resolve_cf_options(const lsm_cf_options *given, lsm_cf_option
         *resolved = copy;
     return status;
 }
+
+lsm_status version_resolve_stored(struct version_edit *edit, lsm_error *err)
+{
+    for (size_t i = 0; i < edit->created_count; i++) {
+        struct edit_cf *cf = &edit->created[i];
+        lsm_error own;
+        lsm_cf_options resolved;
+        if (version_resolve_cf_options(&cf->options, &resolved, &own) != LSM_OK)
+            return lsm_fail(err, LSM_CORRUPT, "column family '%s': %s", cf->name, own.message);
+        cf->options = resolved;
+    }
+    return LSM_OK;
+}

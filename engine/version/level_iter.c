@@ -1,6 +1,6 @@
 /*
- * The current table's iterator is moved and its entry shown: one indirect call an entry. `at` is the
- * current file; == count when there is none.
+ * The current table's iterator is moved and its entry shown: one indirect call an entry. `at` is
+ * the current file; == count when there is none.
  */
 #include "engine/version/level_iter.h"
 

@@ -247,51 +247,91 @@ out:
 /* ---- reading ----------------------------------------------------------------------------------
  */
 
-static lsm_status read_whole(struct io_file *file, struct buffer *bytes, lsm_error *err)
+static lsm_status check_size(const struct manifest *m, uint64_t size, lsm_error *err)
 {
-    uint64_t size = 0;
-    lsm_status status = io_file_size(file, &size, err);
-    if (status != LSM_OK)
-        return status;
-    if (size > MANIFEST_MAX_SIZE) {
+    lsm_status status = LSM_OK;
+    const char *name = io_file_name(m->file);
+    if (size > MANIFEST_MAX_SIZE)
         status = lsm_fail(err, LSM_CORRUPT,
-                          "manifest '%s' has %" PRIu64 " bytes, over the limit of %" PRIu64,
-                          io_file_name(file), size, MANIFEST_MAX_SIZE);
-        status_place(err, io_file_name(file), LSM_NO_OFFSET);
-        return status;
-    }
-    if (size == 0)
-        return LSM_OK;
-    uint8_t *at = buffer_grow(bytes, (size_t)size);
-    if (at == NULL)
-        return lsm_fail_memory(err, (size_t)size);
-    return io_file_read_exact(file, at, (size_t)size, 0, err);
+                          "manifest '%s' has %" PRIu64 " bytes, over the limit of %" PRIu64, name,
+                          size, MANIFEST_MAX_SIZE);
+    else if (size < m->chain.offset)
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "manifest '%s' ends at offset %" PRIu64 ", but was read up to %" PRIu64,
+                          name, size, m->chain.offset);
+    if (status != LSM_OK)
+        status_place(err, name, LSM_NO_OFFSET);
+    return status;
 }
 
-lsm_status manifest_read(const struct table_env *env, uint64_t number,
-                         struct version_edit *snapshot, struct frame_chain *chain, lsm_error *err)
+lsm_status manifest_read_tail(struct manifest *m, uint64_t limit, struct buffer *bytes,
+                              lsm_error *err)
 {
-    char name[FILE_NAME_SIZE];
-    struct io_file *file = NULL;
+    uint64_t size = limit;
+    lsm_status status = limit == MANIFEST_WHOLE ? io_file_size(m->file, &size, err) : LSM_OK;
+    if (status == LSM_OK)
+        status = check_size(m, size, err);
+    if (status != LSM_OK || size == m->chain.offset)
+        return status;
+    size_t count = (size_t)(size - m->chain.offset);
+    uint8_t *at = buffer_grow(bytes, count);
+    if (at == NULL)
+        return lsm_fail_memory(err, count);
+    return io_file_read_exact(m->file, at, count, m->chain.offset, err);
+}
+
+/* Where the snapshot at the head of a file ends; the whole size when that cannot be told, for the
+ * replay to say why. */
+static uint64_t head_size(const struct frame_place *place, lsm_slice bytes)
+{
+    struct frame frame = {.size = FRAME_FILE_HEADER_SIZE, .more = 1};
+    uint64_t end = FRAME_FILE_HEADER_SIZE;
+    while (frame.more > 0) {
+        if (!frame_at(place, bytes, end, &frame))
+            return bytes.size;
+        end += frame.size;
+    }
+    return end;
+}
+
+static lsm_status is_missing(const struct table_env *env, const char *name, lsm_error *err)
+{
+    /* Not "there is no database": CURRENT says that there is one. */
+    lsm_status status = lsm_fail(
+        err, LSM_CORRUPT, "the manifest '%s' is in force in '%s', but missing; see lsm-repair",
+        name, io_dir_path(env->dir));
+    status_place(err, name, LSM_NO_OFFSET);
+    return status;
+}
+
+lsm_status manifest_open(const struct table_env *env, uint64_t number, uint64_t limit,
+                         bool is_writable, struct manifest *manifest, struct version_edit *snapshot,
+                         lsm_error *err)
+{
+    struct manifest m = {.env = env, .place = place_of(env, number)};
     struct buffer bytes = {0};
-    struct frame_place place = place_of(env, number);
+    char name[FILE_NAME_SIZE];
     bool is_torn = false;
     file_name_make(FILE_MANIFEST, number, name);
-    lsm_status status = io_file_open(env->dir, name, 0, 0, &file, err);
-    if (status == LSM_MISSING) {
-        /* Not "there is no database": CURRENT says that there is one. */
-        status =
-            lsm_fail(err, LSM_CORRUPT,
-                     "CURRENT in '%s' names the manifest '%s', which is missing; see lsm-repair",
-                     io_dir_path(env->dir), name);
-        status_place(err, name, LSM_NO_OFFSET);
-    }
-    if (status == LSM_OK)
-        status = read_whole(file, &bytes, err);
+    lsm_status status =
+        io_file_open(env->dir, name, is_writable ? IO_FILE_WRITE : 0, env->mode, &m.file, err);
+    if (status == LSM_MISSING)
+        status = is_missing(env, name, err);
     if (status == LSM_OK)
         status =
-            replay_manifest(&place, name, buffer_slice(&bytes), snapshot, chain, &is_torn, err);
+            manifest_read_tail(&m, limit == MANIFEST_HEAD ? MANIFEST_WHOLE : limit, &bytes, err);
+    lsm_slice wanted = buffer_slice(&bytes);
+    uint64_t head = status == LSM_OK ? head_size(&m.place, wanted) : 0;
+    if (limit == MANIFEST_HEAD)
+        wanted.size = (size_t)head;
+    if (status == LSM_OK)
+        status = replay_manifest(&m.place, name, wanted, snapshot, &m.chain, &is_torn, err);
     buffer_release(&bytes);
-    io_file_close(file);
+    if (status == LSM_OK) {
+        m.roll_size = head * MANIFEST_ROLL_GROW;
+        *manifest = m;
+    } else {
+        manifest_close(&m);
+    }
     return status;
 }

@@ -40,8 +40,20 @@ lsm_status manifest_put_in_force(const struct table_env *env, uint64_t number, b
 lsm_status manifest_append(struct manifest *m, const struct version_edit *edit, bool *is_broken,
                            lsm_error *err);
 
-/* Replays MANIFEST-<number> into a snapshot edit, owned by the caller. */
-lsm_status manifest_read(const struct table_env *env, uint64_t number,
-                         struct version_edit *snapshot, struct frame_chain *chain, lsm_error *err);
+/*
+ * Replays the first `limit` bytes of MANIFEST-<number> into a snapshot edit, owned by the caller.
+ * The manifest's chain is behind the last whole edit; it keeps the file open, for writing when
+ * `is_writable`.
+ */
+#define MANIFEST_WHOLE UINT64_MAX
+#define MANIFEST_HEAD  UINT64_C(0) /* the snapshot that the file begins with, no more */
+lsm_status manifest_open(const struct table_env *env, uint64_t number, uint64_t limit,
+                         bool is_writable, struct manifest *manifest, struct version_edit *snapshot,
+                         lsm_error *err);
+
+/* The file's bytes from the chain's place up to `limit`, appended to `bytes`. LSM_CORRUPT when it
+ * is shorter (MANIFEST_WHOLE: than the chain's place). */
+lsm_status manifest_read_tail(struct manifest *m, uint64_t limit, struct buffer *bytes,
+                              lsm_error *err);
 
 #endif

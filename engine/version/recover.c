@@ -5,50 +5,11 @@
  */
 #include "engine/version/set_private.h"
 
-#include "engine/base/memory.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
 
-#include <stdlib.h>
-
 #define FIRST_MANIFEST  UINT64_C(1)
 #define MAX_FILE_NUMBER (UINT64_C(1) << 62) /* a name above it is an orphan, not a counter */
-
-/* ---- the directory ----------------------------------------------------------------------------
- */
-
-struct found_file {
-    enum file_kind kind;
-    uint64_t number;
-};
-
-struct listing {
-    struct found_file *files;
-    size_t count, room;
-};
-
-static lsm_status visit(void *context, const char *name, lsm_error *err)
-{
-    struct listing *list = context;
-    struct found_file found;
-    if (!file_name_parse(name, &found.kind, &found.number))
-        return LSM_OK;
-    if (list->count == list->room) {
-        size_t room = list->room == 0 ? 64 : list->room * 2;
-        struct found_file *grown = mem_resize(list->files, room * sizeof *grown);
-        if (grown == NULL)
-            return lsm_fail_memory(err, room * sizeof *grown);
-        list->files = grown;
-        list->room = room;
-    }
-    list->files[list->count++] = found;
-    return LSM_OK;
-}
-
-static lsm_status list_directory(struct io_dir *dir, struct listing *list, lsm_error *err)
-{
-    return io_dir_list(dir, visit, list, err);
-}
 
 /* ---- CURRENT ----------------------------------------------------------------------------------
  */
@@ -57,7 +18,7 @@ static lsm_status list_directory(struct io_dir *dir, struct listing *list, lsm_e
 static lsm_status current_is_missing(struct io_dir *dir, lsm_error *err)
 {
     struct listing list = {0};
-    lsm_status status = list_directory(dir, &list, err);
+    lsm_status status = listing_read(&list, dir, err);
     for (size_t i = 0; status == LSM_OK && i < list.count; i++) {
         const struct found_file *f = &list.files[i];
         bool made_first =
@@ -72,7 +33,7 @@ static lsm_status current_is_missing(struct io_dir *dir, lsm_error *err)
                           io_dir_path(dir), file_name_make(f->kind, f->number, name));
         status_place(err, "CURRENT", LSM_NO_OFFSET);
     }
-    mem_free(list.files);
+    listing_release(&list);
     return status == LSM_OK
                ? lsm_fail(err, LSM_MISSING, "there is no database in '%s'", io_dir_path(dir))
                : status;
@@ -134,7 +95,7 @@ lsm_status version_set_create(const struct version_options *options,
     s = version_set_new(options);
     if (s == NULL)
         return lsm_fail_memory(err, sizeof *s);
-    atomic_store(&s->next_file_number, FIRST_MANIFEST);
+    atomic_store(s->next_file_number, FIRST_MANIFEST);
     s->state.next_cf = 1;
     s->state.clean = true; /* there is no log yet */
     empty = version_new_empty(&s->pool);
@@ -160,21 +121,6 @@ lsm_status version_set_create(const struct version_options *options,
 
 /* ---- recovery ---------------------------------------------------------------------------------
  */
-
-/* Options are stored resolved, but a newer library may have stored a 0 where this one wants more.
- */
-static lsm_status resolve_stored_options(struct version_edit *snapshot, lsm_error *err)
-{
-    for (size_t i = 0; i < snapshot->created_count; i++) {
-        struct edit_cf *cf = &snapshot->created[i];
-        lsm_error own;
-        lsm_cf_options resolved;
-        if (version_resolve_cf_options(&cf->options, &resolved, &own) != LSM_OK)
-            return lsm_fail(err, LSM_CORRUPT, "column family '%s': %s", cf->name, own.message);
-        cf->options = resolved;
-    }
-    return LSM_OK;
-}
 
 static lsm_status check_table(const struct table_env *env, const struct table_meta *meta,
                               lsm_error *err)
@@ -213,14 +159,8 @@ static lsm_status check_tables(const struct table_env *env, const struct version
     return status;
 }
 
-static int compare_numbers(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static bool is_orphan(const struct version_set *set, const struct found_file *file,
-                      const uint64_t *live, size_t live_count)
+                      const struct listing *live)
 {
     switch (file->kind) {
     case FILE_TEMPORARY:
@@ -229,7 +169,7 @@ static bool is_orphan(const struct version_set *set, const struct found_file *fi
         return file->number != set->manifest.place.file_number &&
                file->number != set->previous_number;
     case FILE_TABLE:
-        return bsearch(&file->number, live, live_count, sizeof *live, compare_numbers) == NULL;
+        return !listing_has(live, file);
     default:
         return false;
     }
@@ -237,25 +177,21 @@ static bool is_orphan(const struct version_set *set, const struct found_file *fi
 
 /* Files nobody names any more. What cannot be removed is tried again at the next recovery. */
 static lsm_status remove_orphans(struct version_set *set, const struct listing *list,
-                                 const struct version_edit *snapshot, lsm_error *err)
+                                 lsm_error *err)
 {
-    size_t count = snapshot->added_count;
-    uint64_t *live = mem_alloc(count * sizeof *live);
-    if (live == NULL)
-        return lsm_fail_memory(err, count * sizeof *live);
-    for (size_t i = 0; i < count; i++)
-        live[i] = snapshot->added[i].number;
-    qsort(live, count, sizeof *live, compare_numbers);
-    for (size_t i = 0; i < list->count; i++) {
+    struct listing live = {0};
+    lsm_status status = table_pool_list(&set->pool, &live, err);
+    listing_sort(&live);
+    for (size_t i = 0; status == LSM_OK && i < list->count; i++) {
         char name[FILE_NAME_SIZE];
-        if (!is_orphan(set, &list->files[i], live, count))
+        if (!is_orphan(set, &list->files[i], &live))
             continue;
         file_name_make(list->files[i].kind, list->files[i].number, name);
         if (io_dir_unlink(set->options.env->dir, name, NULL, NULL) != LSM_OK)
-            atomic_fetch_add(&set->pool.unlink_failures, 1);
+            atomic_fetch_add(&set->dead.unlink_failures, 1);
     }
-    mem_free(live);
-    return LSM_OK;
+    listing_release(&live);
+    return status;
 }
 
 /* No number that a file had before the crash is given out again. */
@@ -269,32 +205,26 @@ static void count_past_files(struct version_set *set, const struct listing *list
         if (counted && f->number >= next && f->number < MAX_FILE_NUMBER)
             next = f->number + 1;
     }
-    atomic_store(&set->next_file_number, next);
+    atomic_store(set->next_file_number, next);
 }
 
 static lsm_status replay(struct version_set *set, uint64_t number, struct version_edit *snapshot,
-                         struct frame_chain *chain, lsm_error *err)
+                         lsm_error *err)
 {
     const struct table_env *env = set->options.env;
-    lsm_status status = manifest_read(env, number, snapshot, chain, err);
+    lsm_status status =
+        manifest_open(env, number, MANIFEST_WHOLE, false, &set->manifest, snapshot, err);
     if (status != LSM_OK)
         return status;
-    set->manifest.place.file_number = number;
-    set->state = (struct version_state){.log_position = snapshot->log_position,
-                                        .log_chain = snapshot->log_chain,
-                                        .clean = snapshot->clean,
-                                        .last_sequence = snapshot->last_sequence,
-                                        .next_file_number = snapshot->next_file_number,
-                                        .next_cf = snapshot->next_cf};
-    atomic_store(&set->last_sequence, snapshot->last_sequence);
-    status = resolve_stored_options(snapshot, err);
+    version_state_apply(&set->state, snapshot);
+    version_raise(&set->last_sequence, snapshot->last_sequence);
+    status = version_resolve_stored(snapshot, err);
     return status == LSM_OK ? check_tables(env, snapshot, err) : status;
 }
 
 /* From here on the old manifest is history. That the database was closed cleanly stays true until
  * the caller has begun a log segment and says so with an edit: until then there is none. */
-static lsm_status begin_anew(struct version_set *set, const struct frame_chain *chain,
-                             const struct version_edit *snapshot, lsm_error *err)
+static lsm_status begin_anew(struct version_set *set, lsm_error *err)
 {
     struct listing list = {0};
     bool is_uncertain;
@@ -302,15 +232,14 @@ static lsm_status begin_anew(struct version_set *set, const struct frame_chain *
      * manifest must not become durable without a CURRENT beside it. */
     lsm_status status = io_dir_sync(set->options.env->dir, err);
     if (status == LSM_OK)
-        status = list_directory(set->options.env->dir, &list, err);
+        status = listing_read(&list, set->options.env->dir, err);
     if (status == LSM_OK) {
         count_past_files(set, &list);
-        status = version_set_rotate(set, &set->current->base, &set->state, chain->number,
-                                    &is_uncertain, err);
+        status = version_set_rotate_current(set, set->manifest.chain.number, &is_uncertain, err);
     }
     if (status == LSM_OK)
-        status = remove_orphans(set, &list, snapshot, err);
-    mem_free(list.files);
+        status = remove_orphans(set, &list, err);
+    listing_release(&list);
     return status;
 }
 
@@ -319,7 +248,6 @@ lsm_status version_set_recover(const struct version_options *options, struct ver
 {
     uint8_t uuid[TABLE_UUID_SIZE];
     uint64_t number = 0;
-    struct frame_chain chain = {0};
     struct version_edit snapshot = {0};
     struct live_version *empty = NULL, *recovered = NULL;
     struct version_state found;
@@ -328,11 +256,11 @@ lsm_status version_set_recover(const struct version_options *options, struct ver
         s == NULL ? lsm_fail_memory(err, sizeof *s)
                   : version_read_current(options->env->io, options->env->dir, uuid, &number, err);
     if (status == LSM_OK)
-        status = replay(s, number, &snapshot, &chain, err);
+        status = replay(s, number, &snapshot, err);
     if (status != LSM_OK)
         goto out;
     found = s->state;
-    atomic_store(&s->next_file_number, found.next_file_number);
+    atomic_store(s->next_file_number, found.next_file_number);
     empty = version_new_empty(&s->pool);
     status = empty == NULL ? lsm_fail_memory(err, sizeof *empty)
                            : version_build(&empty->base, &snapshot, &s->pool, &recovered, err);
@@ -340,10 +268,10 @@ lsm_status version_set_recover(const struct version_options *options, struct ver
         goto out;
     version_set_install(s, recovered);
     if (!options->read_only)
-        status = begin_anew(s, &chain, &snapshot, err);
+        status = begin_anew(s, err);
     if (status != LSM_OK)
         goto out;
-    found.next_file_number = atomic_load(&s->next_file_number);
+    found.next_file_number = atomic_load(s->next_file_number);
     *state = found;
     *set = s;
     s = NULL;

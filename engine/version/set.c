@@ -20,7 +20,12 @@ struct version_set *version_set_new(const struct version_options *options)
     if (set == NULL)
         return NULL;
     set->options = *options;
-    table_pool_init(&set->pool, options->env, options->max_open_tables, options->read_only);
+    set->next_file_number =
+        options->next_file_number == NULL ? &set->own_file_number : options->next_file_number;
+    dead_files_init(&set->dead, options->env->dir, options->may_remove,
+                    options->may_remove_context);
+    table_pool_init(&set->pool, options->env, options->max_open_tables,
+                    options->read_only ? NULL : &set->dead);
     pthread_mutex_init(&set->current_lock, NULL);
     return set;
 }
@@ -33,6 +38,8 @@ void version_set_close(struct version_set *set)
         version_drop(&set->current->base);
     epoch_drain();
     table_pool_release(&set->pool);
+    dead_files_clean(&set->dead);
+    dead_files_release(&set->dead);
     manifest_close(&set->manifest);
     pthread_mutex_destroy(&set->current_lock);
     mem_free(set);
@@ -49,6 +56,7 @@ struct version *version_set_current(struct version_set *set)
 
 void version_set_install(struct version_set *set, struct live_version *version)
 {
+    version->base.number = version_set_number(set);
     pthread_mutex_lock(&set->current_lock);
     struct live_version *old = set->current;
     set->current = version;
@@ -59,22 +67,37 @@ void version_set_install(struct version_set *set, struct live_version *version)
 
 uint64_t version_new_file_number(struct version_set *set)
 {
-    return atomic_fetch_add_explicit(&set->next_file_number, 1, memory_order_relaxed);
+    return atomic_fetch_add_explicit(set->next_file_number, 1, memory_order_relaxed);
+}
+
+void version_raise(_Atomic uint64_t *counter, uint64_t value)
+{
+    uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
+    while (before < value &&
+           !atomic_compare_exchange_weak_explicit(counter, &before, value, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+    }
 }
 
 void version_set_last_sequence(struct version_set *set, uint64_t sequence)
 {
-    uint64_t before = atomic_load_explicit(&set->last_sequence, memory_order_relaxed);
-    while (before < sequence &&
-           !atomic_compare_exchange_weak_explicit(&set->last_sequence, &before, sequence,
-                                                  memory_order_relaxed, memory_order_relaxed)) {
-    }
+    version_raise(&set->last_sequence, sequence);
 }
 
 void version_set_clean(struct version_set *set)
 {
     epoch_collect();
     table_pool_clean(&set->pool);
+    dead_files_clean(&set->dead);
+}
+
+void version_set_place(const struct version_set *set, struct version_place *place)
+{
+    *place = (struct version_place){.manifest_number = set->manifest.place.file_number,
+                                    .previous_number = set->previous_number,
+                                    .offset = set->manifest.chain.offset,
+                                    .frame_number = set->manifest.chain.number,
+                                    .chain = set->manifest.chain.previous};
 }
 
 void version_set_state(struct version_set *set, struct version_state *state)
@@ -100,7 +123,7 @@ lsm_status version_set_rotate(struct version_set *set, const struct version *ver
     *is_uncertain = false;
     uint64_t number = version_new_file_number(set);
     struct version_state counted = *state;
-    counted.next_file_number = atomic_load_explicit(&set->next_file_number, memory_order_relaxed);
+    counted.next_file_number = atomic_load_explicit(set->next_file_number, memory_order_relaxed);
     lsm_status status = manifest_create(env, number, frame_number, version, &counted, &next, err);
     if (status != LSM_OK)
         return status;
@@ -111,11 +134,8 @@ lsm_status version_set_rotate(struct version_set *set, const struct version *ver
             (void)io_dir_unlink(env->dir, file_name_make(FILE_MANIFEST, number, name), NULL, NULL);
         return status;
     }
-    if (set->previous_number != 0) {
-        file_name_make(FILE_MANIFEST, set->previous_number, name);
-        if (io_dir_unlink(env->dir, name, NULL, NULL) != LSM_OK)
-            atomic_fetch_add(&set->pool.unlink_failures, 1);
-    }
+    if (set->previous_number != 0)
+        dead_files_add(&set->dead, FILE_MANIFEST, set->previous_number, next.chain.number - 1);
     set->previous_number = set->manifest.place.file_number;
     manifest_close(&set->manifest);
     set->manifest = next;
@@ -123,7 +143,7 @@ lsm_status version_set_rotate(struct version_set *set, const struct version *ver
     return LSM_OK;
 }
 
-static lsm_status fail_broken(struct version_set *set, lsm_error *err)
+static lsm_status fail_broken(const struct version_set *set, lsm_error *err)
 {
     const struct lsm_error *first = &set->broken;
     lsm_fail(err, LSM_POISONED,
@@ -135,10 +155,37 @@ static lsm_status fail_broken(struct version_set *set, lsm_error *err)
     return LSM_POISONED;
 }
 
-static lsm_status break_set(struct version_set *set, const lsm_error *first, lsm_error *err)
+lsm_status version_set_break(struct version_set *set, const lsm_error *first, lsm_error *err)
 {
     set->broken = *first;
     return fail_broken(set, err);
+}
+
+lsm_status version_set_check_writable(const struct version_set *set, lsm_error *err)
+{
+    if (set->options.read_only)
+        return lsm_fail(err, LSM_READ_ONLY, "'%s' was opened for reading only",
+                        io_dir_path(set->options.env->dir));
+    return set->broken.status == LSM_OK ? LSM_OK : fail_broken(set, err);
+}
+
+/* The new file's snapshot has numbers of its own, so the same tables become another version: the
+ * number of the current version is that of the last frame in every process. */
+lsm_status version_set_rotate_current(struct version_set *set, uint64_t frame_number,
+                                      bool *is_uncertain, lsm_error *err)
+{
+    struct version_edit nothing = {0};
+    struct live_version *same = NULL;
+    *is_uncertain = false;
+    lsm_status status = version_build(&set->current->base, &nothing, &set->pool, &same, err);
+    if (status != LSM_OK)
+        return status;
+    status = version_set_rotate(set, &same->base, &set->state, frame_number, is_uncertain, err);
+    if (status == LSM_OK)
+        version_set_install(set, same);
+    else
+        version_drop(&same->base);
+    return status;
 }
 
 /* Begins a new manifest when this one has grown; it goes on with the old one when that fails early
@@ -151,14 +198,29 @@ static lsm_status roll_if_large(struct version_set *set, lsm_error *err)
         return LSM_OK;
     bool is_uncertain;
     lsm_error own = {0};
-    lsm_status status = version_set_rotate(set, &set->current->base, &set->state,
-                                           set->manifest.chain.number, &is_uncertain, &own);
+    lsm_status status =
+        version_set_rotate_current(set, set->manifest.chain.number, &is_uncertain, &own);
     if (status == LSM_OK)
         return LSM_OK;
     if (is_uncertain)
-        return break_set(set, &own, err);
+        return version_set_break(set, &own, err);
     set->manifest.roll_size = set->manifest.chain.offset * MANIFEST_ROLL_GROW;
     return LSM_OK;
+}
+
+void version_state_apply(struct version_state *state, const struct version_edit *edit)
+{
+    if (edit->has_log) {
+        state->log_position = edit->log_position;
+        state->log_chain = edit->log_chain;
+        state->clean = edit->clean;
+    }
+    if (edit->next_file_number > state->next_file_number)
+        state->next_file_number = edit->next_file_number;
+    if (edit->last_sequence > state->last_sequence)
+        state->last_sequence = edit->last_sequence;
+    if (edit->next_cf > state->next_cf)
+        state->next_cf = edit->next_cf;
 }
 
 /* The state after the edit, and the edit's own numbers where it left them out. */
@@ -166,26 +228,16 @@ static struct version_state next_state(struct version_set *set, struct version_e
 {
     struct version_state next = set->state;
     if (edit->next_file_number == 0)
-        edit->next_file_number = atomic_load_explicit(&set->next_file_number, memory_order_relaxed);
+        edit->next_file_number = atomic_load_explicit(set->next_file_number, memory_order_relaxed);
     if (edit->last_sequence == 0)
         edit->last_sequence = atomic_load_explicit(&set->last_sequence, memory_order_relaxed);
-    if (edit->has_log) {
-        next.log_position = edit->log_position;
-        next.log_chain = edit->log_chain;
-        next.clean = edit->clean;
-    }
-    if (edit->next_file_number > next.next_file_number)
-        next.next_file_number = edit->next_file_number;
-    if (edit->last_sequence > next.last_sequence)
-        next.last_sequence = edit->last_sequence;
-    if (edit->next_cf > next.next_cf)
-        next.next_cf = edit->next_cf;
+    version_state_apply(&next, edit);
     return next;
 }
 
 /* What replaying the manifest would refuse must not get into it. */
-static lsm_status check_numbers(const struct version_edit *edit, const struct version_state *state,
-                                lsm_error *err)
+lsm_status version_check_numbers(const struct version_edit *edit, const struct version_state *state,
+                                 lsm_error *err)
 {
     for (size_t i = 0; i < edit->added_count; i++) {
         if (edit->added[i].number >= state->next_file_number)
@@ -220,18 +272,16 @@ static lsm_status make_durable(struct version_set *set, const struct version_edi
     /* The edit may stand in the old manifest or not; the new one says it for certain. */
     status = version_set_rotate(set, version, state, set->manifest.chain.number + 1, &is_uncertain,
                                 NULL);
-    return status == LSM_OK ? LSM_OK : break_set(set, &first, err);
+    return status == LSM_OK ? LSM_OK : version_set_break(set, &first, err);
 }
 
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err)
 {
-    if (set->options.read_only)
-        return lsm_fail(err, LSM_READ_ONLY, "'%s' was opened for reading only",
-                        io_dir_path(set->options.env->dir));
-    if (set->broken.status != LSM_OK)
-        return fail_broken(set, err);
+    lsm_status status = version_set_check_writable(set, err);
+    if (status != LSM_OK)
+        return status;
     struct version_state state = next_state(set, edit);
-    lsm_status status = check_numbers(edit, &state, err);
+    status = version_check_numbers(edit, &state, err);
     if (status != LSM_OK)
         return status;
     struct live_version *next = NULL;
@@ -245,7 +295,7 @@ lsm_status version_set_apply(struct version_set *set, struct version_edit *edit,
         version_drop(&next->base);
         return status;
     }
-    version_mark_removed(&set->current->base, edit);
+    version_mark_removed(&set->current->base, edit, version_set_number(set));
     version_set_install(set, next);
     table_pool_clean(&set->pool);
     return LSM_OK;

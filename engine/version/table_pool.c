@@ -2,7 +2,6 @@
 #include "engine/version/table_pool.h"
 
 #include "engine/base/memory.h"
-#include "engine/format/file_name.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -19,11 +18,10 @@ struct open_table {
 };
 
 void table_pool_init(struct table_pool *pool, const struct table_env *env, uint32_t limit,
-                     bool read_only)
+                     struct dead_files *dead)
 {
-    *pool = (struct table_pool){.env = env,
-                                .read_only = read_only,
-                                .limit = limit < POOL_MIN_LIMIT ? POOL_MIN_LIMIT : limit};
+    *pool = (struct table_pool){
+        .env = env, .dead = dead, .limit = limit < POOL_MIN_LIMIT ? POOL_MIN_LIMIT : limit};
     pthread_mutex_init(&pool->lock, NULL);
     pthread_mutex_init(&pool->dead_lock, NULL);
 }
@@ -125,12 +123,18 @@ static void bury_slot(struct table_pool *pool, struct table_slot *slot)
     }
     if (open != NULL)
         close_open_table(open);
-    if (atomic_load_explicit(&slot->removed, memory_order_acquire) && !pool->read_only) {
-        char name[FILE_NAME_SIZE];
-        file_name_make(FILE_TABLE, slot->number, name);
-        if (io_dir_unlink(pool->env->dir, name, NULL, NULL) != LSM_OK)
-            atomic_fetch_add_explicit(&pool->unlink_failures, 1, memory_order_relaxed);
-    }
+    /* First among the dead, then off the list: a search for orphans finds it in one of them. */
+    uint64_t dead_number = atomic_load_explicit(&slot->dead_number, memory_order_acquire);
+    if (dead_number != 0 && pool->dead != NULL)
+        dead_files_add(pool->dead, FILE_TABLE, slot->number, dead_number);
+    pthread_mutex_lock(&pool->dead_lock);
+    if (slot->next != NULL)
+        slot->next->previous = slot->previous;
+    if (slot->previous != NULL)
+        slot->previous->next = slot->next;
+    else
+        pool->slots = slot->next;
+    pthread_mutex_unlock(&pool->dead_lock);
     pthread_mutex_destroy(&slot->lock);
     mem_free(slot);
 }
@@ -153,6 +157,16 @@ void table_pool_clean(struct table_pool *pool)
         slots = slot->next_dead;
         bury_slot(pool, slot);
     }
+}
+
+lsm_status table_pool_list(struct table_pool *pool, struct listing *list, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    pthread_mutex_lock(&pool->dead_lock);
+    for (struct table_slot *s = pool->slots; status == LSM_OK && s != NULL; s = s->next)
+        status = listing_add(list, FILE_TABLE, s->number, err);
+    pthread_mutex_unlock(&pool->dead_lock);
+    return status;
 }
 
 uint64_t table_pool_memory(struct table_pool *pool)
@@ -179,6 +193,12 @@ struct table_slot *table_slot_new(struct table_pool *pool, uint64_t number, uint
     slot->size = size;
     atomic_init(&slot->references, 1);
     pthread_mutex_init(&slot->lock, NULL);
+    pthread_mutex_lock(&pool->dead_lock);
+    slot->next = pool->slots;
+    if (slot->next != NULL)
+        slot->next->previous = slot;
+    pool->slots = slot;
+    pthread_mutex_unlock(&pool->dead_lock);
     return slot;
 }
 

@@ -14,6 +14,7 @@
 
 #include "engine/base/epoch.h"
 #include "engine/sst/table.h"
+#include "engine/version/dead_files.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,7 +23,7 @@ struct open_table;
 
 struct table_pool {
     const struct table_env *env; /* set at init */
-    bool read_only;              /* set at init: nothing is unlinked */
+    struct dead_files *dead;     /* set at init: where removed files go; NULL: nothing is removed */
 
     /* guarded by lock */
     pthread_mutex_t lock;
@@ -33,9 +34,8 @@ struct table_pool {
     /* guarded by dead_lock, which is a leaf */
     pthread_mutex_t dead_lock;
     struct open_table *dead_tables; /* to be closed */
-    struct table_slot *dead_slots;  /* to be closed, unlinked when removed, and freed */
-
-    _Atomic uint64_t unlink_failures;
+    struct table_slot *dead_slots;  /* to be closed, removed when they shall be, and freed */
+    struct table_slot *slots;       /* a list of all, the dead ones too */
 };
 
 struct table_slot {
@@ -43,20 +43,24 @@ struct table_slot {
     uint64_t number;
     uint64_t size;
     _Atomic uint32_t references;
-    _Atomic bool removed; /* a durable edit removed the file */
+    _Atomic uint64_t dead_number; /* of the version whose edit removed the file; 0: none did */
     _Atomic(struct open_table *) open;
     pthread_mutex_t lock; /* held while the table is being opened */
     uint32_t holders;     /* guarded by pool->lock */
     struct table_slot *next_dead;
+    struct table_slot *next, *previous; /* of all */
 };
 
 void table_pool_init(struct table_pool *pool, const struct table_env *env, uint32_t limit,
-                     bool read_only);
+                     struct dead_files *dead);
 /* Every slot has been dropped and every epoch is over. */
 void table_pool_release(struct table_pool *pool);
-/* Closes and unlinks what is due. A file that cannot be unlinked is counted and left to the next
- * recovery. Any thread, no lock held. */
+/* Closes what is due, and hands removed files to pool->dead. Any thread, no lock held. */
 void table_pool_clean(struct table_pool *pool);
+
+/* Appends the files that versions in use name to the listing. No removed file escapes whoever asks
+ * here first and pool->dead second. */
+lsm_status table_pool_list(struct table_pool *pool, struct listing *list, lsm_error *err);
 
 /* Bytes that the open tables hold. */
 uint64_t table_pool_memory(struct table_pool *pool);

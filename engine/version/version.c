@@ -172,6 +172,20 @@ const struct version_cf *version_find_cf_named(const struct version *version, co
     return NULL;
 }
 
+struct version_file *version_find_file(const struct version *version, uint64_t number)
+{
+    for (size_t i = 0; i < version->family_count; i++) {
+        for (size_t k = 0; k < VERSION_LEVELS; k++) {
+            const struct version_level *level = &version->families[i]->levels[k];
+            for (size_t f = 0; f < level->count; f++) {
+                if (level->files[f]->meta.number == number)
+                    return level->files[f];
+            }
+        }
+    }
+    return NULL;
+}
+
 /* ---- versions ---------------------------------------------------------------------------------
  */
 

@@ -4,12 +4,24 @@
  *
  * A version is an immutable tree: families -> levels -> files. Installing an edit makes the next
  * version; the old one lives as long as somebody holds a reference. A file is removed from disk
- * when no version names it any more. Level 0 holds whole flushes, newest last, ranges overlapping;
- * in every deeper level the files are in key order and do not overlap.
+ * when no version names it any more, of this process or, as may_remove() tells, of another. Level 0
+ * holds whole flushes, newest last, ranges overlapping; in every deeper level the files are in key
+ * order and do not overlap.
  *
  * The manifest makes the current version survive: each edit is framed, appended and synced before
  * the version it makes is installed. CURRENT names the manifest in force and is switched by rename
  * and a directory sync; the generation before is kept.
+ *
+ * Several processes share one manifest. Each has a set of its own over the same directory. Where
+ * the manifest ends for all of them is published by the caller as a version_place, in memory that
+ * they share; edits are applied under one lock of all processes, the version lock. The order is
+ *
+ *     lock; version_set_refresh() to the published place; version_set_apply(); publish
+ *     version_set_place(); unlock
+ *
+ * and after the death of a lock's owner version_set_roll_forward() comes before the rest. Whoever
+ * only reads refreshes without that lock. Within one process the caller calls attach, refresh,
+ * apply, roll_forward, place, state and remove_orphans of a set one at a time.
  */
 #ifndef ENGINE_VERSION_VERSION_H
 #define ENGINE_VERSION_VERSION_H
@@ -24,7 +36,8 @@ struct version_set;
 /* One table file, shared by all versions that name it. */
 struct version_file {
     struct table_meta meta; /* set at making */
-    bool busy;              /* an input of a running job (guarded by the version lock) */
+    bool busy;              /* an input of a running job (guarded by the version lock); known to
+                             * this process only */
     /* the rest is private to version/ */
 };
 
@@ -49,7 +62,9 @@ struct version_cf {
 struct version {
     struct version_cf **families; /* by id */
     size_t family_count;
-    uint64_t number; /* grows with every install */
+    /* Of the last frame in the manifest that went into it: the same in every process, and growing
+     * with every edit and every new manifest. */
+    uint64_t number;
     /* the rest is private to version/ */
 };
 
@@ -69,6 +84,9 @@ static inline bool version_is_lowest(const struct version_cf *cf, uint32_t level
 /* NULL when there is no such family (dropped, never made). */
 const struct version_cf *version_find_cf(const struct version *version, uint32_t id);
 const struct version_cf *version_find_cf_named(const struct version *version, const char *name);
+
+/* The table's file, or NULL; looks at all of them. */
+struct version_file *version_find_file(const struct version *version, uint64_t number);
 
 /* In a level below 0: the index of the first file whose largest key is >= key; count when none. */
 size_t version_level_find(const struct version_level *level, lsm_slice key);
@@ -134,6 +152,32 @@ struct version_options {
     uint32_t max_open_tables;
     bool read_only;              /* nothing is written or removed */
     uint64_t manifest_roll_size; /* bytes at which a new manifest is begun; 0: 4 MiB */
+
+    /* The counter of all processes that numbers of tables and manifests come from; outlives the
+     * set. NULL: one of the set's own. Creation and recovery set it, everything else raises it. */
+    _Atomic uint64_t *next_file_number;
+
+    /*
+     * May a file be removed that versions below `dead_number` name, and no later ones? True when
+     * every process has said that it uses no version below, and takes none up: then for all
+     * smaller numbers too. NULL: always, nobody else is there. Only version_set_clean(),
+     * version_set_remove_orphans() and version_set_close() call it.
+     */
+    bool (*may_remove)(void *context, uint64_t dead_number);
+    void *may_remove_context; /* outlives the set */
+};
+
+/*
+ * Where the published manifest ends. Plain numbers, for shared memory; everything else that a
+ * version_state holds follows from the frames before it. The current version's number is
+ * frame_number - 1.
+ */
+struct version_place {
+    uint64_t manifest_number;
+    uint64_t previous_number; /* of the generation before, which is kept; 0: none */
+    uint64_t offset;          /* in the manifest, of the next frame */
+    uint64_t frame_number;    /* its number; grows with every publication */
+    uint64_t chain;           /* checksum of the frame before it */
 };
 
 /* What recovery needs to know besides the files. */
@@ -166,7 +210,55 @@ lsm_status version_read_current(struct io *io, struct io_dir *dir, uint8_t uuid[
  * edit with has_log says otherwise: the caller applies one before the log grows. */
 lsm_status version_set_recover(const struct version_options *options, struct version_set **set,
                                struct version_state *state, lsm_error *err);
-/* Every version but the current one has been dropped. NULL is allowed. */
+/*
+ * Joins processes that have the database open. Reads the manifest up to `place` and ignores what
+ * stands behind it, which is not published; begins no new one, removes nothing, looks at no table.
+ * Until it returns the caller keeps may_remove() of the others from allowing versions above
+ * place->frame_number - 1 to be cleared of old manifests: it has announced that version as in use,
+ * or holds the lock under which the others ask. LSM_CORRUPT: the manifest is missing, or its edits
+ * do not end at the place.
+ */
+lsm_status version_set_attach(const struct version_options *options,
+                              const struct version_place *place, struct version_set **set,
+                              lsm_error *err);
+
+/*
+ * Applies what others have published between the set's own place and `place`, also over new
+ * manifests, and installs the version that this makes; files that stay keep their struct and their
+ * open table. A place that is not newer than the set's own changes nothing. A failure changes
+ * nothing either. The old current version has been announced as in use, as for attach. Does I/O.
+ */
+lsm_status version_set_refresh(struct version_set *set, const struct version_place *place,
+                               lsm_error *err);
+
+/* Where the set's manifest ends: the place after the last edit applied, read or adopted. Published
+ * after every version_set_apply() that was not LSM_POISONED, for a failed one may have begun a new
+ * manifest, and after version_set_roll_forward(). */
+void version_set_place(const struct version_set *set, struct version_place *place);
+
+/*
+ * For the next owner of the version lock after one that died holding it, before anything else:
+ * refreshes to the published `place`, then ends what the dead one began. Edits that stand whole
+ * behind the place are made durable and applied; so is a manifest that CURRENT names already;
+ * anything else behind the end is cut off, durably, or left behind in an old manifest. *adopted
+ * says whether the set's place is now another than `place`, that is, has to be published; it is
+ * untouched on failure. To be called again after a death or a failure at any point. Errors as for
+ * version_set_apply(); LSM_CORRUPT also when a whole edit does not fit.
+ */
+lsm_status version_set_roll_forward(struct version_set *set, const struct version_place *place,
+                                    bool *adopted, lsm_error *err);
+
+/*
+ * Removes table files with numbers below `limit` that nothing names, and manifests older than the
+ * two that are kept: left by processes that died. They go when may_remove() allows the current
+ * version's number, at once or in a later version_set_clean(). The caller first takes `limit`, the
+ * least of next_file_number and of the numbers from which running jobs took theirs (read in this
+ * order), then refreshes the set, then calls. Needs no version lock. Lists the directory.
+ */
+lsm_status version_set_remove_orphans(struct version_set *set, uint64_t limit, lsm_error *err);
+
+/* Every version but the current one has been dropped. NULL is allowed. Removed files that others
+ * may still read stay, for version_set_remove_orphans(). */
 void version_set_close(struct version_set *set);
 
 /* The current version, with a reference for the caller. Any thread. */
@@ -174,11 +266,13 @@ struct version *version_set_current(struct version_set *set);
 
 /*
  * Makes `edit` durable in the manifest, then installs the version it makes (version lock held, or
- * the only user). The edit's numbers last_sequence and next_file_number are added when it left them
- * 0. A failed sync or torn write begins a new manifest once; when that fails too the set is broken:
- * LSM_POISONED from then on, also for this call. Whether the edit will be found at the next open is
- * unknown then: the files that it adds must be left alone. Every other failure left nothing behind
- * (LSM_CORRUPT: the edit does not fit the current version; nothing was written).
+ * the only user; the set's place is the published one). The edit's numbers last_sequence and
+ * next_file_number are added when it left them 0. A failed sync or torn write begins a new manifest
+ * once; when that fails too the set is broken: LSM_POISONED from then on, also for this call, and
+ * no process may apply anything before version_set_roll_forward() of another set or a new opening.
+ * Whether the edit will be found at the next open is unknown then: the files that it adds must be
+ * left alone. Every other failure left nothing behind (LSM_CORRUPT: the edit does not fit the
+ * current version; nothing was written).
  */
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err);
 
@@ -194,7 +288,8 @@ uint64_t version_new_file_number(struct version_set *set);
 /* The sequence number that later edits record. Never goes down. Any thread. */
 void version_set_last_sequence(struct version_set *set, uint64_t sequence);
 /* Closes tables and unlinks files that nobody can reach any more, as far as no reader is inside an
- * epoch. version_drop() and version_set_apply() call it too. */
+ * epoch and may_remove() allows. version_drop() and version_set_apply() do the same without
+ * may_remove(), and leave to this what would have to ask. No lock held that may_remove() takes. */
 void version_set_clean(struct version_set *set);
 
 /* Resolves zeros to defaults and checks ranges: LSM_INVALID names the option. */

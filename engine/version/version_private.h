@@ -50,14 +50,21 @@ static inline struct live_cf *live_cf_of(const struct version_cf *cf)
 struct live_version *version_new_empty(struct table_pool *pool);
 
 /*
- * The version that `edit` makes of `base`, with one reference. LSM_CORRUPT when the edit does not
+ * The version that `edit` makes of `base`, with one reference; it gets its number when it is
+ * installed. LSM_CORRUPT when the edit does not
  * fit: a family made twice, a table removed that is not there, tables of one level overlapping.
  */
 lsm_status version_build(const struct version *base, const struct version_edit *edit,
                          struct table_pool *pool, struct live_version **next, lsm_error *err);
 
-/* After `edit` became durable: the files that it took from `base` go when nobody names them. */
-void version_mark_removed(const struct version *base, const struct version_edit *edit);
+/* After `edit` became durable and made version `number`: the files that it took from `base` go when
+ * nobody names them. */
+void version_mark_removed(const struct version *base, const struct version_edit *edit,
+                          uint64_t number);
+/* The edit that makes of `base` what `snapshot` says; added to empty `edit`, which is released by
+ * the caller also on failure. */
+lsm_status version_diff(const struct version *base, const struct version_edit *snapshot,
+                        struct version_edit *edit, lsm_error *err);
 
 void version_cf_drop(struct live_cf *cf);
 

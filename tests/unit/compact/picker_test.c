@@ -61,7 +61,7 @@ static void state_build(struct state *s, const struct version_edit *edit, const 
 {
     lsm_error error;
     s->pool = malloc(sizeof *s->pool);
-    table_pool_init(s->pool, NULL, 10, true);
+    table_pool_init(s->pool, NULL, 10, NULL);
     struct live_version *empty = version_new_empty(s->pool);
     lsm_status status = version_build(&empty->base, edit, s->pool, &s->version, &error);
     ck_assert_msg(status == LSM_OK, "%s", error.message);

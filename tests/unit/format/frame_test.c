@@ -71,6 +71,39 @@ START_TEST(test_frame_all_come_back)
 }
 END_TEST
 
+START_TEST(test_frame_follow_takes_only_what_comes_next)
+{
+    struct sample s = make_sample(30);
+    struct frame_chain chain = {.offset = FRAME_FILE_HEADER_SIZE,
+                                .number = 100,
+                                .previous =
+                                    bytes_get_u64(s.bytes.data + FRAME_FILE_HEADER_SIZE - 8)};
+    struct frame frame;
+    for (size_t i = 0; i < FRAMES; i++) {
+        const uint8_t *at = s.bytes.data + chain.offset;
+        size_t size = s.ends[i] - chain.offset;
+        struct frame_chain wrong = chain;
+        for (size_t cut = 0; cut < size; cut++)
+            ck_assert(!frame_follow(&place, LSM_SLICE(at, cut), &wrong, &frame));
+        wrong.number++;
+        ck_assert(!frame_follow(&place, LSM_SLICE(at, size), &wrong, &frame));
+        wrong = chain;
+        wrong.previous++;
+        ck_assert(!frame_follow(&place, LSM_SLICE(at, size), &wrong, &frame));
+        wrong = chain;
+        wrong.offset += 8;
+        ck_assert(!frame_follow(&place, LSM_SLICE(at, size), &wrong, &frame));
+        ck_assert_uint_eq(wrong.offset, chain.offset + 8);
+        ck_assert(frame_follow(&place, LSM_SLICE(at, s.bytes.size - chain.offset), &chain, &frame));
+        ck_assert_uint_eq(frame.number, 100 + i);
+        ck_assert_uint_eq(frame.payload.size, 30 + i);
+        ck_assert_uint_eq(chain.offset, s.ends[i]);
+    }
+    ck_assert(!frame_follow(&place, LSM_SLICE(s.bytes.data, 0), &chain, &frame));
+    buffer_release(&s.bytes);
+}
+END_TEST
+
 START_TEST(test_frame_tail_cut_at_every_byte_is_torn)
 {
     struct sample s = make_sample(60);
@@ -337,6 +370,7 @@ int main(void)
     TCase *tcase = tcase_create("frame");
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, test_frame_all_come_back);
+    tcase_add_test(tcase, test_frame_follow_takes_only_what_comes_next);
     tcase_add_test(tcase, test_frame_tail_cut_at_every_byte_is_torn);
     tcase_add_test(tcase, test_frame_tail_lost_from_any_sector_is_torn);
     tcase_add_test(tcase, test_frame_lost_sector_with_one_byte_is_torn);

@@ -3,6 +3,8 @@
 
 #include "engine/base/memory.h"
 
+#include <errno.h>
+
 #define RW (IO_FILE_WRITE | IO_FILE_CREATE)
 
 static struct backend b;
@@ -409,6 +411,85 @@ START_TEST(test_lock_excludes_other_handles_by_byte)
 }
 END_TEST
 
+START_TEST(test_lock_shared_is_shared_and_excludes_exclusive_ones)
+{
+    BEGIN
+    struct io_file *f = backend_file(&b, "LOCK", RW);
+    struct io_file *g = backend_file(&b, "LOCK", RW);
+    struct io_lock *one = NULL;
+    struct io_lock *two = NULL;
+    struct io_lock *three = NULL;
+    ck_ok(io_lock_as(f, 7, IO_LOCK_SHARED, 0, &one, err));
+    ck_ok(io_lock_as(g, 7, IO_LOCK_SHARED, 0, &two, err));
+    ck_assert(io_lock_is_held(f, 7));
+    ck_assert_int_eq(io_try_lock(f, 7, &three, NULL), LSM_BUSY);
+    io_unlock(one);
+    ck_assert(io_lock_is_held(f, 7));
+    ck_assert_int_eq(io_try_lock(f, 7, &three, NULL), LSM_BUSY);
+    io_unlock(two);
+    ck_assert(!io_lock_is_held(f, 7));
+    ck_ok(io_try_lock(f, 7, &three, err));
+    ck_assert_int_eq(io_lock_as(g, 7, IO_LOCK_SHARED, 5, &one, NULL), LSM_BUSY);
+    io_unlock(three);
+    io_file_close(f);
+    io_file_close(g);
+    backend_close(&b);
+}
+END_TEST
+
+START_TEST(test_identity_tells_files_apart_whatever_their_names)
+{
+    BEGIN
+    struct io_identity first, again, other;
+    struct io_file *f = backend_file(&b, "a", RW);
+    struct io_file *g = backend_file(&b, "b", RW);
+    ck_ok(io_file_identity(f, &first, err));
+    ck_ok(io_file_identity(g, &other, err));
+    ck_assert(!io_identity_equal(first, other));
+    ck_ok(io_dir_rename(b.dir, "a", "c", err));
+    struct io_file *h = backend_file(&b, "c", RW);
+    ck_ok(io_file_identity(h, &again, err));
+    ck_assert(io_identity_equal(first, again));
+    io_file_close(h);
+    h = backend_file(&b, "a", RW);
+    ck_ok(io_file_identity(h, &again, err));
+    ck_assert(!io_identity_equal(first, again));
+    io_file_close(f);
+    io_file_close(g);
+    io_file_close(h);
+    backend_close(&b);
+}
+END_TEST
+
+START_TEST(test_real_path_finds_the_directory_again)
+{
+    BEGIN
+    char path[256];
+    lsm_error error = {0};
+    ck_ok(io_dir_real_path(b.dir, path, sizeof path, err));
+    ck_assert(b.disk != NULL || path[0] == '/');
+    struct io_dir *again = NULL;
+    ck_ok(io_dir_open(b.io, path, 0, 0, &again, err));
+    io_dir_close(again);
+    ck_assert_int_eq(io_dir_real_path(b.dir, path, strlen(path), &error), LSM_IO);
+    ck_assert_int_eq(error.os_errno, ENAMETOOLONG);
+    backend_close(&b);
+}
+END_TEST
+
+START_TEST(test_process_is_described)
+{
+    BEGIN
+    struct io_process process;
+    io_describe_process(b.io, &process);
+    ck_assert_int_eq(process.pid, getpid());
+    ck_assert_uint_gt(strlen(process.boot_id), 0);
+    ck_assert_uint_ne(process.pid_namespace, 0);
+    ck_assert_uint_gt(strlen(process.command), 0);
+    backend_close(&b);
+}
+END_TEST
+
 START_TEST(test_lock_outlives_its_file_handle)
 {
     BEGIN
@@ -580,6 +661,10 @@ int main(void)
         test_mapping_and_transfers_show_each_other,
         test_mapping_past_the_end_is_refused,
         test_lock_excludes_other_handles_by_byte,
+        test_lock_shared_is_shared_and_excludes_exclusive_ones,
+        test_identity_tells_files_apart_whatever_their_names,
+        test_real_path_finds_the_directory_again,
+        test_process_is_described,
         test_lock_outlives_its_file_handle,
         test_environment_has_clock_randomness_and_a_reason,
         test_every_failed_allocation_is_reported_and_leaks_nothing,

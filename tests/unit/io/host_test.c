@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -477,6 +478,54 @@ START_TEST(test_file_allocation_works_without_fallocate)
 }
 END_TEST
 
+#define FORK_COUNT 60
+
+/* Forks children that outlive the locks; they end when the pipe's writing end is closed. */
+static void *fork_children(void *context)
+{
+    const int *hold = context;
+    for (unsigned i = 0; i < FORK_COUNT; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            char byte;
+            close(hold[1]);
+            _exit(read(hold[0], &byte, 1) == 0 ? 0 : 1);
+        }
+        if (child < 0)
+            return (void *)(uintptr_t)1;
+    }
+    return NULL;
+}
+
+START_TEST(test_lock_taken_while_others_fork_is_not_kept_by_their_children)
+{
+    begin();
+    struct io_file *f = backend_file(&b, "LOCK", RW);
+    struct io_lock *lock = NULL;
+    int hold[2];
+    pthread_t forker;
+    ck_assert_int_eq(pipe(hold), 0);
+    ck_assert_int_eq(pthread_create(&forker, NULL, fork_children, hold), 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        ck_ok(io_lock(f, 5, &lock, err)); /* LSM_BUSY when a child keeps the one before */
+        ck_assert_int_eq(
+            io_lock_as(f, 5, IO_LOCK_SHARED, i % 16 == 0 ? 3 : 0, &(struct io_lock *){0}, NULL),
+            LSM_BUSY);
+        io_unlock(lock);
+    }
+    void *failed = NULL;
+    ck_assert_int_eq(pthread_join(forker, &failed), 0);
+    ck_assert_ptr_null(failed);
+    ck_assert(!io_lock_is_held(f, 5));
+    close(hold[1]);
+    close(hold[0]);
+    for (unsigned i = 0; i < FORK_COUNT; i++)
+        ck_assert_int_gt(wait(NULL), 0);
+    io_file_close(f);
+    backend_close(&b);
+}
+END_TEST
+
 /* glibc's open() is openat(); the files are open already. 0, or the number of what went wrong. */
 static int lock_without_opening(struct io_file *f, struct io_file *g)
 {
@@ -535,6 +584,7 @@ int main(void)
     tcase_add_loop_test(cases, test_queue_whose_submission_fails_gives_its_requests_back, 0, 2);
     tcase_add_loop_test(cases, test_links_are_refused_without_openat2_too, 0, 2);
     tcase_add_test(cases, test_file_allocation_works_without_fallocate);
+    tcase_add_test(cases, test_lock_taken_while_others_fork_is_not_kept_by_their_children);
     tcase_add_test(cases, test_lock_works_without_proc);
     suite_add_tcase(suite, cases);
     return backend_run(suite);

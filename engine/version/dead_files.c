@@ -1,0 +1,107 @@
+/* See the header. */
+#include "engine/version/dead_files.h"
+
+#include "engine/base/memory.h"
+#include "engine/format/file_name.h"
+
+void dead_files_init(struct dead_files *dead, struct io_dir *dir,
+                     bool (*may_remove)(void *context, uint64_t dead_number), void *context)
+{
+    *dead = (struct dead_files){.dir = dir, .may_remove = may_remove, .context = context};
+    pthread_mutex_init(&dead->lock, NULL);
+}
+
+void dead_files_release(struct dead_files *dead)
+{
+    while (dead->first != NULL) {
+        struct dead_file *file = dead->first;
+        dead->first = file->next;
+        mem_free(file);
+    }
+    pthread_mutex_destroy(&dead->lock);
+}
+
+static void remove_file(struct dead_files *dead, enum file_kind kind, uint64_t number)
+{
+    char name[FILE_NAME_SIZE];
+    if (io_dir_unlink(dead->dir, file_name_make(kind, number, name), NULL, NULL) != LSM_OK)
+        atomic_fetch_add_explicit(&dead->unlink_failures, 1, memory_order_relaxed);
+}
+
+void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t number,
+                    uint64_t dead_number)
+{
+    if (dead->may_remove == NULL) {
+        remove_file(dead, kind, number);
+        return;
+    }
+    struct dead_file *file = mem_alloc(sizeof *file);
+    if (file == NULL) {
+        atomic_fetch_add_explicit(&dead->unlink_failures, 1, memory_order_relaxed);
+        return;
+    }
+    *file = (struct dead_file){.kind = kind, .number = number, .dead_number = dead_number};
+    pthread_mutex_lock(&dead->lock);
+    file->next = dead->first;
+    dead->first = file;
+    pthread_mutex_unlock(&dead->lock);
+}
+
+/* The answer for one number holds for all older ones, or for all newer ones. */
+struct answers {
+    uint64_t allowed; /* the newest that was */
+    uint64_t refused; /* the oldest that was; 0: none */
+};
+
+static bool may_go(struct dead_files *dead, struct answers *answers, uint64_t dead_number)
+{
+    if (dead_number <= answers->allowed)
+        return true;
+    if (answers->refused != 0 && dead_number >= answers->refused)
+        return false;
+    bool may = dead->may_remove(dead->context, dead_number);
+    if (may)
+        answers->allowed = dead_number;
+    else
+        answers->refused = dead_number;
+    return may;
+}
+
+void dead_files_clean(struct dead_files *dead)
+{
+    struct answers answers = {0};
+    struct dead_file *kept = NULL;
+    pthread_mutex_lock(&dead->lock);
+    struct dead_file *file = dead->first;
+    dead->first = NULL;
+    pthread_mutex_unlock(&dead->lock);
+    while (file != NULL) {
+        struct dead_file *next = file->next;
+        if (may_go(dead, &answers, file->dead_number)) {
+            remove_file(dead, file->kind, file->number);
+            mem_free(file);
+        } else {
+            file->next = kept;
+            kept = file;
+        }
+        file = next;
+    }
+    while (kept != NULL) {
+        struct dead_file *next = kept->next;
+        pthread_mutex_lock(&dead->lock);
+        kept->next = dead->first;
+        dead->first = kept;
+        pthread_mutex_unlock(&dead->lock);
+        kept = next;
+    }
+}
+
+lsm_status dead_files_list(struct dead_files *dead, struct listing *list, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    pthread_mutex_lock(&dead->lock);
+    for (struct dead_file *f = dead->first; status == LSM_OK && f != NULL; f = f->next)
+        status = listing_add(list, f->kind, f->number, err);
+    pthread_mutex_unlock(&dead->lock);
+    return status;
+}
