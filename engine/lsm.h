@@ -154,6 +154,7 @@ typedef struct lsm_options {
     bool create;                  /* make the directory and the database when missing */
     bool error_if_exists;         /* with create: LSM_EXISTS when there is one already */
     bool read_only;               /* no write of any kind, not even to a lock file */
+    bool shared;                  /* open it with others who say so, too; not with read_only */
     const char *io;               /* "auto" (default), "uring", "posix"; LSM_IO overrides "auto" */
     const char *shm_dir;          /* where the shared segment goes; NULL: /dev/shm */
     uint32_t mode;                /* permission bits of new files; 0: 0600 (directory 0700) */

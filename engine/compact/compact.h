@@ -28,6 +28,7 @@ struct compaction {
     bool bottom;        /* no deeper level overlaps the range: deletions can go */
     uint64_t input_bytes;
     double score;
+    void *claim; /* the caller's */
 };
 void compaction_release(struct compaction *c);
 

@@ -11,6 +11,7 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 #include "engine/format/file_name.h"
 
 #include <errno.h>
@@ -60,6 +61,24 @@ static void leave_out_dropped_locked(lsm_db *db, struct version_edit *edit)
     version_drop(version);
 }
 
+/* Somebody who died had made a flush of these durable: their tables are there twice. */
+static bool flush_is_repeated(lsm_db *db, const struct db_flush *flush)
+{
+    struct version_state state;
+    version_set_state(db->versions, &state);
+    return flush->recovered_count == 0 && state.log_position > flush->log_begin;
+}
+
+/* Takes all tables out of the edit and off the disk; what stays is removed as an orphan. */
+static void leave_out_all(lsm_db *db, struct version_edit *edit)
+{
+    for (size_t i = 0; i < edit->added_count; i++) {
+        char name[FILE_NAME_SIZE];
+        file_name_make(FILE_TABLE, edit->added[i].number, name);
+        (void)io_dir_unlink(db->dir, name, NULL, NULL);
+    }
+}
+
 /* Puts flushed tables in and flushed memtables out, in one state. */
 static lsm_status flush_install(lsm_db *db, struct version_edit *edit, const struct db_flush *flush,
                                 lsm_error *err)
@@ -68,18 +87,30 @@ static lsm_status flush_install(lsm_db *db, struct version_edit *edit, const str
     struct db_state *blank = db_state_new();
     if (blank == NULL)
         return lsm_fail_memory(err, sizeof *blank);
-    shm_lock(&l->locks.version);
+    lsm_status status = db_edit_begin(db, err);
+    if (status != LSM_OK) {
+        mem_free(blank);
+        return status;
+    }
+    if (flush_is_repeated(db, flush)) {
+        leave_out_all(db, edit);
+        db_edit_end(db);
+        mem_free(blank);
+        return lsm_fail(err, LSM_BUSY, "memtables of '%s' were flushed by somebody else", db->path);
+    }
     leave_out_dropped_locked(db, edit);
     version_set_last_sequence(db->versions, atomic_load(&l->commit.applied_sequence));
-    lsm_status status = version_set_apply(db->versions, edit, err);
+    status = version_set_apply(db->versions, edit, err);
+    STEP("flush: durable");
     if (status == LSM_OK) {
-        shm_lock(&l->locks.change);
+        db_change_lock(db);
+        db_place_publish_locked(db);
         db_flush_done_locked(db, flush);
         db_state_publish_locked(db, blank);
-        shm_unlock(&l->locks.change);
+        db_change_unlock(db);
         blank = NULL;
     }
-    shm_unlock(&l->locks.version);
+    db_edit_end(db);
     mem_free(blank);
     return status;
 }
@@ -92,7 +123,7 @@ void db_forget_log(lsm_db *db, uint64_t position)
         db->forget_later = position;
         return;
     }
-    shm_lock(&db->layout->locks.sync);
+    db_sync_lock(db);
     (void)wal_forget_locked(db->wal, position, NULL);
     shm_unlock(&db->layout->locks.sync);
 }
@@ -150,20 +181,18 @@ lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err)
     *did_work = flush.count > 0;
     if (flush.count == 0)
         return status;
+    db_outputs_begin(db);
     status = flush_memtables(db, &flush, err);
+    db_outputs_end(db);
     if (status != LSM_OK)
         db_flush_give_back(db, &flush);
+    if (status == LSM_BUSY)
+        status = LSM_OK; /* repeated: what is left comes next */
     db_flush_release(&flush);
     return status;
 }
 
 /* ---- compaction ------------------------------------------------------------------------------ */
-
-void db_compaction_mark(struct compaction *c, bool busy)
-{
-    for (size_t i = 0; i < c->input_count; i++)
-        c->inputs[i]->busy = busy;
-}
 
 struct progress {
     lsm_progress tell;
@@ -207,12 +236,18 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     struct db_state *blank = db_state_new();
     lsm_status status = blank == NULL ? lsm_fail_memory(err, sizeof *blank)
                                       : db_snapshot_list(db, &snapshots, &snapshot_count, err);
+    db_outputs_begin(db);
     if (status == LSM_OK)
         status = compact_run(&env, version, c, snapshots, snapshot_count, &edit, &result, err);
     mem_free(snapshots);
 
-    shm_lock(&db->layout->locks.version);
-    db_compaction_mark(c, false);
+    lsm_status begun = db_edit_begin(db, status == LSM_OK ? err : NULL);
+    if (begun == LSM_OK)
+        db_job_end_locked(c);
+    else
+        db_job_end(db, c);
+    if (status == LSM_OK)
+        status = begun;
     if (status == LSM_OK) {
         leave_out_dropped_locked(db, &edit);
         version_set_last_sequence(db->versions, atomic_load(&db->layout->commit.applied_sequence));
@@ -222,7 +257,9 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
         db_state_publish(db, blank);
         blank = NULL;
     }
-    shm_unlock(&db->layout->locks.version);
+    if (begun == LSM_OK)
+        db_edit_end(db);
+    db_outputs_end(db);
     mem_free(blank);
     edit_release(&edit);
     if (status != LSM_OK)
@@ -243,28 +280,36 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     return LSM_OK;
 }
 
-/* Picks and marks the most urgent compaction; *version is held for it. */
-static bool compaction_take(lsm_db *db, struct version **version, struct compaction *c)
+static bool pick_most_urgent(void *context, const struct version *version, struct compaction *c)
 {
-    shm_lock(&db->layout->locks.version);
+    (void)context;
+    return compact_pick(version, c);
+}
+
+/* Picks and marks the most urgent compaction; *version is held for it. */
+static lsm_status compaction_take(lsm_db *db, struct version **version, struct compaction *c,
+                                  bool *due, lsm_error *err)
+{
+    *due = false;
+    lsm_status status = db_edit_begin(db, err);
+    if (status != LSM_OK)
+        return status;
     *version = version_set_current(db->versions);
-    bool due = compact_pick(*version, c);
-    if (due)
-        db_compaction_mark(c, true);
-    shm_unlock(&db->layout->locks.version);
-    if (!due)
+    *due = db_job_take_locked(db, *version, c, pick_most_urgent, NULL);
+    db_edit_end(db);
+    if (!*due)
         version_drop(*version);
-    return due;
+    return LSM_OK;
 }
 
 static lsm_status compact_once(lsm_db *db, bool *did_work, lsm_error *err)
 {
     struct version *version = NULL;
     struct compaction c = {0};
-    *did_work = compaction_take(db, &version, &c);
+    lsm_status status = compaction_take(db, &version, &c, did_work, err);
     if (!*did_work)
-        return LSM_OK;
-    lsm_status status = db_compaction_run(db, version, &c, NULL, NULL, 0, 0, err);
+        return status;
+    status = db_compaction_run(db, version, &c, NULL, NULL, 0, 0, err);
     compaction_release(&c);
     version_drop(version);
     return status;
@@ -325,6 +370,8 @@ static bool work_step_locked(lsm_db *db, lsm_error *err, lsm_status *status)
         pthread_mutex_lock(&db->work_lock);
         db->compacting--;
     }
+    /* Who waits for the field to be free waits for tries that found nothing, too. */
+    pthread_cond_broadcast(&db->work_done);
     if (did_work)
         announce_locked(db);
     return did_work;
@@ -392,16 +439,27 @@ lsm_status db_work_wait(lsm_db *db, lsm_error *err)
     return status;
 }
 
+/* Another process flushes (work_lock held; let go of meanwhile). */
+static void wait_for_others_locked(lsm_db *db)
+{
+    uint32_t seen = shm_event_count(&db->layout->version.changed);
+    pthread_mutex_unlock(&db->work_lock);
+    shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+    pthread_mutex_lock(&db->work_lock);
+}
+
 lsm_status db_flush_sealed(lsm_db *db, lsm_error *err)
 {
     lsm_status status = LSM_OK;
     pthread_mutex_lock(&db->work_lock);
+    bool did_work = true;
     while (status == LSM_OK && (db->flushing || has_sealed(db))) {
         if (db->flushing) {
             pthread_cond_wait(&db->work_done, &db->work_lock);
             continue;
         }
-        bool did_work;
+        if (!did_work)
+            wait_for_others_locked(db);
         db->flushing = true;
         pthread_mutex_unlock(&db->work_lock);
         lsm_error error;

@@ -43,6 +43,50 @@ lsm_status db_cf_load(lsm_db *db, lsm_error *err)
     return status;
 }
 
+static struct lsm_cf *cf_with_id(lsm_db *db, uint32_t id)
+{
+    struct lsm_cf *cf = db->families;
+    while (cf != NULL && cf->id != id)
+        cf = cf->next;
+    return cf;
+}
+
+static lsm_status cf_rename(lsm_db *db, struct lsm_cf *cf, const char *name, lsm_error *err)
+{
+    char *copy = mem_copy_text(name);
+    if (copy == NULL)
+        return lsm_fail_memory(err, strlen(name));
+    pthread_mutex_lock(&db->cf_lock);
+    char *old = cf->name;
+    cf->name = copy;
+    pthread_mutex_unlock(&db->cf_lock);
+    mem_free(old);
+    return LSM_OK;
+}
+
+/* One thread at a time (view_lock): only it adds handles. */
+lsm_status db_cf_follow(lsm_db *db, lsm_error *err)
+{
+    struct version *version = version_set_current(db->versions);
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; i < version->family_count && status == LSM_OK; i++) {
+        const struct version_cf *family = version->families[i];
+        struct lsm_cf *cf = cf_with_id(db, family->id);
+        if (cf == NULL)
+            status = cf_add(db, family->id, family->name, &cf, err);
+        else if (strcmp(cf->name, family->name) != 0)
+            status = cf_rename(db, cf, family->name, err);
+        if (status == LSM_OK && family->id == 0)
+            db->default_cf = cf;
+    }
+    for (struct lsm_cf *cf = db->families; cf != NULL; cf = cf->next) {
+        if (version_find_cf(version, cf->id) == NULL)
+            atomic_store(&cf->dropped, true);
+    }
+    version_drop(version);
+    return status;
+}
+
 void db_cf_free_all(lsm_db *db)
 {
     while (db->families != NULL) {
@@ -165,9 +209,13 @@ LSM_API lsm_status lsm_cf_create(lsm_db *db, const char *name, const lsm_cf_opti
         return status;
     if (cf == NULL)
         return lsm_fail(err, LSM_INVALID, "the place for the column family is NULL");
-    shm_lock(&db->layout->locks.version);
-    status = create_locked(db, name, &resolved, cf, err);
-    shm_unlock(&db->layout->locks.version);
+    status = db_edit_begin(db, err);
+    if (status != LSM_OK)
+        return status;
+    status = db_cf_follow(db, err);
+    if (status == LSM_OK)
+        status = create_locked(db, name, &resolved, cf, err);
+    db_edit_end(db);
     return status;
 }
 
@@ -191,15 +239,19 @@ LSM_API lsm_status lsm_cf_drop(lsm_db *db, lsm_cf *cf, lsm_error *err)
     if (status != LSM_OK)
         return status;
     struct version_edit edit = {0};
-    shm_lock(&db->layout->locks.version);
-    status = db_check_cf(db, cf, &(uint32_t){0}, err); /* again: somebody may have been first */
+    status = db_edit_begin(db, err);
+    if (status != LSM_OK)
+        return status;
+    status = db_cf_follow(db, err);
+    if (status == LSM_OK)
+        status = db_check_cf(db, cf, &(uint32_t){0}, err); /* again: somebody may have been first */
     if (status == LSM_OK)
         status = edit_drop_cf(&edit, cf->id, err);
     if (status == LSM_OK)
         status = apply_locked(db, &edit, err);
     if (status == LSM_OK)
         atomic_store(&cf->dropped, true);
-    shm_unlock(&db->layout->locks.version);
+    db_edit_end(db);
     edit_release(&edit);
     return status;
 }
@@ -215,8 +267,14 @@ LSM_API lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name, lsm_e
     if (copy == NULL)
         return lsm_fail_memory(err, strlen(name));
     struct version_edit edit = {0};
-    shm_lock(&db->layout->locks.version);
-    status = db_check_cf(db, cf, &(uint32_t){0}, err);
+    status = db_edit_begin(db, err);
+    if (status != LSM_OK) {
+        mem_free(copy);
+        return status;
+    }
+    status = db_cf_follow(db, err);
+    if (status == LSM_OK)
+        status = db_check_cf(db, cf, &(uint32_t){0}, err);
     if (status == LSM_OK)
         status = check_not_taken(db, name, err);
     if (status == LSM_OK)
@@ -230,7 +288,7 @@ LSM_API lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name, lsm_e
         copy = old;
         pthread_mutex_unlock(&db->cf_lock);
     }
-    shm_unlock(&db->layout->locks.version);
+    db_edit_end(db);
     mem_free(copy);
     edit_release(&edit);
     return status;

@@ -127,7 +127,7 @@ lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
         lsm_status status = poisoned(db, err);
         if (status != LSM_OK)
             return status;
-        if (shm_trylock(&l->locks.sync) == SHM_LOCK_BUSY) {
+        if (!db_sync_trylock(db)) {
             shm_event_wait(&l->commit.flushed, seen, DB_WAIT_NS);
             continue;
         }
@@ -149,7 +149,7 @@ static lsm_status log_drain(lsm_db *db, lsm_error *err)
     struct shm_layout *l = db->layout;
     uint64_t begin = io_now_ns(db->io);
     db_stall_tell(db, LSM_STALL_LOG);
-    shm_lock(&l->locks.sync);
+    db_sync_lock(db);
     lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
     shm_unlock(&l->locks.sync);
     db_stall_count(db, begin);
@@ -351,7 +351,7 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
     STEP("commit: pending");
     wal_publish_locked(db->wal);
     STEP("commit: staged");
-    if (sync && w->entry_count >= OVERLAP_FROM && shm_trylock(&l->locks.sync) != SHM_LOCK_BUSY) {
+    if (sync && w->entry_count >= OVERLAP_FROM && db_sync_trylock(db)) {
         writing = true;
         status = wal_write_begin_locked(db->wal, err);
     }

@@ -19,6 +19,7 @@
 #include "engine/compact/compact.h"
 #include "engine/io/io.h"
 #include "engine/memtable/memtable.h"
+#include "engine/shm/attach.h"
 #include "engine/shm/segment.h"
 #include "engine/version/version.h"
 #include "engine/wal/wal.h"
@@ -28,7 +29,6 @@
 
 #define DB_MAGIC        UINT32_C(0x6c736d31)
 #define DB_MAGIC_CLOSED UINT32_C(0xdead1511)
-#define DB_LOCK_BYTE    UINT64_C(4096) /* of LOCK: held by the process that has the database open */
 #define DB_WAIT_NS      UINT64_C(20000000)
 
 /* A memtable and its place in the log. */
@@ -48,8 +48,16 @@ struct db_memtable {
 #define DB_MAX_PRIVATE   64
 #define DB_MAX_MEMTABLES (DB_MAX_PRIVATE + SHM_MAX_MEMTABLES)
 
+/* Something that uses a version's tables. */
+struct db_pin {
+    uint64_t number; /* of the version */
+    struct db_pin *next, *previous;
+};
+
 struct db_state {
     struct epoch_retired retired; /* how the current state's own reference is given up */
+    struct db_pin pin;
+    lsm_db *db;
     _Atomic uint32_t references;
     uint64_t number;         /* layout->version.number of what it shows */
     struct version *version; /* held */
@@ -96,11 +104,10 @@ struct lsm_db {
     struct io *io;
     bool owns_io;
     struct io_dir *dir;
-    struct io_file *lock_file;
-    struct io_lock *lock;
+    struct shm_attachment *attachment; /* NULL when read only */
     struct table_env tables;
     struct version_set *versions;
-    struct shm_segment *segment; /* NULL when read only */
+    struct shm_segment *segment; /* the attachment's; NULL when read only */
     struct shm_layout *layout;   /* in the segment, or private when read only */
     struct wal *wal;             /* NULL when read only */
     size_t arena_size;
@@ -123,6 +130,8 @@ struct lsm_db {
     /* guarded by arena_lock: the wrappers of each arena, told to others by slot->arenas */
     pthread_mutex_t arena_lock;
     uint32_t arena_uses[SHM_MAX_MEMTABLES];
+    struct db_pin pins;    /* head of the ring, ascending */
+    uint32_t output_jobs;  /* running, that make files */
     struct shm_slot *slot; /* this process's */
 
     /* guarded by cf_lock */
@@ -155,6 +164,9 @@ struct lsm_db {
     lsm_status work_status; /* first failure of background work; cleared when work succeeds */
     lsm_error work_error;
 
+    pthread_t keeper_thread;
+    bool keeper_runs;
+
     /* the log writer's thread */
     pthread_t log_thread;
     bool log_thread_runs;
@@ -162,6 +174,7 @@ struct lsm_db {
     _Atomic bool log_sleeping;
 
     _Atomic bool closing;     /* threads end */
+    bool is_leaving;          /* shm_detach_begin() was called */
     bool opening;             /* the one thread there is waits for what is done */
     uint64_t forget_later;    /* the log below it goes when the opening is over */
     _Atomic bool cancel_work; /* running compactions give up */
@@ -207,7 +220,7 @@ struct db_state *db_state_new(void);
  * over. Where memory is short the state stays as it was, and the next reader tries again.
  */
 void db_state_publish_locked(lsm_db *db, struct db_state *blank);
-/* The same, taking the lock. */
+/* The same within an edit, taking the lock; publishes the end of the manifest, too. */
 void db_state_publish(lsm_db *db, struct db_state *blank);
 /* Gives up the current state at close. */
 void db_state_clear(lsm_db *db);
@@ -239,6 +252,14 @@ size_t db_memtables_waiting(lsm_db *db);
  * memtable_count of them wait for their flush, or when readers still hold every other arena.
  */
 lsm_status db_memtable_switch(lsm_db *db, lsm_error *err);
+/* Makes db->active the memtable that takes writes now, whoever made it (append lock held). */
+lsm_status db_memtable_find_active(lsm_db *db, lsm_error *err);
+static inline lsm_status db_memtable_follow(lsm_db *db, lsm_error *err)
+{
+    if (db->active != NULL && memtable_id(db->active) == db->layout->version.active_memtable)
+        return LSM_OK;
+    return db_memtable_find_active(db, err);
+}
 /* For recovery: a new one of `size` bytes in private memory; the one before it ends at the log
  * position `staged` and the chain there. */
 lsm_status db_memtable_recover(lsm_db *db, size_t size, lsm_error *err);
@@ -250,7 +271,8 @@ struct db_flush {
     struct db_memtable *memtables[DB_MAX_MEMTABLES];
     size_t count;
     size_t recovered_count;      /* of these, the first */
-    uint64_t log_end, log_chain; /* behind all of them */
+    uint64_t log_begin;          /* of the first, */
+    uint64_t log_end, log_chain; /* and behind all of them */
 };
 lsm_status db_flush_take(lsm_db *db, struct db_flush *flush, lsm_error *err);
 /* They are in tables now (change lock held): nobody new sees them. */
@@ -258,6 +280,60 @@ void db_flush_done_locked(lsm_db *db, const struct db_flush *flush);
 /* They are not: somebody else may take them. */
 void db_flush_give_back(lsm_db *db, const struct db_flush *flush);
 void db_flush_release(struct db_flush *flush);
+
+/* What a death under the change lock may have left (change lock held). */
+void db_memtables_repair_locked(lsm_db *db);
+/* Tables hold the log up to `position`: so do those of memtables that end there. */
+void db_memtables_flushed_locked(lsm_db *db, uint64_t position);
+
+/* ---- locks and edits (db/edit.c) ------------------------------------------------------------- */
+
+/* Each finishes, or makes good, what a dead owner was about. */
+void db_change_lock(lsm_db *db);
+void db_change_unlock(lsm_db *db);
+void db_sync_lock(lsm_db *db);
+bool db_sync_trylock(lsm_db *db); /* false: somebody has it */
+
+/* Tells everybody to look again (change lock held). */
+void db_view_changed_locked(lsm_db *db);
+/* The published end of the manifest, and publishing it within an edit (change lock held). */
+void db_place_read_locked(const lsm_db *db, struct version_place *place);
+void db_place_publish_locked(lsm_db *db);
+
+/*
+ * Around version_set_apply(): takes the version lock and brings the set up to date; then publishes
+ * and lets go. Between them the caller has the set for itself. db_edit_end() only after LSM_OK.
+ */
+lsm_status db_edit_begin(lsm_db *db, lsm_error *err);
+void db_edit_end(lsm_db *db);
+
+/* What is pinned, and everything newer, is not removed by any process. The caller holds a version
+ * of that number, or an older pin. */
+void db_pin_add(lsm_db *db, struct db_pin *pin, uint64_t number);
+void db_pin_remove(lsm_db *db, struct db_pin *pin);
+bool db_may_remove(void *context, uint64_t dead_number);
+
+/* ---- jobs (db/jobs.c) ------------------------------------------------------------------------ */
+
+/* Picks a compaction that no process works on, and claims it (within an edit). */
+typedef bool (*db_job_pick)(void *context, const struct version *version, struct compaction *c);
+bool db_job_take_locked(lsm_db *db, const struct version *version, struct compaction *c,
+                        db_job_pick pick, void *context);
+void db_job_end_locked(struct compaction *c); /* within an edit, or with view_lock */
+void db_job_end(lsm_db *db, struct compaction *c);
+
+/* Around the making of table files. */
+void db_outputs_begin(lsm_db *db);
+void db_outputs_end(lsm_db *db);
+/* Removes the files that processes left who died while they made them. */
+lsm_status db_remove_orphans(lsm_db *db, lsm_error *err);
+
+/* ---- the keeper (db/keeper.c) ---------------------------------------------------------------- */
+
+lsm_status db_keeper_start(lsm_db *db, lsm_error *err);
+void db_keeper_stop(lsm_db *db);
+/* Takes back what dead processes had taken. The keeper's, or the only thread's. */
+lsm_status db_reap(lsm_db *db, lsm_error *err);
 
 /* ---- commit (db/commit.c) -------------------------------------------------------------------- */
 
@@ -304,7 +380,6 @@ lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err);
 lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compaction *c,
                              lsm_progress progress, void *progress_context, uint64_t bytes_before,
                              uint64_t bytes_total, lsm_error *err);
-void db_compaction_mark(struct compaction *c, bool busy); /* version lock held */
 
 lsm_status db_log_writer_start(lsm_db *db, lsm_error *err);
 /* After an LSM_WRITE: wakes the log writer when there is enough to do, or writes the log itself
@@ -325,6 +400,8 @@ lsm_status db_snapshot_list(lsm_db *db, uint64_t **sequences, size_t *count, lsm
 /* ---- families (db/cf.c) ---------------------------------------------------------------------- */
 
 lsm_status db_cf_load(lsm_db *db, lsm_error *err); /* handles for all families of the version */
+/* The same after others may have created, renamed or dropped some. */
+lsm_status db_cf_follow(lsm_db *db, lsm_error *err);
 void db_cf_free_all(lsm_db *db);
 
 /* ---- options (db/options.c) ------------------------------------------------------------------ */

@@ -19,8 +19,8 @@ static lsm_status write_staged(lsm_db *db, bool wait, lsm_error *err)
 {
     struct shm_layout *l = db->layout;
     if (wait)
-        shm_lock(&l->locks.sync);
-    else if (shm_trylock(&l->locks.sync) == SHM_LOCK_BUSY)
+        db_sync_lock(db);
+    else if (!db_sync_trylock(db))
         return LSM_OK; /* whoever holds it writes the log */
     lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
     shm_unlock(&l->locks.sync);

@@ -56,13 +56,6 @@ static uint64_t estimate(struct manual *m)
     return bytes;
 }
 
-static void unmark(lsm_db *db, struct compaction *c)
-{
-    shm_lock(&db->layout->locks.version);
-    db_compaction_mark(c, false);
-    shm_unlock(&db->layout->locks.version);
-}
-
 /* Remembers where the step ended: behind the largest key of its inputs. */
 static lsm_status remember_end(struct manual *m, const struct compaction *c, lsm_error *err)
 {
@@ -77,20 +70,33 @@ static lsm_status remember_end(struct manual *m, const struct compaction *c, lsm
     return m->forced_to.failed ? lsm_fail_memory(err, largest.size + 1) : LSM_OK;
 }
 
+struct step {
+    struct manual *m;
+    uint32_t level;
+    bool force;
+};
+
+static bool pick_step(void *context, const struct version *version, struct compaction *c)
+{
+    const struct step *s = context;
+    const struct manual *m = s->m;
+    lsm_slice first =
+        s->force && m->forced_to.size > 0 ? buffer_slice(&m->forced_to) : m->options->first;
+    return compact_pick_range(version, m->cf, s->level, first, m->options->limit, s->force, c);
+}
+
 static lsm_status manual_step(struct manual *m, uint32_t level, bool force, bool *did_work,
                               lsm_error *err)
 {
-    lsm_slice first =
-        force && m->forced_to.size > 0 ? buffer_slice(&m->forced_to) : m->options->first;
     lsm_db *db = m->db;
     struct compaction c = {0};
-    shm_lock(&db->layout->locks.version);
+    struct step step = {m, level, force};
+    lsm_status status = db_edit_begin(db, err);
+    if (status != LSM_OK)
+        return status;
     struct version *version = version_set_current(db->versions);
-    *did_work = compact_pick_range(version, m->cf, level, first, m->options->limit, force, &c);
-    if (*did_work)
-        db_compaction_mark(&c, true);
-    shm_unlock(&db->layout->locks.version);
-    lsm_status status = LSM_OK;
+    *did_work = db_job_take_locked(db, version, &c, pick_step, &step);
+    db_edit_end(db);
     if (*did_work) {
         if (m->bytes_done + c.input_bytes > m->bytes_total)
             m->bytes_total = m->bytes_done + c.input_bytes;
@@ -101,7 +107,7 @@ static lsm_status manual_step(struct manual *m, uint32_t level, bool force, bool
                 db_compaction_run(db, version, &c, m->options->progress,
                                   m->options->progress_context, m->bytes_done, m->bytes_total, err);
         else
-            unmark(db, &c);
+            db_job_end(db, &c);
         m->bytes_done += c.input_bytes;
         compaction_release(&c);
     }
@@ -174,10 +180,10 @@ LSM_API lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf, const lsm_compact_o
 static bool compaction_is_due(lsm_db *db)
 {
     struct compaction c = {0};
-    shm_lock(&db->layout->locks.version);
+    pthread_mutex_lock(&db->view_lock);
     struct version *version = version_set_current(db->versions);
     bool due = compact_pick(version, &c);
-    shm_unlock(&db->layout->locks.version);
+    pthread_mutex_unlock(&db->view_lock);
     compaction_release(&c);
     version_drop(version);
     return due;

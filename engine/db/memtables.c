@@ -189,9 +189,9 @@ static size_t waiting_locked(const lsm_db *db)
 
 size_t db_memtables_waiting(lsm_db *db)
 {
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     size_t count = waiting_locked(db);
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
     return count;
 }
 
@@ -213,7 +213,7 @@ static void reclaim_locked(lsm_db *db)
 static bool arena_take(lsm_db *db, uint32_t *arena)
 {
     bool found = false;
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     reclaim_locked(db);
     for (uint32_t i = 0; i < arena_count(db) && !found; i++) {
         found = state_of(db, i) == SHM_MEMTABLE_FREE;
@@ -223,15 +223,15 @@ static bool arena_take(lsm_db *db, uint32_t *arena)
             set_state(db, i, SHM_MEMTABLE_BUILDING);
         }
     }
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
     return found;
 }
 
 static void arena_give_back(lsm_db *db, uint32_t arena)
 {
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     set_state(db, arena, SHM_MEMTABLE_FREE);
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
 }
 
 /* Formats the arena. It must be backed where memtable_new() and the first inserts touch it. */
@@ -303,17 +303,71 @@ lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
         return status;
     }
     STEP("switch: built");
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     activate_locked(db, fresh);
     db_memtable_drop(db->newest);
     db->newest = fresh;
     db_memtable_keep(fresh);
     db_state_publish_locked(db, blank);
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
     STEP("switch: done");
     db_memtable_drop(db->active_memtable);
     db->active_memtable = fresh;
     db->active = fresh->table;
+    return LSM_OK;
+}
+
+/* ---- after a death --------------------------------------------------------------------------- */
+
+/* The newest arena that holds data, or SHM_MAX_MEMTABLES (change lock held). */
+static uint32_t newest_live(const lsm_db *db)
+{
+    uint32_t arenas[SHM_MAX_MEMTABLES];
+    return live_arenas(db, arenas) > 0 ? arenas[0] : SHM_MAX_MEMTABLES;
+}
+
+/* A switch may have sealed the old one and not begun the new one: then the old one goes on. */
+void db_memtables_repair_locked(lsm_db *db)
+{
+    uint32_t newest = newest_live(db);
+    if (newest == SHM_MAX_MEMTABLES)
+        return;
+    if (state_of(db, newest) == SHM_MEMTABLE_SEALED)
+        set_state(db, newest, SHM_MEMTABLE_ACTIVE);
+    db->layout->version.active_memtable = arena_of(db, newest)->id;
+}
+
+void db_memtables_flushed_locked(lsm_db *db, uint64_t position)
+{
+    for (uint32_t i = 0; i < arena_count(db); i++) {
+        enum shm_memtable_state state = state_of(db, i);
+        bool is_waiting = state == SHM_MEMTABLE_SEALED || state == SHM_MEMTABLE_FLUSHING;
+        if (is_waiting && arena_of(db, i)->log_end <= position)
+            set_state(db, i, SHM_MEMTABLE_FLUSHED);
+    }
+}
+
+lsm_status db_memtable_find_active(lsm_db *db, lsm_error *err)
+{
+    struct db_memtable *found = NULL;
+    lsm_status status = LSM_OK;
+    db_change_lock(db);
+    uint32_t newest = newest_live(db);
+    if (newest == SHM_MAX_MEMTABLES)
+        status = lsm_fail(err, LSM_CORRUPT, "no memtable of '%s' takes writes", db->path);
+    else
+        status = wrapper_of(db, newest, &found, err);
+    if (status == LSM_OK) {
+        db_memtable_drop(db->newest);
+        db->newest = found;
+        db_memtable_keep(found);
+    }
+    db_change_unlock(db);
+    if (status != LSM_OK)
+        return status;
+    db_memtable_drop(db->active_memtable);
+    db->active_memtable = found;
+    db->active = found->table;
     return LSM_OK;
 }
 
@@ -348,21 +402,21 @@ lsm_status db_memtable_recover(lsm_db *db, size_t size, lsm_error *err)
         db_memtable_drop(m);
         return status;
     }
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     end_recovered_locked(db);
     memmove(db->recovered + 1, db->recovered, db->recovered_count * sizeof *db->recovered);
     db->recovered[0] = m;
     db->recovered_count++;
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
     db->active = m->table;
     return LSM_OK;
 }
 
 void db_memtable_recovered(lsm_db *db)
 {
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     end_recovered_locked(db);
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
     db->active = NULL;
 }
 
@@ -388,7 +442,7 @@ lsm_status db_flush_take(lsm_db *db, struct db_flush *flush, lsm_error *err)
     struct db_memtable *list[DB_MAX_MEMTABLES];
     size_t count = 0;
     *flush = (struct db_flush){.count = 0};
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     lsm_status status = LSM_OK;
     if (!somebody_flushes(db))
         status = db_memtables_list_locked(db, list, &count, err);
@@ -399,6 +453,8 @@ lsm_status db_flush_take(lsm_db *db, struct db_flush *flush, lsm_error *err)
             db_memtable_drop(m);
             continue;
         }
+        if (flush->count == 0 && !is_recovered)
+            flush->log_begin = arena_of(db, m->arena)->log_begin;
         flush->memtables[flush->count++] = m;
         flush->recovered_count += is_recovered;
         flush->log_end = is_recovered ? m->log_end : arena_of(db, m->arena)->log_end;
@@ -408,7 +464,7 @@ lsm_status db_flush_take(lsm_db *db, struct db_flush *flush, lsm_error *err)
         else
             claim(db, m, SHM_MEMTABLE_FLUSHING);
     }
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
     return status;
 }
 
@@ -426,12 +482,14 @@ void db_flush_done_locked(lsm_db *db, const struct db_flush *flush)
 
 void db_flush_give_back(lsm_db *db, const struct db_flush *flush)
 {
-    shm_lock(&db->layout->locks.change);
-    for (size_t i = flush->recovered_count; i < flush->count; i++)
-        claim(db, flush->memtables[i], SHM_MEMTABLE_SEALED);
+    db_change_lock(db);
+    for (size_t i = flush->recovered_count; i < flush->count; i++) {
+        if (state_of(db, flush->memtables[i]->arena) == SHM_MEMTABLE_FLUSHING)
+            claim(db, flush->memtables[i], SHM_MEMTABLE_SEALED);
+    }
     if (flush->recovered_count > 0)
         db->recovered_flushing = false;
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
 }
 
 void db_flush_release(struct db_flush *flush)

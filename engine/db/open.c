@@ -18,9 +18,8 @@
 #include "engine/format/file_name.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
-#define DB_PID_TEXT 32
+#define ATTACH_PATIENCE_MS 10000 /* longest wait for who opens or closes the database */
 #define RECOVERY_DOUBLING                                                                          \
     8 /* memtables after which recovery makes the next ones twice as large                         \
        */
@@ -70,39 +69,32 @@ static lsm_status check_absent(lsm_db *db, lsm_error *err)
 
 /* ---- the lock -------------------------------------------------------------------------------- */
 
-static lsm_status busy(const char *path, struct io_file *file, lsm_error *err)
+static lsm_status lock_take(lsm_db *db, enum shm_attach_mode how, enum shm_attach_role *role,
+                            lsm_error *err)
 {
-    char text[DB_PID_TEXT] = {0};
-    size_t got = 0;
-    (void)io_file_read(file, text, sizeof text - 1, 0, &got, NULL);
-    text[strcspn(text, "\n")] = '\0';
-    lsm_status status = lsm_fail(err, LSM_BUSY, "'%s' is open in process %s; close it there first",
-                                 path, text[0] != '\0' ? text : "(unknown)");
-    status_place(err, path, LSM_NO_OFFSET);
-    return status;
+    struct shm_attach_options options = {
+        .io = db->io,
+        .dir = db->dir,
+        .path = db->path,
+        .mode = db->options.mode,
+        .how = how,
+        .timeout_ms = how == SHM_ATTACH_ALONE ? IO_LOCK_PATIENCE_MS : ATTACH_PATIENCE_MS};
+    return shm_attach_begin(&options, &db->attachment, role, err);
 }
 
-static lsm_status lock_take(lsm_db *db, lsm_error *err)
+/* Leaves nothing that is shared behind; what cannot be removed now is removed by the next open. */
+static void lock_free(lsm_db *db)
 {
-    char name[FILE_NAME_SIZE];
-    file_name_make(FILE_LOCK, 0, name);
-    lsm_status status = io_file_open(db->dir, name, IO_FILE_WRITE | IO_FILE_CREATE,
-                                     db->options.mode, &db->lock_file, err);
-    if (status != LSM_OK)
-        return status;
-    status = io_lock(db->lock_file, DB_LOCK_BYTE, &db->lock, err);
-    if (status == LSM_BUSY)
-        return busy(db->path, db->lock_file, err);
-    if (status != LSM_OK)
-        return status;
-    char text[DB_PID_TEXT];
-    memset(text, 0, sizeof text);
-    snprintf(text, sizeof text, "%ld\n", (long)getpid());
-    return io_file_write(db->lock_file, text, sizeof text, 0, err);
+    bool is_last;
+    if (db->is_leaving || shm_detach_begin(db->attachment, &is_last, NULL) == LSM_OK)
+        shm_detach_end(db->attachment);
+    else
+        shm_attachment_abandon(db->attachment);
 }
 
 /* No LOCK is left behind in a directory that holds no database and shall not get one. */
-static lsm_status lock_take_if_database(lsm_db *db, lsm_error *err)
+static lsm_status lock_take_if_database(lsm_db *db, enum shm_attach_mode how,
+                                        enum shm_attach_role *role, lsm_error *err)
 {
     if (!db->options.create) {
         uint8_t uuid[TABLE_UUID_SIZE];
@@ -111,45 +103,47 @@ static lsm_status lock_take_if_database(lsm_db *db, lsm_error *err)
         if (status == LSM_MISSING)
             return check_absent(db, err);
     }
-    return lock_take(db, err);
+    return lock_take(db, how, role, err);
 }
 
-/* A read-only handle takes no lock: it only makes sure that nobody writes now. */
-static lsm_status lock_look(lsm_db *db, lsm_error *err)
+/* ---- the manifest ---------------------------------------------------------------------------- */
+
+static struct version_options version_options_of(lsm_db *db)
 {
-    char name[FILE_NAME_SIZE];
-    struct io_file *file = NULL;
-    lsm_status status = io_file_open(db->dir, file_name_make(FILE_LOCK, 0, name), 0, 0, &file, err);
-    if (status == LSM_MISSING)
-        return LSM_OK;
-    if (status == LSM_OK && io_lock_is_held(file, DB_LOCK_BYTE))
-        status = busy(db->path, file, err);
-    io_file_close(file);
-    return status;
+    return (struct version_options){
+        .env = &db->tables,
+        .max_open_tables = db->options.max_open_tables,
+        .read_only = db->options.read_only,
+        .next_file_number = db->options.read_only ? NULL : &db->layout->ctl.next_file_number,
+        .may_remove = db_may_remove,
+        .may_remove_context = db};
 }
 
-static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool *is_new,
-                                lsm_error *err)
+/* Whose database it is: the segment is named after its uuid, before the manifest is read. */
+static lsm_status manifest_look(lsm_db *db, bool *is_new, lsm_error *err)
 {
-    struct version_options options = {.env = &db->tables,
-                                      .max_open_tables = db->options.max_open_tables,
-                                      .read_only = db->options.read_only};
     uint64_t manifest_number;
     lsm_status status =
         version_read_current(db->io, db->dir, db->tables.uuid, &manifest_number, err);
     *is_new = status == LSM_MISSING;
+    if (status != LSM_MISSING)
+        return status;
+    status = check_absent(db, err);
     if (status == LSM_OK)
+        io_random(db->io, db->tables.uuid, sizeof db->tables.uuid);
+    return status;
+}
+
+static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool is_new,
+                                lsm_error *err)
+{
+    struct version_options options = version_options_of(db);
+    if (!is_new)
         return version_set_recover(&options, &db->versions, state, err);
-    if (status == LSM_MISSING)
-        status = check_absent(db, err);
-    if (status != LSM_OK)
-        return status;
     lsm_cf_options cf;
-    status = version_resolve_cf_options(&db->options.cf, &cf, err);
-    if (status != LSM_OK)
-        return status;
-    io_random(db->io, db->tables.uuid, sizeof db->tables.uuid);
-    status = version_set_create(&options, &cf, &db->versions, err);
+    lsm_status status = version_resolve_cf_options(&db->options.cf, &cf, err);
+    if (status == LSM_OK)
+        status = version_set_create(&options, &cf, &db->versions, err);
     if (status == LSM_OK)
         version_set_state(db->versions, state);
     return status;
@@ -178,12 +172,13 @@ static lsm_status layout_make(lsm_db *db, lsm_error *err)
                                   .arena_size = db->arena_size,
                                   .memtable_count = SHM_MAX_MEMTABLES};
     memcpy(options.uuid, db->tables.uuid, sizeof options.uuid);
-    lsm_status status = shm_segment_create(db->io, &options, &db->segment, err);
-    if (status == LSM_OK) {
-        db->layout = shm_layout(db->segment);
-        db->slot = &db->layout->slots[0];
-    }
-    return status;
+    lsm_status status = shm_attach_found(db->attachment, &options, err);
+    if (status != LSM_OK)
+        return status;
+    db->segment = shm_attachment_segment(db->attachment);
+    db->layout = shm_layout(db->segment);
+    db->slot = &db->layout->slots[shm_attachment_slot(db->attachment)];
+    return LSM_OK;
 }
 
 /* ---- recovery -------------------------------------------------------------------------------- */
@@ -265,9 +260,11 @@ static lsm_status mark_log(lsm_db *db, uint64_t position, uint64_t chain, bool c
     struct version_edit edit = {
         .has_log = true, .log_position = position, .log_chain = chain, .clean = clean};
     version_set_last_sequence(db->versions, atomic_load(&db->layout->commit.applied_sequence));
-    shm_lock(&db->layout->locks.version);
-    lsm_status status = version_set_apply(db->versions, &edit, err);
-    shm_unlock(&db->layout->locks.version);
+    lsm_status status = db_edit_begin(db, err);
+    if (status == LSM_OK) {
+        status = version_set_apply(db->versions, &edit, err);
+        db_edit_end(db);
+    }
     edit_release(&edit);
     return status;
 }
@@ -276,8 +273,12 @@ static lsm_status mark_log(lsm_db *db, uint64_t position, uint64_t chain, bool c
 static lsm_status first_view(lsm_db *db, lsm_error *err)
 {
     db_memtable_recovered(db);
-    if (!db->options.read_only)
+    if (!db->options.read_only) {
+        db_change_lock(db);
+        db_place_publish_locked(db);
+        db_change_unlock(db);
         return db_memtable_switch(db, err);
+    }
     struct db_state *blank = db_state_new();
     if (blank == NULL)
         return lsm_fail_memory(err, sizeof *blank);
@@ -311,7 +312,6 @@ static lsm_status recover(lsm_db *db, const struct version_state *state, bool is
     uint64_t last = atomic_load(&c->applied_sequence);
     atomic_store(&c->visible_sequence, last);
     version_set_last_sequence(db->versions, last);
-    atomic_store(&db->layout->ctl.ready, 1);
     return LSM_OK;
 }
 
@@ -333,16 +333,20 @@ static lsm_status handle_new(const char *path, const lsm_options *options, lsm_d
     pthread_mutex_init(&db->work_lock, NULL);
     pthread_mutex_init(&db->view_lock, NULL);
     pthread_mutex_init(&db->arena_lock, NULL);
+    db->pins.next = db->pins.previous = &db->pins;
     pthread_cond_init(&db->work_due, &monotonic);
     pthread_cond_init(&db->work_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
     db->snapshots.next = db->snapshots.previous = &db->snapshots;
+    db->snapshots.sequence = UINT64_MAX; /* no snapshot's */
     db_watch_forks();
     db->fork_count = db_fork_count();
     db->path = mem_copy_text(path);
     lsm_status status = db->path == NULL ? lsm_fail_memory(err, strlen(path)) : LSM_OK;
     if (status == LSM_OK)
         status = db_options_resolve(options, &db->options, err);
+    if (status == LSM_OK && db->options.read_only && db->options.shared)
+        status = lsm_fail(err, LSM_INVALID, "a database that is shared cannot be read only");
     if (status == LSM_OK && db->options.read_only && db->options.create)
         status = lsm_fail(err, LSM_INVALID, "a database cannot be created read only");
     db->arena_size = (size_t)db->options.memtable_size / 64 * 64;
@@ -362,12 +366,10 @@ static void handle_free(lsm_db *db)
     block_cache_free(db->tables.cache);
     while (db->queue_count > 0)
         io_queue_close(db->queues[--db->queue_count]);
-    if (db->segment != NULL)
-        shm_segment_destroy(db->segment);
+    if (db->attachment != NULL)
+        lock_free(db);
     else
         mem_free(db->layout);
-    io_unlock(db->lock);
-    io_file_close(db->lock_file);
     io_dir_close(db->dir);
     io_close(io);
     pthread_mutex_destroy(&db->cf_lock);
@@ -406,28 +408,18 @@ static void leave_old_log(lsm_db *db)
     (void)db_flush_sealed(db, NULL);
 }
 
-static lsm_status open_steps(lsm_db *db, lsm_error *err)
+/* ---- coming in ------------------------------------------------------------------------------- */
+
+static lsm_status found(lsm_db *db, lsm_error *err)
 {
-    db->opening = true;
     struct version_state state = {0};
     bool is_new = false;
-    bool create = db->options.create && !db->options.read_only;
-    lsm_status status =
-        io_dir_open(db->io, db->path, create ? IO_DIR_CREATE : 0, 0700, &db->dir, err);
-    if (status == LSM_OK)
-        status = check_not_there(db, err);
-    if (status == LSM_OK)
-        status = db->options.read_only ? lock_look(db, err) : lock_take_if_database(db, err);
-    if (status != LSM_OK)
-        return status;
-    uint64_t cache = db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
-    db->tables = (struct table_env){
-        .io = db->io, .dir = db->dir, .cache = block_cache_new(cache), .mode = db->options.mode};
-    if (db->tables.cache == NULL)
-        return lsm_fail_memory(err, cache);
-    status = manifest_open(db, &state, &is_new, err);
+    db->opening = true;
+    lsm_status status = manifest_look(db, &is_new, err);
     if (status == LSM_OK)
         status = layout_make(db, err);
+    if (status == LSM_OK)
+        status = manifest_open(db, &state, is_new, err);
     if (status == LSM_OK)
         status = recover(db, &state, is_new, err);
     if (status == LSM_OK)
@@ -435,12 +427,71 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     if (status == LSM_OK && !db->options.read_only)
         leave_old_log(db);
     db->opening = false;
-    if (status == LSM_OK && !db->options.read_only)
-        status = db_background_start(db, err);
-    if (status == LSM_OK && !db->options.read_only)
+    /* What could not be put into tables is in this process's memory alone: nobody else may join. */
+    if (status == LSM_OK && db->options.shared && db->recovered_count == 0)
+        status = shm_attach_ready(db->attachment, err);
+    return status;
+}
+
+/* The sizes are those of who founded. */
+static lsm_status join(lsm_db *db, lsm_error *err)
+{
+    db->segment = shm_attachment_segment(db->attachment);
+    db->layout = shm_layout(db->segment);
+    db->slot = &db->layout->slots[shm_attachment_slot(db->attachment)];
+    db->arena_size = (size_t)db->layout->ident.arena_size;
+    memcpy(db->tables.uuid, db->layout->ident.uuid, sizeof db->tables.uuid);
+    struct wal_options wal = wal_options_of(db);
+    lsm_status status = wal_attach(&wal, &db->wal, err);
+    if (status != LSM_OK)
+        return status;
+    struct version_options options = version_options_of(db);
+    struct version_place place;
+    db_change_lock(db);
+    db_place_read_locked(db, &place);
+    atomic_store(&db->slot->pin, place.frame_number - 1);
+    db_change_unlock(db);
+    status = version_set_attach(&options, &place, &db->versions, err);
+    return status == LSM_OK ? db_refresh(db, err) : status;
+}
+
+static lsm_status start_threads(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = db_background_start(db, err);
+    if (status == LSM_OK)
         status = db_log_writer_start(db, err);
-    if (status == LSM_OK && !db->options.read_only)
+    if (status == LSM_OK)
+        status = db_keeper_start(db, err);
+    if (status == LSM_OK)
         db_stall_update(db);
+    return status;
+}
+
+static lsm_status open_steps(lsm_db *db, lsm_error *err)
+{
+    enum shm_attach_role role = SHM_ATTACH_FOUNDER;
+    bool create = db->options.create && !db->options.read_only;
+    lsm_status status =
+        io_dir_open(db->io, db->path, create ? IO_DIR_CREATE : 0, 0700, &db->dir, err);
+    if (status == LSM_OK)
+        status = check_not_there(db, err);
+    if (status == LSM_OK)
+        /* A read-only handle takes no lock: it only makes sure that nobody writes now. */
+        status =
+            db->options.read_only
+                ? shm_attach_look(db->io, db->dir, db->path, err)
+                : lock_take_if_database(
+                      db, db->options.shared ? SHM_ATTACH_SHARED : SHM_ATTACH_ALONE, &role, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t cache = db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
+    db->tables = (struct table_env){
+        .io = db->io, .dir = db->dir, .cache = block_cache_new(cache), .mode = db->options.mode};
+    if (db->tables.cache == NULL)
+        return lsm_fail_memory(err, cache);
+    status = role == SHM_ATTACH_JOINED ? join(db, err) : found(db, err);
+    if (status == LSM_OK && !db->options.read_only)
+        status = start_threads(db, err);
     return status;
 }
 
@@ -504,6 +555,7 @@ LSM_API lsm_status lsm_open(const char *path, const lsm_options *options, lsm_db
 
 void db_abandon(lsm_db *db)
 {
+    db_keeper_stop(db);
     db_background_stop(db);
     db_log_writer_stop(db);
     wal_abandon(db->wal);
@@ -531,6 +583,42 @@ static lsm_status check_unused(lsm_db *db, lsm_error *err)
     return LSM_OK;
 }
 
+/* The last one leaves nothing in the log. */
+static lsm_status close_files(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = flush_all(db, err);
+    if (status == LSM_OK)
+        status = mark_log(db, atomic_load(&db->layout->commit.staged), db->layout->commit.chain,
+                          true, err);
+    lsm_status closed = wal_close(db->wal, status == LSM_OK, status == LSM_OK ? err : NULL);
+    return status == LSM_OK ? closed : status;
+}
+
+/* From here on this thread does what is still to be done. */
+static void stop_threads(lsm_db *db)
+{
+    db_keeper_stop(db);
+    db_background_stop(db);
+    db_log_writer_stop(db);
+    db->options.workers = LSM_NO_WORKERS;
+    atomic_store(&db->closing, false);
+}
+
+static lsm_status leave(lsm_db *db, lsm_error *err)
+{
+    bool is_last = false;
+    stop_threads(db);
+    lsm_status status = shm_detach_begin(db->attachment, &is_last, err);
+    db->is_leaving = status == LSM_OK;
+    if (is_last)
+        status = close_files(db, err);
+    else
+        wal_detach(db->wal);
+    db->wal = NULL;
+    handle_free(db);
+    return status;
+}
+
 LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
 {
     if (db == NULL)
@@ -544,16 +632,7 @@ LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
         db_abandon(db);
         return LSM_OK;
     }
-    status = flush_all(db, err);
-    db_background_stop(db);
-    db_log_writer_stop(db);
-    if (status == LSM_OK)
-        status = mark_log(db, atomic_load(&db->layout->commit.staged), db->layout->commit.chain,
-                          true, err);
-    lsm_status closed = wal_close(db->wal, status == LSM_OK, status == LSM_OK ? err : NULL);
-    db->wal = NULL;
-    handle_free(db);
-    return status == LSM_OK ? closed : status;
+    return leave(db, err);
 }
 
 /* ---- destroy --------------------------------------------------------------------------------- */
@@ -592,6 +671,7 @@ lsm_status db_destroy_on(struct io *io, const char *path, lsm_error *err)
 {
     lsm_db *db = NULL;
     uint64_t manifest_number;
+    enum shm_attach_role role;
     lsm_status status = check_path(path, err);
     if (status != LSM_OK)
         return status;
@@ -602,7 +682,7 @@ lsm_status db_destroy_on(struct io *io, const char *path, lsm_error *err)
     if (status == LSM_OK)
         status = io_dir_open(io, path, 0, 0, &db->dir, err);
     if (status == LSM_OK)
-        status = lock_take_if_database(db, err);
+        status = lock_take_if_database(db, SHM_ATTACH_ALONE, &role, err);
     if (status == LSM_OK) {
         status = version_read_current(io, db->dir, db->tables.uuid, &manifest_number, err);
         if (status == LSM_CORRUPT || status == LSM_NEWER_FORMAT)

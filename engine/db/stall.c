@@ -35,6 +35,7 @@ void db_stall_tell(lsm_db *db, lsm_stall reason)
 
 void db_stall_update(lsm_db *db)
 {
+    (void)db_refresh(db, NULL); /* where it fails the older state has to do */
     struct db_state *state = db_state_acquire(db);
     double debt = 0;
     for (size_t i = 0; i < state->version->family_count; i++) {

@@ -33,6 +33,7 @@ void db_state_drop(struct db_state *state)
     for (size_t i = 0; i < state->memtable_count; i++)
         db_memtable_drop(state->memtables[i]);
     version_drop(state->version);
+    db_pin_remove(state->db, &state->pin);
     mem_free(state);
 }
 
@@ -50,57 +51,80 @@ static void state_retired(struct epoch_retired *thing)
     db_state_drop((struct db_state *)(void *)thing);
 }
 
-/* Makes the state of number `number` out of what there is (change lock held). */
-static lsm_status install_locked(lsm_db *db, struct db_state *blank, uint64_t number,
-                                 lsm_error *err)
+/* Makes the blank, which has its memtables, the current state (change lock held). */
+static void install_locked(lsm_db *db, struct db_state *blank, uint64_t number)
 {
-    lsm_status status = db_memtables_list_locked(db, blank->memtables, &blank->memtable_count, err);
-    if (status != LSM_OK) {
-        mem_free(blank);
-        return status;
-    }
     blank->references = 1;
     blank->number = number;
     blank->version = version_set_current(db->versions);
+    blank->db = db;
+    db_pin_add(db, &blank->pin, blank->version->number);
     /* Release: pairs with db_state_current(). */
     struct db_state *old = atomic_exchange_explicit(&db->state, blank, memory_order_acq_rel);
     atomic_store_explicit(&db->view_number, number, memory_order_release);
     if (old != NULL)
         epoch_retire(&old->retired, state_retired);
-    return LSM_OK;
 }
 
 void db_state_publish_locked(lsm_db *db, struct db_state *blank)
 {
-    struct shm_version *v = &db->layout->version;
-    uint64_t number = atomic_load_explicit(&v->number, memory_order_relaxed) + 1;
-    (void)install_locked(db, blank, number, NULL);
-    /* Release: pairs with db_refresh(). */
-    atomic_store_explicit(&v->number, number, memory_order_release);
-    shm_event_signal(&v->changed);
+    uint64_t number = atomic_load(&db->layout->version.number);
+    /* Who has not seen what others changed must not claim to show the newest. */
+    bool is_newest = number == atomic_load(&db->view_number) || db->state == NULL;
+    if (is_newest &&
+        db_memtables_list_locked(db, blank->memtables, &blank->memtable_count, NULL) == LSM_OK)
+        install_locked(db, blank, number + 1);
+    else
+        mem_free(blank);
+    db_view_changed_locked(db);
 }
 
 void db_state_publish(lsm_db *db, struct db_state *blank)
 {
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
+    db_place_publish_locked(db);
     db_state_publish_locked(db, blank);
-    shm_unlock(&db->layout->locks.change);
+    db_change_unlock(db);
 }
 
+/*
+ * The list of memtables and the end of the manifest are taken together, under the change lock. The
+ * manifest is then read without it: should more be flushed meanwhile, the arenas in the list are
+ * this process's by its slot, and hold what they held.
+ */
 lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
 {
+    struct db_memtable *list[DB_MAX_MEMTABLES];
+    struct version_place place;
+    size_t count = 0;
     struct db_state *blank = db_state_new();
     if (blank == NULL)
         return lsm_fail_memory(err, sizeof *blank);
-    lsm_status status = LSM_OK;
     pthread_mutex_lock(&db->view_lock);
-    shm_lock(&db->layout->locks.change);
+    db_change_lock(db);
     uint64_t number = atomic_load(&db->layout->version.number);
-    if (atomic_load(&db->view_number) < number)
-        status = install_locked(db, blank, number, err);
-    else
-        mem_free(blank);
-    shm_unlock(&db->layout->locks.change);
+    bool is_due = atomic_load(&db->view_number) < number;
+    db_place_read_locked(db, &place);
+    lsm_status status = is_due ? db_memtables_list_locked(db, list, &count, err) : LSM_OK;
+    db_change_unlock(db);
+    if (is_due && status == LSM_OK && !db->options.read_only)
+        status = version_set_refresh(db->versions, &place, err);
+    if (is_due && status == LSM_OK) {
+        db_change_lock(db);
+        if (atomic_load(&db->view_number) < number) {
+            memcpy(blank->memtables, list, count * sizeof *list);
+            blank->memtable_count = count;
+            count = 0;
+            install_locked(db, blank, number);
+            blank = NULL;
+        }
+        db_change_unlock(db);
+    }
+    while (count > 0)
+        db_memtable_drop(list[--count]);
+    mem_free(blank);
+    if (is_due && status == LSM_OK)
+        status = db_cf_follow(db, err);
     pthread_mutex_unlock(&db->view_lock);
     return status;
 }

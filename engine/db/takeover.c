@@ -26,6 +26,27 @@ static void redo_pending_locked(struct shm_commit *c, uint64_t sequence, uint64_
         db_pending_enter_locked(c, sequence, end);
 }
 
+/* The record counts as staged, unless it did before its writer died. */
+static lsm_status republish_locked(lsm_db *db, lsm_error *err)
+{
+    const struct shm_intent *intent = &db->layout->intent;
+    if (atomic_load(&db->layout->commit.staged) != intent->position)
+        return LSM_OK;
+    bool found;
+    uint64_t sequence, end;
+    lsm_slice batch;
+    lsm_status status = wal_stage_again_locked(db->wal, &found, &sequence, &batch, &end, err);
+    if (status == LSM_OK && (!found || sequence != intent->sequence))
+        status =
+            lsm_fail(err, LSM_CORRUPT,
+                     "the stage ring of '%s' does not go on with the record at position %" PRIu64
+                     " that an interrupted write was to commit",
+                     db->path, intent->position);
+    if (status == LSM_OK)
+        wal_publish_locked(db->wal);
+    return status;
+}
+
 static lsm_status redo_locked(lsm_db *db, struct buffer *bytes, lsm_error *err)
 {
     struct shm_intent *intent = &db->layout->intent;
@@ -37,7 +58,7 @@ static lsm_status redo_locked(lsm_db *db, struct buffer *bytes, lsm_error *err)
                         db->path, intent->memtable_id, memtable_id(db->active));
     struct log_record record;
     lsm_status status =
-        wal_restage_locked(db->wal, intent->position, intent->size, bytes, &record, err);
+        wal_staged_record_locked(db->wal, intent->position, intent->size, bytes, &record, err);
     if (status == LSM_OK && record.sequence != intent->sequence)
         status = lsm_fail(err, LSM_CORRUPT,
                           "the record of an interrupted write of '%s' has the sequence number "
@@ -47,7 +68,9 @@ static lsm_status redo_locked(lsm_db *db, struct buffer *bytes, lsm_error *err)
         return status;
     if (intent->durability == LSM_SYNC)
         redo_pending_locked(c, intent->sequence, intent->position + intent->size);
-    wal_publish_locked(db->wal);
+    status = republish_locked(db, err);
+    if (status != LSM_OK)
+        return status;
     memtable_rewind(db->active, (size_t)intent->memtable_place);
     db_commit_insert_locked(db, record.batch, intent->sequence);
     db_commit_publish_locked(db, intent->sequence);
@@ -64,28 +87,36 @@ static void poison(lsm_db *db)
 
 static lsm_status take_over_locked(lsm_db *db, lsm_error *err)
 {
-    lsm_status status = LSM_OK;
     STEP("takeover: begin");
-    if (atomic_load(&db->layout->intent.state) == SHM_INTENT_NONE) {
-        wal_unstage_locked(db->wal);
-    } else {
+    lsm_status status = wal_append_takeover_locked(db->wal, err);
+    if (status == LSM_OK && atomic_load(&db->layout->intent.state) != SHM_INTENT_NONE) {
         struct buffer bytes = {0};
         status = redo_locked(db, &bytes, err);
         buffer_release(&bytes);
     }
-    if (status != LSM_OK)
+    if (status == LSM_CORRUPT)
         poison(db);
     STEP("takeover: done");
-    shm_lock_repaired(&db->layout->locks.append);
+    if (status == LSM_OK)
+        atomic_store(&db->layout->intent.takeover_due, 0);
     return status;
 }
 
 lsm_status db_append_lock(lsm_db *db, lsm_error *err)
 {
     struct shm_lock *lock = &db->layout->locks.append;
-    if (shm_lock(lock) == SHM_LOCKED)
-        return LSM_OK;
-    lsm_status status = take_over_locked(db, err);
+    if (shm_lock(lock) == SHM_LOCKED_OWNER_DIED) {
+        atomic_store(&db->layout->intent.takeover_due, 1);
+        shm_lock_repaired(lock);
+    }
+    bool is_due = atomic_load_explicit(&db->layout->intent.takeover_due, memory_order_relaxed) != 0;
+    if (__builtin_expect(is_due, 0)) {
+        db_change_lock(db); /* it may have died in a switch */
+        db_change_unlock(db);
+    }
+    lsm_status status = db_memtable_follow(db, err);
+    if (__builtin_expect(is_due, 0) && status == LSM_OK)
+        status = take_over_locked(db, err);
     if (status != LSM_OK)
         shm_unlock(lock);
     return status;

@@ -288,15 +288,21 @@ static uint64_t applied_sequence(lsm_db *db)
 }
 
 /* Moves the mark to what is there now; *state (held) has all up to it. */
-static void set_mark(struct validation *v, struct db_state **state)
+static lsm_status set_mark(struct validation *v, struct db_state **state, lsm_error *err)
 {
     lsm_db *db = v->txn->db;
-    shm_lock(&db->layout->locks.append);
-    v->mark = (struct mark){.sequence = applied_sequence(db),
-                            .memtable = memtable_id(db->active),
-                            .position = memtable_position(db->active)};
-    *state = db_state_acquire(db);
+    lsm_status status = db_append_lock(db, err);
+    if (status != LSM_OK)
+        return status;
+    status = db_refresh(db, err);
+    if (status == LSM_OK) {
+        v->mark = (struct mark){.sequence = applied_sequence(db),
+                                .memtable = memtable_id(db->active),
+                                .position = memtable_position(db->active)};
+        *state = db_state_acquire(db);
+    }
     shm_unlock(&db->layout->locks.append);
+    return status;
 }
 
 static lsm_status look_through_locked(struct validation *v, lsm_error *err)
@@ -332,6 +338,9 @@ static lsm_status validate_locked(struct db_commit_check *check, lsm_error *err)
     }
     if (is_same_memtable)
         return look_through_locked(v, err);
+    lsm_status status = db_refresh(db, err);
+    if (status != LSM_OK)
+        return status;
     v->searched = db_state_acquire(db);
     return search(v, v->searched, v->mark.sequence, err);
 }
@@ -357,8 +366,10 @@ lsm_status txn_validate(lsm_txn *txn, lsm_error *err)
     struct validation v = {.txn = txn};
     lsm_status status = collect_spans(&v, err);
     if (status == LSM_OK) {
+        status = db_refresh(txn->db, err);
         struct db_state *state = db_state_acquire(txn->db);
-        status = search(&v, state, txn->snapshot->sequence, err);
+        if (status == LSM_OK)
+            status = search(&v, state, txn->snapshot->sequence, err);
         db_state_drop(state);
     }
     mem_free(v.spans);
@@ -374,8 +385,8 @@ lsm_status txn_validate_and_write(lsm_txn *txn, lsm_slice batch, const lsm_write
     for (unsigned round = 1; status == LSM_OK; round++) {
         uint64_t floor = v.mark.sequence;
         struct db_state *state = NULL;
-        set_mark(&v, &state);
-        if (v.mark.sequence > floor)
+        status = set_mark(&v, &state, err);
+        if (status == LSM_OK && v.mark.sequence > floor)
             status = search(&v, state, floor, err);
         db_state_drop(state);
         if (status != LSM_OK)

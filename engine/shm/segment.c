@@ -5,10 +5,15 @@
  *
  * The name is "lsm-<uuid>-<nonce>": the uuid finds what a dead population left, the nonce makes
  * every segment a new file, so that a zombie's late stores reach the old one only.
+ *
+ * Whoever has a segment mapped shares a lock on its first byte. It tells the segment of a living
+ * copy of the database, which has the same uuid, from one that was left over; a new file counts
+ * only once that lock is held and the name is still there.
  */
 #include "engine/shm/segment.h"
 
 #include "engine/base/buffer.h"
+#include "engine/base/hash.h"
 #include "engine/base/memory.h"
 #include "engine/base/parse.h"
 
@@ -17,8 +22,10 @@
 #include <stdio.h>
 
 #define SEGMENT_DIRECTORY "/dev/shm"
-#define SEGMENT_FILE_MODE 0600u
 #define SEGMENT_DIR_MODE  0700u
+
+#define PRESENCE_BYTE 0  /* of the file; shared by everybody who has it mapped */
+#define CREATE_TRIES  16 /* names, before it is given up that each is removed at once */
 
 #define NAME_NONCE_SIZE  8 /* bytes of the nonce that the name shows */
 #define NAME_PREFIX_SIZE (4 + 2 * SHM_UUID_SIZE + 1)
@@ -29,6 +36,7 @@ static_assert(NAME_SIZE < IO_NAME_MAX, "a segment's name fits io's limit");
 struct shm_segment {
     struct io_dir *dir;         /* owned */
     struct io_file *file;       /* owned */
+    struct io_lock *presence;   /* owned */
     struct io_mapping *mapping; /* owned */
     struct shm_layout *layout;
     bool is_named; /* the file exists under `name` */
@@ -81,21 +89,52 @@ static lsm_status collect_stale(void *context, const char *name, lsm_error *err)
     return search->names.failed ? lsm_fail_memory(err, NAME_SIZE + 1) : LSM_OK;
 }
 
+/* What the file says it belongs to; zero when it says nothing. */
+static struct io_identity owner_of(struct io_file *file)
+{
+    struct shm_ident ident;
+    size_t got = 0;
+    if (io_file_read(file, &ident, sizeof ident, 0, &got, NULL) != LSM_OK || got < sizeof ident ||
+        ident.magic != SHM_MAGIC || ident.layout != SHM_LAYOUT_VERSION)
+        return (struct io_identity){0};
+    return ident.lock_file;
+}
+
+/* One that cannot be opened is not ours to remove. */
+static lsm_status remove_if_dead(struct io_dir *dir, const char *name, struct io_identity lock_file,
+                                 lsm_error *err)
+{
+    struct io_file *file = NULL;
+    struct io_lock *lock = NULL;
+    if (io_file_open(dir, name, IO_FILE_WRITE, 0, &file, NULL) != LSM_OK)
+        return LSM_OK;
+    lsm_status status = LSM_OK;
+    struct io_identity owner = owner_of(file);
+    bool is_ours = lock_file.inode != 0 && io_identity_equal(owner, lock_file);
+    /* Of ours a dying process may hold the lock a little longer. */
+    if (io_try_lock(file, PRESENCE_BYTE, &lock, NULL) == LSM_OK || is_ours)
+        status = io_dir_unlink(dir, name, NULL, err);
+    io_unlock(lock);
+    io_file_close(file);
+    return status;
+}
+
 /* Names are gathered first: what a listing shows while entries vanish differs between systems. */
 static lsm_status remove_stale_in(struct io_dir *dir, const uint8_t uuid[SHM_UUID_SIZE],
-                                  lsm_error *err)
+                                  struct io_identity lock_file, lsm_error *err)
 {
     struct stale_search search = {0};
     put_name_prefix(search.prefix, uuid);
     lsm_status status = io_dir_list(dir, collect_stale, &search, err);
     for (size_t at = 0; status == LSM_OK && at < search.names.size; at += NAME_SIZE + 1)
-        status = io_dir_unlink(dir, (const char *)search.names.data + at, NULL, err);
+        status = remove_if_dead(dir, (const char *)search.names.data + at, lock_file, err);
     buffer_release(&search.names);
     return status;
 }
 
 lsm_status shm_segment_remove_stale(struct io *io, const char *directory,
-                                    const uint8_t uuid[SHM_UUID_SIZE], lsm_error *err)
+                                    const uint8_t uuid[SHM_UUID_SIZE], struct io_identity lock_file,
+                                    lsm_error *err)
 {
     struct io_dir *dir = NULL;
     lsm_status status = io_dir_open(io, directory_or_default(directory), 0, 0, &dir, err);
@@ -107,7 +146,7 @@ lsm_status shm_segment_remove_stale(struct io *io, const char *directory,
     }
     if (status != LSM_OK)
         return status;
-    status = remove_stale_in(dir, uuid, err);
+    status = remove_stale_in(dir, uuid, lock_file, err);
     io_dir_close(dir);
     return status;
 }
@@ -201,6 +240,29 @@ static lsm_status check_options(const struct shm_options *options, lsm_error *er
     return LSM_OK;
 }
 
+uint64_t shm_layout_hash(void)
+{
+    const uint64_t facts[] = {
+        SHM_LAYOUT_VERSION,
+        sizeof(struct shm_layout),
+        offsetof(struct shm_layout, ctl),
+        offsetof(struct shm_layout, locks),
+        offsetof(struct shm_layout, commit),
+        offsetof(struct shm_layout, intent),
+        offsetof(struct shm_layout, version),
+        offsetof(struct shm_layout, memtables),
+        offsetof(struct shm_layout, slots),
+        sizeof(struct shm_lock),
+        sizeof(struct shm_memtable),
+        sizeof(struct shm_slot),
+        offsetof(struct shm_slot, jobs),
+        sizeof(struct shm_job),
+        SHM_MAX_PENDING,
+        BYTES_LE32(1), /* differs with the byte order */
+    };
+    return hash_bytes(facts, sizeof facts, 0);
+}
+
 /* The file is all zeros, which is the right start of everything that is not set here. */
 static lsm_status init_layout(struct shm_segment *segment, const struct shm_options *options,
                               const uint8_t nonce[SHM_UUID_SIZE], uint64_t segment_size,
@@ -211,11 +273,13 @@ static lsm_status init_layout(struct shm_segment *segment, const struct shm_opti
     layout->ident = (struct shm_ident){
         .magic = SHM_MAGIC,
         .layout = SHM_LAYOUT_VERSION,
+        .layout_hash = shm_layout_hash(),
         .segment_size = segment_size,
         .arena_size = arena_size,
         .arenas_offset = round_up(sizeof *layout, IO_ALIGNMENT),
         .memtable_count = options->memtable_count,
         .slot_count = SHM_MAX_SLOTS,
+        .lock_file = options->lock_file,
     };
     memcpy(layout->ident.uuid, options->uuid, SHM_UUID_SIZE);
     memcpy(layout->ident.nonce, nonce, SHM_UUID_SIZE);
@@ -240,24 +304,67 @@ static void name_segment(char name[IO_NAME_MAX], const uint8_t uuid[SHM_UUID_SIZ
     *end = '\0';
 }
 
-/* The file and its mapping; on failure the caller destroys what was made. */
+/* Whether `name` still means the file that is open. */
+static bool is_named(struct shm_segment *segment)
+{
+    struct io_file *again = NULL;
+    struct io_identity mine, found;
+    bool same = io_file_identity(segment->file, &mine, NULL) == LSM_OK &&
+                io_file_open(segment->dir, segment->name, 0, 0, &again, NULL) == LSM_OK &&
+                io_file_identity(again, &found, NULL) == LSM_OK && io_identity_equal(mine, found);
+    io_file_close(again);
+    return same;
+}
+
+static lsm_status take_presence(struct shm_segment *segment, lsm_error *err)
+{
+    return io_lock_as(segment->file, PRESENCE_BYTE, IO_LOCK_SHARED, IO_LOCK_PATIENCE_MS,
+                      &segment->presence, err);
+}
+
+/* An empty file under a new name that nobody takes for a left-over. */
+static lsm_status make_file(struct shm_segment *segment, const struct shm_options *options,
+                            uint8_t nonce[SHM_UUID_SIZE], struct io *io, lsm_error *err)
+{
+    for (unsigned try = 1;; try++) {
+        io_random(io, nonce, SHM_UUID_SIZE);
+        name_segment(segment->name, options->uuid, nonce);
+        lsm_status status =
+            io_file_open(segment->dir, segment->name, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW,
+                         options->mode, &segment->file, err);
+        segment->is_named = status != LSM_EXISTS; /* one that failed late leaves the name behind */
+        if (status == LSM_OK)
+            status = take_presence(segment, err);
+        if (status == LSM_OK && is_named(segment))
+            return LSM_OK;
+        if ((status != LSM_OK && status != LSM_BUSY && status != LSM_EXISTS) || try == CREATE_TRIES)
+            return status != LSM_OK
+                       ? status
+                       : lsm_fail(err, LSM_BUSY, "somebody removes every new segment in '%s'",
+                                  io_dir_path(segment->dir));
+        if (segment->is_named)
+            (void)io_dir_unlink(segment->dir, segment->name, NULL, NULL);
+        io_unlock(segment->presence);
+        io_file_close(segment->file);
+        segment->presence = NULL;
+        segment->file = NULL;
+        segment->is_named = false;
+    }
+}
+
 static lsm_status map_segment(struct shm_segment *segment, uint64_t size, lsm_error *err)
 {
     lsm_status status =
-        io_file_open(segment->dir, segment->name, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW,
-                     SEGMENT_FILE_MODE, &segment->file, err);
-    segment->is_named = status != LSM_EXISTS; /* an open that failed late leaves the name behind */
-    if (status != LSM_OK)
-        return status;
-    status = io_file_truncate(segment->file, size, err);
-    if (status == LSM_OK)
-        status = back(segment, 0, round_up(sizeof(struct shm_layout), IO_ALIGNMENT), err);
-    if (status == LSM_OK)
-        status = io_map(segment->file, (size_t)size, IO_MAP_WRITE | IO_MAP_HOLES, &segment->mapping,
-                        err);
+        io_map(segment->file, (size_t)size, IO_MAP_WRITE | IO_MAP_HOLES, &segment->mapping, err);
     if (status == LSM_OK)
         segment->layout = io_mapping_memory(segment->mapping);
     return status;
+}
+
+static uint64_t size_for(const struct shm_options *options)
+{
+    return round_up(sizeof(struct shm_layout), IO_ALIGNMENT) +
+           options->memtable_count * round_up(options->arena_size, IO_ALIGNMENT);
 }
 
 lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
@@ -271,15 +378,17 @@ lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
         return lsm_fail_memory(err, sizeof *s);
 
     uint8_t nonce[SHM_UUID_SIZE];
-    io_random(io, nonce, sizeof nonce);
-    name_segment(s->name, options->uuid, nonce);
-    uint64_t size = round_up(sizeof(struct shm_layout), IO_ALIGNMENT) +
-                    options->memtable_count * round_up(options->arena_size, IO_ALIGNMENT);
-
+    uint64_t size = size_for(options);
     status = io_dir_open(io, directory_or_default(options->directory), IO_DIR_CREATE,
                          SEGMENT_DIR_MODE, &s->dir, err);
     if (status == LSM_OK)
-        status = remove_stale_in(s->dir, options->uuid, err);
+        status = remove_stale_in(s->dir, options->uuid, options->lock_file, err);
+    if (status == LSM_OK)
+        status = make_file(s, options, nonce, io, err);
+    if (status == LSM_OK)
+        status = io_file_truncate(s->file, size, err);
+    if (status == LSM_OK)
+        status = back(s, 0, round_up(sizeof(struct shm_layout), IO_ALIGNMENT), err);
     if (status == LSM_OK)
         status = map_segment(s, size, err);
     if (status == LSM_OK)
@@ -292,19 +401,117 @@ lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
     return LSM_OK;
 }
 
-void shm_segment_destroy(struct shm_segment *segment)
+/* ---- open ------------------------------------------------------------------------------------ */
+
+static lsm_status differs(const struct shm_segment *segment, lsm_status status, const char *what,
+                          uint64_t expected, uint64_t found, lsm_error *err)
+{
+    (void)lsm_fail(err, status, "segment '%s' in '%s': its %s is %" PRIu64 ", expected %" PRIu64,
+                   segment->name, io_dir_path(segment->dir), what, found, expected);
+    status_place(err, segment->name, 0);
+    status_numbers(err, expected, found);
+    return status;
+}
+
+/* A layout of another build must not be looked at beyond its first two words. */
+static lsm_status check_layout(struct shm_segment *segment, uint64_t file_size, lsm_error *err)
+{
+    const struct shm_ident *ident = &segment->layout->ident;
+    if (ident->magic != SHM_MAGIC)
+        return differs(segment, LSM_CORRUPT, "magic", SHM_MAGIC, ident->magic, err);
+    if (ident->layout != SHM_LAYOUT_VERSION)
+        return differs(segment, LSM_UNSUPPORTED, "layout", SHM_LAYOUT_VERSION, ident->layout, err);
+    if (ident->layout_hash != shm_layout_hash())
+        return differs(segment, LSM_UNSUPPORTED, "layout's hash", shm_layout_hash(),
+                       ident->layout_hash, err);
+    struct shm_options options = {.arena_size = ident->arena_size,
+                                  .memtable_count = ident->memtable_count};
+    lsm_status status = check_options(&options, err);
+    if (status != LSM_OK)
+        return differs(segment, LSM_CORRUPT, "count of memtables", SHM_MAX_MEMTABLES,
+                       ident->memtable_count, err);
+    if (ident->segment_size != file_size || size_for(&options) != file_size)
+        return differs(segment, LSM_CORRUPT, "size", file_size, ident->segment_size, err);
+    return LSM_OK;
+}
+
+static lsm_status open_file(struct shm_segment *segment, struct io_identity expected,
+                            lsm_error *err)
+{
+    struct io_identity found = {0};
+    lsm_status status =
+        io_file_open(segment->dir, segment->name, IO_FILE_WRITE, 0, &segment->file, err);
+    if (status == LSM_OK)
+        status = io_file_identity(segment->file, &found, err);
+    if (status == LSM_OK && !io_identity_equal(found, expected))
+        return differs(segment, LSM_UNSUPPORTED, "inode", expected.inode, found.inode, err);
+    return status == LSM_OK ? take_presence(segment, err) : status;
+}
+
+lsm_status shm_segment_open(struct io *io, const char *directory, const char *name,
+                            struct io_identity expected, struct shm_segment **segment,
+                            lsm_error *err)
+{
+    if (strlen(name) != NAME_SIZE)
+        return lsm_fail(err, LSM_CORRUPT, "'%s' is not the name of a segment", name);
+    struct shm_segment *s = mem_alloc_zeroed(sizeof *s);
+    if (s == NULL)
+        return lsm_fail_memory(err, sizeof *s);
+    memcpy(s->name, name, NAME_SIZE + 1);
+    uint64_t size = 0;
+    lsm_status status = io_dir_open(io, directory, 0, 0, &s->dir, err);
+    if (status == LSM_OK)
+        status = open_file(s, expected, err);
+    if (status == LSM_OK)
+        status = io_file_size(s->file, &size, err);
+    if (status == LSM_OK && size < sizeof(struct shm_layout))
+        status = differs(s, LSM_UNSUPPORTED, "size", sizeof(struct shm_layout), size, err);
+    if (status == LSM_OK)
+        status = map_segment(s, size, err);
+    if (status == LSM_OK)
+        status = check_layout(s, size, err);
+    if (status != LSM_OK) {
+        shm_segment_close(s);
+        return status;
+    }
+    s->is_named = true;
+    *segment = s;
+    return LSM_OK;
+}
+
+/* ---- end ------------------------------------------------------------------------------------- */
+
+void shm_segment_close(struct shm_segment *segment)
 {
     if (segment == NULL)
         return;
     if (segment->mapping != NULL)
         io_unmap(segment->mapping);
+    io_unlock(segment->presence);
     io_file_close(segment->file);
-    /* A name that cannot be removed is removed by the next create as stale. */
-    if (segment->is_named)
-        (void)io_dir_unlink(segment->dir, segment->name, NULL, NULL);
     if (segment->dir != NULL)
         io_dir_close(segment->dir);
     mem_free(segment);
+}
+
+void shm_segment_destroy(struct shm_segment *segment)
+{
+    /* A name that cannot be removed is removed by the next create as stale. */
+    if (segment != NULL && segment->is_named)
+        (void)io_dir_unlink(segment->dir, segment->name, NULL, NULL);
+    shm_segment_close(segment);
+}
+
+const char *shm_segment_name(const struct shm_segment *segment)
+{
+    return segment->name;
+}
+
+lsm_status shm_segment_place(struct shm_segment *segment, char *directory, size_t size,
+                             struct io_identity *identity, lsm_error *err)
+{
+    lsm_status status = io_dir_real_path(segment->dir, directory, size, err);
+    return status == LSM_OK ? io_file_identity(segment->file, identity, err) : status;
 }
 
 struct shm_layout *shm_layout(struct shm_segment *segment)

@@ -8,7 +8,9 @@
  * Groups are 64-byte aligned; who may write a field is said beside it. The segment is never the
  * only home of acknowledged data: log and stage file are (see engine/wal).
  *
- * This version lets one process in; the layout is the one many will share.
+ * Who may map it, and when it goes, is engine/shm/attach.h. Everything in it that this header does
+ * not describe (the nodes of a memtable) is part of the layout, too: a change of either raises
+ * SHM_LAYOUT_VERSION.
  */
 #ifndef ENGINE_SHM_SEGMENT_H
 #define ENGINE_SHM_SEGMENT_H
@@ -20,15 +22,20 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 1
+#define SHM_LAYOUT_VERSION 2
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
+#define SHM_SLOT_SNAPSHOTS 256
+#define SHM_SLOT_JOBS      4
+#define SHM_JOB_INPUTS     256
+#define SHM_COMMAND_SIZE   16
 #define SHM_UUID_SIZE      16
 #define SHM_MAX_PENDING    256 /* a power of two */
 
 struct shm_ident { /* written once, before ctl.ready */
     _Alignas(64) uint64_t magic;
-    uint64_t layout;
+    uint64_t layout;              /* SHM_LAYOUT_VERSION */
+    uint64_t layout_hash;         /* shm_layout_hash() */
     uint8_t uuid[SHM_UUID_SIZE];  /* of the database */
     uint8_t nonce[SHM_UUID_SIZE]; /* of this segment */
     uint64_t segment_size;        /* bytes */
@@ -36,7 +43,7 @@ struct shm_ident { /* written once, before ctl.ready */
     uint64_t arenas_offset;       /* of the first arena, from the segment's start */
     uint32_t memtable_count;
     uint32_t slot_count;
-    uint64_t lock_device, lock_inode; /* of the LOCK file it belongs to; 0 where there is none */
+    struct io_identity lock_file; /* the LOCK file it belongs to; zero where there is none */
 };
 
 struct shm_ctl {
@@ -62,6 +69,37 @@ struct shm_pending {
     _Atomic uint64_t end; /* position */
 };
 
+#define SHM_LOG_SPARES 2 /* files that wait to become a WAL segment */
+#define SHM_LOG_CLEAN  8 /* old WAL segments that may become one again */
+
+/* What the processes that write the log hand to each other; engine/wal alone looks inside. Nothing
+ * of it outlives the death of a holder of the sync lock but what is atomic, and what is only set at
+ * open. */
+struct shm_log {
+    _Alignas(64) uint64_t resume;        /* set at open: what every segment's header repeats */
+    uint64_t resume_chain;               /* */
+    uint8_t nonce[SHM_UUID_SIZE];        /* */
+    uint8_t nonce_before[SHM_UUID_SIZE]; /* */
+    uint64_t stage_size;                 /* set at open */
+    uint64_t segment_size;               /* set at open */
+    uint32_t is_mapped;                  /* set at open: so is the stage file, by whoever may */
+    uint32_t is_direct;                  /* set at open: segments are written past the page cache */
+    _Atomic uint64_t handle_count;       /* fetch_add: each process's handle gets a number */
+    _Alignas(64) uint64_t holder; /* the handle that changed the fields below last; 0: the next one
+                                     has to take over (sync) */
+    uint64_t segment_bytes;       /* size of the file of commit.segment_number (sync) */
+    uint64_t filled;              /* its bytes below have been written to once (sync) */
+    uint32_t finished;            /* nothing more may be written to it (sync) */
+    uint32_t recyclable;          /* every write to it was waited for (sync) */
+    uint64_t forgotten;           /* no older segment than this one is left (sync) */
+    uint64_t clean_count;         /* ever entered in clean (sync) */
+    _Atomic uint64_t
+        clean[SHM_LOG_CLEAN]; /* packed: the last segments that may be recycled (sync) */
+    _Atomic uint64_t spares[SHM_LOG_SPARES]; /* packed; 0: none. Put by anybody, taken under sync */
+    _Atomic uint32_t sweep_due; /* there may be files in the directory that nobody will use */
+    struct shm_lock spare_lock; /* whoever makes a spare; only ever tried, so it has no order */
+};
+
 /* Positions are bytes of the log since the database began; see engine/wal/wal.h. */
 struct shm_commit {
     _Alignas(64) _Atomic uint64_t staged;           /* end of the stage ring's contents (append) */
@@ -71,7 +109,7 @@ struct shm_commit {
     _Alignas(64) _Atomic uint64_t written;          /* in WAL segments up to here (sync) */
     _Atomic uint64_t durable;                       /* flushed up to here (sync) */
     _Atomic uint64_t reusable;                  /* the stage ring may be overwritten below (sync) */
-    uint64_t segment_number;                    /* WAL segment being written (sync) */
+    _Atomic uint64_t segment_number;            /* WAL segment being written (sync) */
     uint64_t segment_start;                     /* position of its first byte (sync) */
     _Atomic uint32_t sync_busy;                 /* a write or flush is under way (sync) */
     uint32_t sync_group;                        /* writers that the last flush served (sync) */
@@ -80,6 +118,7 @@ struct shm_commit {
     struct shm_pending pending[SHM_MAX_PENDING]; /* sync writes not durable yet, oldest first */
     _Alignas(64) struct shm_event committed;     /* visible_sequence moved */
     struct shm_event flushed;                    /* written, durable or reusable moved */
+    struct shm_log log;
 };
 
 /*
@@ -94,7 +133,8 @@ enum shm_intent_state {
 
 struct shm_intent {
     _Alignas(64) _Atomic uint32_t state;
-    uint32_t durability;     /* enum lsm_durability */
+    _Atomic uint32_t takeover_due; /* an owner died, and what it began is not finished yet */
+    uint32_t durability;           /* enum lsm_durability */
     uint64_t sequence;       /* of the batch */
     uint64_t position;       /* in the log, of its record */
     uint64_t size;           /* of the record */
@@ -128,16 +168,49 @@ struct shm_memtable {
 struct shm_version {
     _Alignas(64) _Atomic uint64_t number; /* grows with every change of the fields below */
     uint64_t active_memtable;             /* id */
-    uint64_t manifest_number;
-    uint64_t manifest_end;    /* bytes */
-    struct shm_event changed; /* a flush, compaction or switch was installed: number moved */
+    _Atomic uint32_t place_index;         /* which of places counts, modulo 2 */
+    _Atomic uint32_t roll_forward_due;    /* an owner of the version lock died: (version) */
+    struct {
+        uint64_t number[5]; /* where the manifest ends: engine/db/edit.c */
+    } places[2];
+    struct shm_event changed; /* number moved, or an arena may have become free */
 };
 
-struct shm_slot {                        /* one per process */
-    _Alignas(64) _Atomic uint32_t state; /* 0 free, 1 in use */
-    uint32_t generation;
-    int64_t pid;             /* for messages */
-    _Atomic uint64_t arenas; /* that this process reads, a bit each */
+enum shm_slot_state {
+    SHM_SLOT_FREE = 0,
+    SHM_SLOT_IN_USE = 1, /* by a living process, or left by a dead one; its lock byte tells which */
+};
+
+enum shm_job_state {
+    SHM_JOB_NONE = 0,
+    SHM_JOB_RUNNING = 1,
+};
+
+struct shm_job {            /* a flush or compaction under way (version) */
+    _Atomic uint32_t state; /* enum shm_job_state; stored last, release */
+    uint32_t kind;          /* the claimant's */
+    uint32_t cf;
+    uint32_t input_level;
+    uint32_t output_level;
+    uint32_t input_count;
+    uint64_t inputs[SHM_JOB_INPUTS]; /* file numbers */
+};
+
+/*
+ * One for each attachment. Written by its owner; once the owner is dead by whoever holds the slot's
+ * lock byte (shm_reap()). What names a slot elsewhere names its generation, too.
+ */
+struct shm_slot {
+    _Alignas(64) _Atomic uint32_t state; /* enum shm_slot_state */
+    _Atomic uint32_t generation;         /* grows with every owner, and with every reaping */
+    _Atomic uint32_t roles;              /* flags of the engine above */
+    _Atomic int64_t pid;                 /* for messages only, like the next */
+    char command[SHM_COMMAND_SIZE];
+    _Alignas(64) _Atomic uint64_t pin; /* oldest version number in use here; 0: none (change) */
+    _Atomic uint64_t arenas;           /* that this process reads, a bit each */
+    _Atomic uint64_t out_floor;        /* its running jobs' files are numbered from here; 0: none */
+    _Atomic uint64_t snapshots[SHM_SLOT_SNAPSHOTS]; /* sequence numbers; 0: none */
+    struct shm_job jobs[SHM_SLOT_JOBS];
 };
 
 struct shm_layout {
@@ -158,22 +231,45 @@ struct shm_options {
     uint8_t uuid[SHM_UUID_SIZE];
     uint64_t arena_size;
     uint32_t memtable_count;
+    uint32_t mode;                /* of the file; 0: 0600 */
+    struct io_identity lock_file; /* the LOCK file that the caller holds; zero: none */
 };
 
 /*
- * Makes and maps a fresh segment named after the database's uuid and a random nonce; left-over
- * segments of the same uuid are removed (the caller holds the database's lock, so they are dead).
- * Only the layout is allocated; arenas get memory through shm_arena_back(). LSM_NO_SPACE when tmpfs
- * is full, with what to do.
+ * Makes and maps a fresh segment named after the database's uuid and a random nonce, which nobody
+ * may enter yet; left-over segments of the same uuid are removed as by
+ * shm_segment_remove_stale(). Only the layout is allocated; arenas get memory through
+ * shm_arena_back(). LSM_NO_SPACE when tmpfs is full, with what to do.
  */
 lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
                               struct shm_segment **segment, lsm_error *err);
+/*
+ * Maps the segment `name` in `directory`, if it is the very file `expected` and lies as this build
+ * lays it out. LSM_MISSING when there is no such file, LSM_UNSUPPORTED when it is another one or
+ * laid out in another way, LSM_CORRUPT when it says of itself what cannot be.
+ */
+lsm_status shm_segment_open(struct io *io, const char *directory, const char *name,
+                            struct io_identity expected, struct shm_segment **segment,
+                            lsm_error *err);
+/* Unmaps it; others go on with it. NULL is allowed. */
+void shm_segment_close(struct shm_segment *segment);
 /* Unmaps and unlinks it. NULL is allowed. */
 void shm_segment_destroy(struct shm_segment *segment);
-/* Removes the segments that a dead population of database `uuid` left. */
+/*
+ * Removes the segments that a dead population of database `uuid` left: those that belong to
+ * `lock_file` (the caller holds it, so they are dead) and those that nobody has mapped. A copy of a
+ * database has the same uuid, and its segment may live.
+ */
 lsm_status shm_segment_remove_stale(struct io *io, const char *directory,
-                                    const uint8_t uuid[SHM_UUID_SIZE], lsm_error *err);
+                                    const uint8_t uuid[SHM_UUID_SIZE], struct io_identity lock_file,
+                                    lsm_error *err);
 
+const char *shm_segment_name(const struct shm_segment *segment);
+/* Full path of the directory and identity of the file, for shm_segment_open(). */
+lsm_status shm_segment_place(struct shm_segment *segment, char *directory, size_t size,
+                             struct io_identity *identity, lsm_error *err);
+/* Differs between builds that lay out the segment in different ways. */
+uint64_t shm_layout_hash(void);
 struct shm_layout *shm_layout(struct shm_segment *segment);
 void *shm_arena(struct shm_segment *segment, uint32_t index);
 

@@ -1,6 +1,9 @@
 /*
  * Committing: a record is made in private memory, checksum and all, and copied into the ring whole.
  * Nothing here waits, and nothing here does I/O but where the stage file cannot be mapped.
+ *
+ * Where the log ends, and the checksum of the last record, stand in shared memory and are read anew
+ * each time: whoever had the append lock in between has moved them.
  */
 #include "engine/wal/wal_private.h"
 
@@ -10,12 +13,21 @@ size_t wal_max_batch(const struct wal *wal)
     return (size_t)(half < LOG_RECORD_MAX ? half : LOG_RECORD_MAX) - WAL_RECORD_OVERHEAD;
 }
 
+/* Only the holder of the append lock stores it. */
+static uint64_t tail(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->layout->commit.staged, memory_order_relaxed);
+}
+
+static uint64_t reusable(const struct wal *wal)
+{
+    /* Pairs with the release of the log writer, who has read what it gives. */
+    return atomic_load_explicit(&wal->layout->commit.reusable, memory_order_acquire);
+}
+
 static bool has_room(const struct wal *wal, size_t record_size)
 {
-    /* Pairs with the release in wal_write_finish_locked(): the log writer has read what it gives.
-     */
-    uint64_t reusable = atomic_load_explicit(&wal->layout->commit.reusable, memory_order_acquire);
-    return record_size <= wal->stage.size - (wal->tail - reusable);
+    return record_size <= wal->stage.size - (tail(wal) - reusable(wal));
 }
 
 bool wal_has_room_locked(const struct wal *wal, size_t size)
@@ -24,12 +36,7 @@ bool wal_has_room_locked(const struct wal *wal, size_t size)
     return has_room(wal, log_record_size(size));
 }
 
-/*
- * Pages that the kernel wrote back are write-protected, and the first store into each costs a slow
- * fault. Dropping their table entries a stretch ahead makes it a quick one; the page cache keeps
- * the bytes, so it does not matter what is still in use there.
- */
-static void renew(struct wal *wal)
+static void renew_stretch(struct wal *wal)
 {
     size_t offset = (size_t)((wal->renew_at + WAL_STRETCH) % wal->stage.size);
     size_t here = (size_t)wal->stage.size - offset;
@@ -41,9 +48,42 @@ static void renew(struct wal *wal)
     wal->renew_at += WAL_STRETCH;
 }
 
+/*
+ * Pages that the kernel wrote back are write-protected, and the first store into each costs a slow
+ * fault. Dropping their table entries a stretch ahead makes it a quick one; the page cache keeps
+ * the bytes, so it does not matter what is still in use there. The table is this process's own: one
+ * that comes back after others have filled the ring many times over has one lap to renew.
+ */
+static void renew(struct wal *wal, uint64_t end)
+{
+    if (end - wal->renew_at > wal->stage.size)
+        wal->renew_at = end - end % WAL_STRETCH - (wal->stage.size - wal->stage.size % WAL_STRETCH);
+    while (end >= wal->renew_at)
+        renew_stretch(wal);
+}
+
+/* Copies the record in the scratch buffer to the ring. */
+static lsm_status put_record(struct wal *wal, uint64_t position, size_t size, lsm_error *err)
+{
+    struct wal_stage *stage = &wal->stage;
+    if (stage->mapping != NULL) {
+        wal_stage_copy_in(stage, position, wal->scratch.data, size);
+        return LSM_OK;
+    }
+    lsm_status status = wal_stage_refresh(stage, reusable(wal), position, size, err);
+    if (status != LSM_OK)
+        return status;
+    wal_stage_copy_in(stage, position, wal->scratch.data, size);
+    status = wal_stage_write(stage, position, size, err);
+    if (status == LSM_OK)
+        stage->held_limit = position + size;
+    return status;
+}
+
 lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice *pieces,
                             size_t count, uint64_t *end, lsm_error *err)
 {
+    const struct shm_commit *commit = &wal->layout->commit;
     size_t batch_size = 0;
     for (size_t i = 0; i < count; i++)
         batch_size += pieces[i].size;
@@ -54,30 +94,81 @@ lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice 
         return lsm_fail_memory(err, size);
 
     struct log_record record = {
-        .position = wal->tail,
+        .position = tail(wal),
         .sequence = sequence,
-        .synced = atomic_load_explicit(&wal->layout->commit.durable, memory_order_relaxed),
-        .previous = wal->tail_chain,
+        .synced = atomic_load_explicit(&commit->durable, memory_order_relaxed),
+        .previous = commit->chain,
     };
     log_record_encode(wal->scratch.data, &record, pieces, count, wal->seed);
-    wal_stage_copy_in(&wal->stage, wal->tail, wal->scratch.data, size);
-    if (wal->stage.mapping == NULL) {
-        lsm_status status = wal_stage_write(&wal->stage, wal->tail, size, err);
-        if (status != LSM_OK)
-            return status;
-    }
-    wal->tail += size;
-    wal->tail_chain = record.checksum;
-    while (wal->tail >= wal->renew_at)
-        renew(wal);
-    *end = wal->tail;
+    lsm_status status = put_record(wal, record.position, size, err);
+    if (status != LSM_OK)
+        return status;
+    wal->staged_end = record.position + size;
+    wal->staged_chain = record.checksum;
+    if (wal->staged_end >= wal->renew_at)
+        renew(wal, wal->staged_end);
+    *end = wal->staged_end;
     return LSM_OK;
 }
 
 void wal_publish_locked(struct wal *wal)
 {
     struct shm_commit *commit = &wal->layout->commit;
-    commit->chain = wal->tail_chain;
+    assert(wal->staged_end > tail(wal));
+    commit->chain = wal->staged_chain;
+    wal_at(wal, "publish: chain");
     /* Pairs with the acquire in wal_write_begin_locked(): the log writer sees the bytes. */
-    atomic_store_explicit(&commit->staged, wal->tail, memory_order_release);
+    atomic_store_explicit(&commit->staged, wal->staged_end, memory_order_release);
+}
+
+/* ---- after a death --------------------------------------------------------------------------- */
+
+/* The dead owner may have stored the chain and not the end. The last record ends in its checksum.
+ */
+lsm_status wal_append_takeover_locked(struct wal *wal, lsm_error *err)
+{
+    struct shm_commit *commit = &wal->layout->commit;
+    uint64_t end = tail(wal), chain = wal->log->resume_chain;
+    if (end != wal->log->resume) {
+        uint8_t bytes[sizeof chain];
+        lsm_status status =
+            wal_stage_copy_out(&wal->stage, end - sizeof bytes, bytes, sizeof bytes, err);
+        if (status != LSM_OK)
+            return status;
+        chain = bytes_get_u64(bytes);
+    }
+    commit->chain = chain;
+    return LSM_OK;
+}
+
+lsm_status wal_stage_again_locked(struct wal *wal, bool *found, uint64_t *sequence,
+                                  lsm_slice *batch, uint64_t *end, lsm_error *err)
+{
+    uint8_t head[LOG_RECORD_HEAD];
+    uint64_t position = tail(wal);
+    size_t size;
+    struct log_record record;
+    *found = false;
+    lsm_status status = wal_stage_copy_out(&wal->stage, position, head, sizeof head, err);
+    if (status != LSM_OK)
+        return status;
+    if (log_record_peek(head, &size) != LOG_RECORD_OK || !has_room(wal, size))
+        return LSM_OK;
+    buffer_clear(&wal->scratch);
+    if (!buffer_reserve(&wal->scratch, size))
+        return lsm_fail_memory(err, size);
+    status = wal_stage_copy_out(&wal->stage, position, wal->scratch.data, size, err);
+    if (status != LSM_OK)
+        return status;
+    enum log_record_fault fault =
+        log_record_decode((lsm_slice){wal->scratch.data, size}, position, wal->seed, &record);
+    if (fault != LOG_RECORD_OK || record.previous != wal->layout->commit.chain)
+        return LSM_OK;
+    wal->staged_end = position + size;
+    wal->staged_chain = record.checksum;
+    *found = true;
+    *sequence = record.sequence;
+    *batch = record.batch;
+    *end = wal->staged_end;
+    return LSM_OK;
 }

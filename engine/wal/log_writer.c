@@ -8,7 +8,9 @@
  * been written before with less in it, which is why the next write has to wait for this one.
  *
  * Records never straddle two segments: before a write begins it is settled up to which record all
- * fit into the segment (`fits`), and it goes no further.
+ * fit into the segment (`fits`), and it goes no further. `written` moves from the end of one record
+ * to the end of another, so that a segment can be sealed there at any time; what a write that was
+ * cut short has put behind it (`reached`) only this holder knows, and the next one writes it again.
  *
  * A sync pays for every block of the file that was never written before, since the file system has
  * to record it as well. So a write that somebody waits for and that goes beyond what is filled
@@ -55,23 +57,12 @@ static uint64_t staged_now(const struct wal *wal)
     return atomic_load_explicit(&wal->layout->commit.staged, memory_order_acquire);
 }
 
-/* Only the holder of the sync lock stores these. */
-static uint64_t written_now(const struct wal *wal)
-{
-    return atomic_load_explicit(&wal->layout->commit.written, memory_order_relaxed);
-}
-
-static uint64_t durable_now(const struct wal *wal)
-{
-    return atomic_load_explicit(&wal->layout->commit.durable, memory_order_relaxed);
-}
-
 static void set_busy(struct wal *wal, uint32_t busy)
 {
     atomic_store_explicit(&wal->layout->commit.sync_busy, busy, memory_order_release);
 }
 
-static void set_durable(struct wal *wal, uint64_t position)
+void wal_set_durable(struct wal *wal, uint64_t position)
 {
     /* Pairs with the acquire of whoever waits for a sync. */
     atomic_store_explicit(&wal->layout->commit.durable, position, memory_order_release);
@@ -80,23 +71,43 @@ static void set_durable(struct wal *wal, uint64_t position)
 
 /* ---- sync ------------------------------------------------------------------------------------ */
 
+/* Nobody can say what a failed sync of a file or of the directory left undone. */
+static lsm_status poison_unless_ok(struct wal *wal, lsm_status status, const lsm_error *failure,
+                                   lsm_error *err)
+{
+    if (status == LSM_OK)
+        return LSM_OK;
+    wal_poison(wal, failure);
+    status_copy(err, failure);
+    return status;
+}
+
+lsm_status wal_sync_file(struct wal *wal, struct io_file *file, lsm_error *err)
+{
+    lsm_error failure;
+    return poison_unless_ok(wal, io_file_sync(file, &failure), &failure, err);
+}
+
+lsm_status wal_sync_dir(struct wal *wal, lsm_error *err)
+{
+    lsm_error failure;
+    return poison_unless_ok(wal, io_dir_sync(wal->dir.dir, &failure), &failure, err);
+}
+
 /* Makes all of the current segment that is written durable. */
 static lsm_status sync_current(struct wal *wal, lsm_error *err)
 {
-    uint64_t written = written_now(wal);
-    if (durable_now(wal) == written)
+    uint64_t written = wal_written(wal);
+    if (wal_durable(wal) == written)
         return LSM_OK;
-    lsm_error failure;
     set_busy(wal, 1);
-    lsm_status status = io_file_sync(wal->file, &failure);
+    wal_at(wal, "sync: begin");
+    lsm_status status = wal_sync_file(wal, wal->file, err);
+    wal_at(wal, "sync: synced");
     set_busy(wal, 0);
-    if (status != LSM_OK) {
-        wal_poison(wal, &failure);
-        status_copy(err, &failure);
-        return status;
-    }
-    set_durable(wal, written);
-    return LSM_OK;
+    if (status == LSM_OK)
+        wal_set_durable(wal, written);
+    return status;
 }
 
 /* ---- which record fits ----------------------------------------------------------------------- */
@@ -108,7 +119,9 @@ static lsm_status record_length(const struct wal *wal, uint64_t position, uint64
     uint8_t head[LOG_RECORD_HEAD];
     enum log_record_fault fault = LOG_RECORD_SHORT;
     if (staged - position >= LOG_RECORD_MIN) {
-        wal_stage_copy_out(&wal->stage, position, head, sizeof head);
+        lsm_status status = wal_stage_copy_out(&wal->stage, position, head, sizeof head, err);
+        if (status != LSM_OK)
+            return status;
         fault = log_record_peek(head, size);
     }
     if (fault == LOG_RECORD_OK && *size > staged - position)
@@ -122,35 +135,48 @@ static lsm_status record_length(const struct wal *wal, uint64_t position, uint64
     return status;
 }
 
+/* Moves *end, where a record ends, on over all that lie in [*end, limit) whole. */
+static lsm_status skip_records(const struct wal *wal, uint64_t *end, uint64_t limit,
+                               uint64_t staged, lsm_error *err)
+{
+    while (*end < limit) {
+        size_t size;
+        lsm_status status = record_length(wal, *end, staged, &size, err);
+        if (status != LSM_OK)
+            return status;
+        if (size > limit - *end)
+            break;
+        *end += size;
+    }
+    return LSM_OK;
+}
+
+/* Position behind the last byte the current segment has room for. */
+static uint64_t current_limit(const struct wal *wal)
+{
+    return wal->current.start + (wal->current.size - LOG_SEGMENT_HEADER);
+}
+
 /* Moves `fits` on towards `staged`. */
 static lsm_status extend_fits(struct wal *wal, uint64_t staged, lsm_error *err)
 {
-    uint64_t limit = log_segment_limit(&wal->current);
-    if (staged <= limit) {
-        wal->fits = staged;
-        return LSM_OK;
-    }
-    while (wal->fits < staged) {
-        size_t size;
-        lsm_status status = record_length(wal, wal->fits, staged, &size, err);
-        if (status != LSM_OK)
-            return status;
-        if (size > limit - wal->fits)
-            break;
-        wal->fits += size;
-    }
+    uint64_t limit = current_limit(wal);
+    if (staged > limit)
+        return skip_records(wal, &wal->fits, limit, staged, err);
+    wal->fits = staged;
     return LSM_OK;
 }
 
 /* Seals the current segment at `written` and begins the next. */
 static lsm_status begin_next(struct wal *wal, lsm_error *err)
 {
-    wal->finished = true;
+    wal->log->finished = true;
     lsm_status status = sync_current(wal, err);
     if (status != LSM_OK)
         return status;
     struct wal_beginning beginning = {
-        .start = written_now(wal),
+        .recycle = wal->log->recyclable && wal->current.size == wal->log->segment_size,
+        .start = wal_written(wal),
         .previous = wal->current.number,
         .previous_start = wal->current.start,
     };
@@ -161,14 +187,14 @@ static lsm_status begin_next(struct wal *wal, lsm_error *err)
 static lsm_status make_room(struct wal *wal, uint64_t staged, lsm_error *err)
 {
     lsm_status status = LSM_OK;
-    if (!wal->finished && wal->fits < staged)
+    if (!wal->log->finished && wal->fits < staged)
         status = extend_fits(wal, staged, err);
-    if (status != LSM_OK || (!wal->finished && wal->fits > written_now(wal)))
+    if (status != LSM_OK || (!wal->log->finished && wal->fits > wal_written(wal)))
         return status;
     status = begin_next(wal, err);
     if (status == LSM_OK)
         status = extend_fits(wal, staged, err);
-    assert(status != LSM_OK || wal->fits > written_now(wal));
+    assert(status != LSM_OK || wal->fits > wal_written(wal));
     return status;
 }
 
@@ -177,7 +203,7 @@ static lsm_status make_room(struct wal *wal, uint64_t staged, lsm_error *err)
 /* How far the write of [offset, limit) of the file goes when it takes a stretch of zeros along. */
 static uint64_t fill_limit(const struct wal *wal, uint64_t offset, uint64_t limit)
 {
-    if (limit <= wal->filled)
+    if (limit <= wal->log->filled)
         return limit;
     uint64_t longer = offset + WAL_FILL_SIZE;
     if (longer > wal->current.size)
@@ -185,9 +211,10 @@ static uint64_t fill_limit(const struct wal *wal, uint64_t offset, uint64_t limi
     return longer > limit ? longer : limit;
 }
 
-static void fill_request(struct wal *wal, bool awaited)
+/* Copies the next stretch out of the ring, whole records if one fits into the buffer. */
+static lsm_status fill_request(struct wal *wal, uint64_t staged, bool awaited, lsm_error *err)
 {
-    uint64_t first = wal_block_start(wal, written_now(wal));
+    uint64_t first = wal_block_start(wal, wal->reached);
     uint64_t limit = wal->fits;
     if (limit - first > WAL_WRITE_SIZE)
         limit = first + WAL_WRITE_SIZE;
@@ -196,9 +223,17 @@ static void fill_request(struct wal *wal, bool awaited)
     uint64_t offset = LOG_SEGMENT_HEADER + (first - wal->current.start);
     if (awaited)
         padded = (size_t)(fill_limit(wal, offset, offset + padded) - offset);
-    wal_stage_copy_out(&wal->stage, first, wal->buffer, size);
+    lsm_status status = wal_stage_copy_out(&wal->stage, first, wal->buffer, size, err);
+    uint64_t record = wal_written(wal);
+    if (limit == wal->fits)
+        record = limit;
+    else if (status == LSM_OK)
+        status = skip_records(wal, &record, limit, staged, err);
+    if (status != LSM_OK)
+        return status;
     memset(wal->buffer + size, 0, padded - size);
     wal->flight_end = limit;
+    wal->flight_record = record;
     wal->request = (struct io_request){
         .operation = IO_WRITE,
         .file = wal->file,
@@ -206,41 +241,46 @@ static void fill_request(struct wal *wal, bool awaited)
         .size = padded,
         .offset = offset,
     };
+    return LSM_OK;
 }
 
 /* Makes the request for what is staged and not written; *any tells whether there is something. */
 static lsm_status prepare_request(struct wal *wal, bool awaited, bool *any, lsm_error *err)
 {
     uint64_t staged = staged_now(wal);
-    lsm_status status = wal_check_poison(wal, err);
-    *any = status == LSM_OK && staged != written_now(wal);
+    *any = staged != wal_written(wal);
     if (!*any)
-        return status;
-    status = make_room(wal, staged, err);
-    if (status == LSM_OK)
-        fill_request(wal, awaited);
-    return status;
+        return LSM_OK;
+    lsm_status status = make_room(wal, staged, err);
+    return status == LSM_OK ? fill_request(wal, staged, awaited, err) : status;
 }
 
 lsm_status wal_write_begin_locked(struct wal *wal, lsm_error *err)
 {
     bool any;
-    if (wal->in_flight)
-        return wal_check_poison(wal, err);
-    lsm_status status = prepare_request(wal, false, &any, err);
+    lsm_status status = wal_check_poison(wal, err);
+    if (status == LSM_OK)
+        status = wal_take_up(wal, err);
+    if (status != LSM_OK || wal->in_flight)
+        return status;
+    status = prepare_request(wal, false, &any, err);
     if (status != LSM_OK || !any)
         return status;
     set_busy(wal, 1);
     wal->in_flight = true;
     io_queue_push(wal->queue, &wal->request);
-    return io_queue_submit(wal->queue, err);
+    status = io_queue_submit(wal->queue, err);
+    if (status != LSM_OK) /* the write may be tried once more there; the lock will be let go */
+        (void)wal_write_finish_locked(wal, NULL);
+    wal_at(wal, "write: begun");
+    return status;
 }
 
 /* The segment is not written to any more: what its last block holds is not known. */
 static void give_up_segment(struct wal *wal)
 {
-    wal->finished = true;
-    wal->recyclable = false;
+    wal->log->finished = true;
+    wal->log->recyclable = false;
 }
 
 /* The request was carried out. */
@@ -248,13 +288,15 @@ static void count_written(struct wal *wal)
 {
     struct shm_commit *commit = &wal->layout->commit;
     uint64_t limit = wal->request.offset + wal->request.size;
-    if (limit > wal->filled)
-        wal->filled = limit;
+    if (limit > wal->log->filled)
+        wal->log->filled = limit;
+    wal->reached = wal->flight_end;
     atomic_fetch_add_explicit(&wal->bytes_written, wal->request.size, memory_order_relaxed);
-    atomic_store_explicit(&commit->written, wal->flight_end, memory_order_release);
+    atomic_store_explicit(&commit->written, wal->flight_record, memory_order_release);
+    wal_at(wal, "write: written");
     /* Pairs with the acquire in has_room(): the bytes were copied out before they are given back.
      */
-    atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_end),
+    atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_record),
                           memory_order_release);
 }
 
@@ -265,6 +307,8 @@ lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err)
     struct io_request *done = io_queue_reap(wal->queue, true);
     assert(done == &wal->request);
     wal->in_flight = false;
+    if (wal->log->holder != wal->handle)
+        return LSM_OK; /* the lock was let go too early, and somebody has sealed the segment */
     set_busy(wal, 0);
     if (done->os_errno != 0) {
         give_up_segment(wal);
@@ -284,6 +328,7 @@ static lsm_status write_now(struct wal *wal, lsm_error *err)
         return status;
     const struct io_request *r = &wal->request;
     set_busy(wal, 1);
+    wal_at(wal, "write: begun");
     status = io_file_write(r->file, r->memory, r->size, r->offset, err);
     set_busy(wal, 0);
     if (status == LSM_OK)
@@ -297,7 +342,7 @@ lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err)
 {
     assert(position <= staged_now(wal));
     lsm_status status = wal_check_poison(wal, err);
-    while (status == LSM_OK && written_now(wal) < position) {
+    while (status == LSM_OK && wal_written(wal) < position) {
         status = wal_write_begin_locked(wal, err);
         if (status == LSM_OK)
             status = wal_write_finish_locked(wal, err);
@@ -310,10 +355,12 @@ lsm_status wal_sync_locked(struct wal *wal, uint64_t position, lsm_error *err)
     assert(position <= staged_now(wal));
     lsm_status status = wal_check_poison(wal, err);
     if (status == LSM_OK)
+        status = wal_take_up(wal, err);
+    if (status == LSM_OK)
         status = wal_write_finish_locked(wal, err);
-    while (status == LSM_OK && written_now(wal) < position)
+    while (status == LSM_OK && wal_written(wal) < position)
         status = write_now(wal, err);
-    if (status == LSM_OK && durable_now(wal) < position)
+    if (status == LSM_OK && wal_durable(wal) < position)
         status = sync_current(wal, err);
     return status;
 }

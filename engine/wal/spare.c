@@ -1,120 +1,110 @@
 /*
- * The life of a segment file: spare, segment, spare again or gone.
+ * Spares, and how one becomes a segment.
  *
  * A file becomes a segment by its name alone: header (and, at an open, the log's tail) are written
  * and synced while it is still called a spare, then it is renamed and the directory synced. So a
  * crash at any moment leaves a whole segment or none. A spare's number says nothing; as a segment
  * it gets a fresh one, for numbers of segments are never used twice.
  *
- * A segment turns into a spare only when every write to it was waited for by this process. What a
- * dead process wrote may still be on its way, so its segments are unlinked, and so are the spares
- * beside them.
+ * Spares are known by words in shared memory, not by their names: a word is entered when the file
+ * is ready, by whoever made it, and taken out by the holder of the sync lock, to whom the file then
+ * belongs alone. A file without a word is being made, or was left by a dead process.
  */
 #include "engine/wal/wal_private.h"
-
-#include "engine/base/memory.h"
 
 static uint64_t fresh_number(struct wal *wal)
 {
     return atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
 }
 
-/* A failed sync of the directory or of a header leaves names or seals in doubt. */
-static lsm_status poison_unless_ok(struct wal *wal, lsm_status status, const lsm_error *failure,
-                                   lsm_error *err)
-{
-    if (status == LSM_OK)
-        return LSM_OK;
-    wal_poison(wal, failure);
-    status_copy(err, failure);
-    return status;
-}
-
-static lsm_status sync_file(struct wal *wal, struct io_file *file, lsm_error *err)
-{
-    lsm_error failure;
-    return poison_unless_ok(wal, io_file_sync(file, &failure), &failure, err);
-}
-
-static lsm_status sync_dir(struct wal *wal, lsm_error *err)
-{
-    lsm_error failure;
-    return poison_unless_ok(wal, io_dir_sync(wal->dir.dir, &failure), &failure, err);
-}
-
 /* ---- the pool -------------------------------------------------------------------------------- */
 
-static bool pool_add(struct wal *wal, const struct segment_spare *spare)
+bool wal_spare_put(struct wal *wal, uint64_t number, uint64_t filled)
 {
-    pthread_mutex_lock(&wal->spare_lock);
-    bool room = wal->spare_count < WAL_SPARE_COUNT;
-    if (room)
-        wal->spares[wal->spare_count++] = *spare;
-    pthread_mutex_unlock(&wal->spare_lock);
-    return room;
+    if (!wal_can_pack(number))
+        return false;
+    uint64_t word = wal_pack(number, filled);
+    for (size_t i = 0; i < SHM_LOG_SPARES; i++) {
+        uint64_t nothing = 0;
+        if (atomic_compare_exchange_strong(&wal->log->spares[i], &nothing, word))
+            return true;
+    }
+    return false;
 }
 
-static bool pool_take(struct wal *wal, struct segment_spare *spare)
+static uint64_t pool_take(struct wal *wal)
 {
-    pthread_mutex_lock(&wal->spare_lock);
-    bool found = wal->spare_count > 0;
-    if (found)
-        *spare = wal->spares[--wal->spare_count];
-    pthread_mutex_unlock(&wal->spare_lock);
-    return found;
+    uint64_t word = 0;
+    for (size_t i = SHM_LOG_SPARES; i > 0 && word == 0; i--)
+        word = atomic_exchange(&wal->log->spares[i - 1], 0);
+    return word;
 }
 
-static bool pool_is_full(struct wal *wal)
+size_t wal_spare_count(const struct wal *wal)
 {
-    pthread_mutex_lock(&wal->spare_lock);
-    bool full = wal->spare_count == WAL_SPARE_COUNT;
-    pthread_mutex_unlock(&wal->spare_lock);
-    return full;
+    size_t count = 0;
+    for (size_t i = 0; i < SHM_LOG_SPARES; i++)
+        count += atomic_load(&wal->log->spares[i]) != 0;
+    return count;
 }
 
-/* The right to make a spare: one at a time, and only when there is none. */
-static bool begin_preparing(struct wal *wal)
+bool wal_spare_is_known(const struct wal *wal, uint64_t number)
 {
-    pthread_mutex_lock(&wal->spare_lock);
-    bool due = wal->spare_count == 0 && !wal->preparing;
-    if (due)
-        wal->preparing = true;
-    pthread_mutex_unlock(&wal->spare_lock);
-    return due;
+    for (size_t i = 0; i < SHM_LOG_SPARES; i++) {
+        if (wal_packed_number(atomic_load(&wal->log->spares[i])) == number)
+            return true;
+    }
+    return false;
 }
 
-static void end_preparing(struct wal *wal)
+static lsm_status make_spare(struct wal *wal, lsm_error *err)
 {
-    pthread_mutex_lock(&wal->spare_lock);
-    wal->preparing = false;
-    pthread_mutex_unlock(&wal->spare_lock);
+    struct segment_spare spare;
+    uint64_t number = fresh_number(wal);
+    if (!wal_can_pack(number))
+        return LSM_OK;
+    lsm_status status = segment_spare_make(&wal->dir, number, wal->log->segment_size, &spare, err);
+    if (status != LSM_OK)
+        return status;
+    wal_at(wal, "prepare: made");
+    if (!wal_spare_put(wal, spare.number, 0)) {
+        segment_spare_discard(&wal->dir, &spare); /* recycling was faster */
+        return LSM_OK;
+    }
+    io_file_close(spare.file);
+    return LSM_OK;
 }
 
 lsm_status wal_prepare(struct wal *wal, lsm_error *err)
 {
     lsm_status status = wal_check_poison(wal, err);
-    if (status != LSM_OK || !begin_preparing(wal))
+    if (status != LSM_OK || wal_spare_count(wal) > 0)
         return status;
-    struct segment_spare spare;
-    status = segment_spare_make(&wal->dir, fresh_number(wal), wal->segment_size, &spare, err);
-    if (status == LSM_OK && !pool_add(wal, &spare))
-        segment_spare_discard(&wal->dir, &spare); /* recycling was faster */
-    end_preparing(wal);
+    enum shm_lock_result result = shm_trylock(&wal->log->spare_lock);
+    if (result == SHM_LOCK_BUSY)
+        return LSM_OK; /* somebody is making one */
+    if (result == SHM_LOCKED_OWNER_DIED) {
+        atomic_store(&wal->log->sweep_due, 1); /* for the file it was making */
+        shm_lock_repaired(&wal->log->spare_lock);
+    }
+    if (wal_spare_count(wal) == 0)
+        status = make_spare(wal, err);
+    shm_unlock(&wal->log->spare_lock);
     return status;
 }
 
-/* Adds a spare that a clean close left to the pool, when it is of use. */
-static lsm_status adopt_spare(struct wal *wal, uint64_t number, bool *adopted, lsm_error *err)
+/* Enters a spare that a clean close left, when it is of use. */
+static lsm_status adopt_spare(struct wal *wal, uint64_t number, lsm_error *err)
 {
-    struct segment_spare spare = {.number = number};
-    lsm_status status =
-        segment_open(&wal->dir, FILE_WAL_SPARE, number, IO_FILE_WRITE, &spare.file, err);
+    struct io_file *file = NULL;
+    uint64_t size = 0;
+    lsm_status status = segment_open(&wal->dir, FILE_WAL_SPARE, number, IO_FILE_WRITE, &file, err);
     if (status != LSM_OK)
         return status;
-    status = io_file_size(spare.file, &spare.size, err);
-    *adopted = status == LSM_OK && spare.size == wal->segment_size && pool_add(wal, &spare);
-    if (!*adopted)
-        io_file_close(spare.file);
+    status = io_file_size(file, &size, err);
+    io_file_close(file);
+    if (status == LSM_OK && size == wal->log->segment_size)
+        (void)wal_spare_put(wal, number, 0);
     return status;
 }
 
@@ -123,14 +113,8 @@ lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, ls
     /* Segments are left only where nobody closed the log: the spares may be written to as well. */
     bool clean = list->segment_count == 0;
     lsm_status status = LSM_OK;
-    for (size_t i = 0; i < list->spare_count && status == LSM_OK; i++) {
-        bool adopted = false;
-        if (clean)
-            status = adopt_spare(wal, list->spares[i], &adopted, err);
-        struct wal_old_segment unused = {.number = list->spares[i], .is_spare = true};
-        if (status == LSM_OK && !adopted)
-            status = wal_add_old(wal, &unused, err);
-    }
+    for (size_t i = 0; i < list->spare_count && status == LSM_OK && clean; i++)
+        status = adopt_spare(wal, list->spares[i], err);
     return status;
 }
 
@@ -140,12 +124,21 @@ lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, ls
 static lsm_status take_spare(struct wal *wal, uint64_t size, struct segment_spare *spare,
                              lsm_error *err)
 {
-    if (size <= wal->segment_size) {
-        size = wal->segment_size;
-        if (pool_take(wal, spare))
-            return LSM_OK;
-    }
-    return segment_spare_make(&wal->dir, fresh_number(wal), size, spare, err);
+    uint64_t usual = wal->log->segment_size;
+    uint64_t word = size <= usual ? pool_take(wal) : 0;
+    if (word == 0)
+        return segment_spare_make(&wal->dir, fresh_number(wal), size <= usual ? usual : size, spare,
+                                  err);
+    wal_at(wal, "begin: took");
+    struct segment_spare taken = {
+        .number = wal_packed_number(word), .size = usual, .filled = wal_packed_filled(word)};
+    lsm_status status =
+        segment_open(&wal->dir, FILE_WAL_SPARE, taken.number, IO_FILE_WRITE, &taken.file, err);
+    if (status == LSM_OK)
+        *spare = taken;
+    else
+        atomic_store(&wal->log->sweep_due, 1);
+    return status;
 }
 
 static struct log_segment_header make_header(struct wal *wal, const struct wal_beginning *b,
@@ -159,12 +152,12 @@ static struct log_segment_header make_header(struct wal *wal, const struct wal_b
         .previous = b->previous,
         .previous_start = b->previous == 0 ? 0 : b->previous_start,
         .previous_end = b->previous == 0 ? 0 : b->start,
-        .resume = wal->resume,
-        .chain = wal->resume_chain,
+        .resume = wal->log->resume,
+        .chain = wal->log->resume_chain,
     };
     memcpy(header.uuid, wal->dir.uuid, sizeof header.uuid);
-    memcpy(header.nonce, wal->nonce, sizeof header.nonce);
-    memcpy(header.nonce_before, wal->nonce_before, sizeof header.nonce_before);
+    memcpy(header.nonce, wal->log->nonce, sizeof header.nonce);
+    memcpy(header.nonce_before, wal->log->nonce_before, sizeof header.nonce_before);
     return header;
 }
 
@@ -178,7 +171,8 @@ static lsm_status write_beginning(struct wal *wal, const struct segment_spare *s
     lsm_status status = io_file_write(spare->file, wal->buffer, LOG_SEGMENT_HEADER, 0, err);
     if (status == LSM_OK && b->tail_size > 0)
         status = io_file_write(spare->file, b->tail, b->tail_size, LOG_SEGMENT_HEADER, err);
-    return status == LSM_OK ? sync_file(wal, spare->file, err) : status;
+    wal_at(wal, "begin: header written");
+    return status == LSM_OK ? wal_sync_file(wal, spare->file, err) : status;
 }
 
 /* Gives the file its name as a segment and opens it by that. */
@@ -188,69 +182,51 @@ static lsm_status give_name(struct wal *wal, struct segment_spare *spare, uint64
     char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
     io_file_close(spare->file);
     spare->file = NULL;
+    wal_at(wal, "begin: header synced");
     lsm_status status =
         io_dir_rename(wal->dir.dir, file_name_make(FILE_WAL_SPARE, spare->number, from),
                       file_name_make(FILE_WAL, number, to), err);
+    wal_at(wal, "begin: renamed");
     if (status == LSM_OK)
-        status = sync_dir(wal, err);
+        status = wal_sync_dir(wal, err);
+    wal_at(wal, "begin: name synced");
     if (status == LSM_OK)
         status = segment_open(&wal->dir, FILE_WAL, number, IO_FILE_WRITE, file, err);
     return status;
 }
 
-static bool reserve_old(struct wal *wal)
-{
-    if (wal->old_count < wal->old_capacity)
-        return true;
-    size_t capacity = wal->old_capacity == 0 ? 8 : 2 * wal->old_capacity;
-    struct wal_old_segment *old = mem_resize(wal->old, capacity * sizeof *old);
-    if (old == NULL)
-        return false;
-    wal->old = old;
-    wal->old_capacity = capacity;
-    return true;
-}
-
-lsm_status wal_add_old(struct wal *wal, const struct wal_old_segment *old, lsm_error *err)
-{
-    if (!reserve_old(wal))
-        return lsm_fail_memory(err, 2 * wal->old_capacity * sizeof *wal->old);
-    wal->old[wal->old_count++] = *old;
-    return LSM_OK;
-}
-
-/* Takes `header` for the current segment; room for the old one was reserved. */
+/*
+ * Takes `header` for the current segment. The number makes it so: a death before leaves the old
+ * one, a death behind a new one whose other words nobody trusts.
+ */
 static void switch_to(struct wal *wal, const struct log_segment_header *header,
                       struct io_file *file, uint64_t filled)
 {
-    if (wal->file != NULL) {
-        assert(wal->old_count < wal->old_capacity);
-        wal->old[wal->old_count++] = (struct wal_old_segment){
-            .number = wal->current.number,
-            .size = wal->current.size,
-            .end = header->start,
-            .filled = wal->filled,
-            .recyclable = wal->recyclable,
-        };
-        io_file_close(wal->file);
-    }
-    wal->file = file;
-    wal->current = *header;
-    wal->finished = false;
-    wal->recyclable = true;
-    wal->fits = header->start;
-    wal->filled = filled;
     struct shm_commit *commit = &wal->layout->commit;
-    commit->segment_number = header->number;
+    struct shm_log *log = wal->log;
+    log->holder = 0;
+    atomic_store_explicit(&commit->segment_number, header->number, memory_order_release);
+    wal_at(wal, "switch: number");
     commit->segment_start = header->start;
+    log->segment_bytes = header->size;
+    log->finished = false;
+    log->recyclable = true;
+    log->filled = filled;
     atomic_store_explicit(&commit->reusable, header->start, memory_order_release);
+    atomic_store_explicit(&commit->sync_busy, 0, memory_order_release);
+
+    io_file_close(wal->file);
+    wal->file = file;
+    wal->current = (struct wal_current){header->number, header->start, header->size};
+    wal->reached = wal->fits = header->start;
+    wal_add_link(wal, &(struct wal_link){header->number, header->start, header->previous});
+    log->holder = wal->handle;
 }
 
 lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *b, lsm_error *err)
 {
-    if (!reserve_old(wal))
-        return lsm_fail_memory(err, 2 * wal->old_capacity * sizeof *wal->old);
     struct segment_spare spare;
+    wal->log->finished = true;
     lsm_status status = take_spare(wal, LOG_SEGMENT_HEADER + b->tail_size, &spare, err);
     if (status != LSM_OK)
         return status;
@@ -262,64 +238,16 @@ lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *b, lsm
     }
     struct io_file *file = NULL;
     status = give_name(wal, &spare, header.number, &file, err);
+    if (status != LSM_OK) {
+        /* In vain: it stays off the chain, for the next one has a higher number. */
+        atomic_store(&wal->log->sweep_due, 1);
+        return status;
+    }
     uint64_t filled = LOG_SEGMENT_HEADER + b->tail_size;
     if (filled < spare.filled)
         filled = spare.filled;
-    if (status == LSM_OK)
-        switch_to(wal, &header, file, filled);
-    return status; /* a segment begun in vain stays off the chain: the next one has a higher number
-                    */
-}
-
-/* ---- recycling ------------------------------------------------------------------------------- */
-
-static lsm_status recycle(struct wal *wal, const struct wal_old_segment *old, lsm_error *err)
-{
-    char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
-    uint64_t number = old->number;
-    struct segment_spare spare = {.number = number, .size = old->size, .filled = old->filled};
-    lsm_status status = io_dir_rename(wal->dir.dir, file_name_make(FILE_WAL, number, from),
-                                      file_name_make(FILE_WAL_SPARE, number, to), err);
-    if (status == LSM_OK)
-        status = segment_open(&wal->dir, FILE_WAL_SPARE, number, IO_FILE_WRITE, &spare.file, err);
-    if (status == LSM_OK && !pool_add(wal, &spare))
-        segment_spare_discard(&wal->dir, &spare); /* wal_prepare() was faster */
-    return status;
-}
-
-static lsm_status remove_one(struct wal *wal, const struct wal_old_segment *old, lsm_error *err)
-{
-    char name[FILE_NAME_SIZE];
-    enum file_kind kind = old->is_spare ? FILE_WAL_SPARE : FILE_WAL;
-    if (old->recyclable && old->size == wal->segment_size && !pool_is_full(wal))
-        return recycle(wal, old, err);
-    return io_dir_unlink(wal->dir.dir, file_name_make(kind, old->number, name), NULL, err);
-}
-
-lsm_status wal_remove_old(struct wal *wal, uint64_t position, lsm_error *err)
-{
-    lsm_status status = LSM_OK;
-    size_t kept = 0, removed = 0;
-    for (size_t i = 0; i < wal->old_count; i++) {
-        struct wal_old_segment old = wal->old[i];
-        if (old.end <= position && status == LSM_OK) {
-            status = remove_one(wal, &old, err);
-            if (status == LSM_OK) {
-                removed++;
-                continue;
-            }
-            old.recyclable = false; /* which name it has now is not known */
-        }
-        wal->old[kept++] = old;
-    }
-    wal->old_count = kept;
-    /* Before a spare is written to: its old name must not come back with new bytes. */
-    lsm_status synced = removed > 0 ? sync_dir(wal, status == LSM_OK ? err : NULL) : LSM_OK;
-    return status == LSM_OK ? synced : status;
-}
-
-lsm_status wal_forget_locked(struct wal *wal, uint64_t position, lsm_error *err)
-{
-    lsm_status status = wal_check_poison(wal, err);
-    return status == LSM_OK ? wal_remove_old(wal, position, err) : status;
+    if (b->recycle)
+        wal_note_clean(wal, wal->current.number, wal->log->filled);
+    switch_to(wal, &header, file, filled);
+    return LSM_OK;
 }

@@ -111,14 +111,10 @@ static lsm_status get_ring(struct wal_stage *stage, bool refuse_mapping, lsm_err
 {
     lsm_status status = LSM_UNSUPPORTED;
     size_t size = (size_t)stage->size;
-    if (!refuse_mapping) {
-        /* A file that was copied here may have holes; a store into one could end the process. */
-        status = io_file_allocate(stage->file, 0, size, err);
-        if (status == LSM_OK)
-            status = io_map(stage->file, size, IO_MAP_WRITE, &stage->mapping, err);
-        if (status == LSM_OK)
-            stage->ring = io_mapping_memory(stage->mapping);
-    }
+    if (!refuse_mapping)
+        status = io_map(stage->file, size, IO_MAP_WRITE, &stage->mapping, err);
+    if (status == LSM_OK)
+        stage->ring = io_mapping_memory(stage->mapping);
     if (status != LSM_UNSUPPORTED)
         return status;
     stage->ring = mem_alloc_aligned(IO_ALIGNMENT, size);
@@ -139,6 +135,36 @@ lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir
             status = open_file(dir, size, &s.file, err);
         if (status == LSM_OK && s.file == NULL)
             status = lsm_fail(err, LSM_IO, "the stage file vanished while it was made");
+    }
+    /* A file that was copied here may have holes; a store into one could end the process. Only
+     * while nobody else stores: where the kernel cannot do it all bytes are written once more. */
+    if (status == LSM_OK && !refuse_mapping) {
+        status = io_file_allocate(s.file, 0, size, err);
+        refuse_mapping = status == LSM_UNSUPPORTED;
+        if (refuse_mapping)
+            status = LSM_OK;
+    }
+    if (status == LSM_OK)
+        status = get_ring(&s, refuse_mapping, err);
+    if (status == LSM_OK)
+        *stage = s;
+    else
+        wal_stage_close(&s);
+    return status;
+}
+
+lsm_status wal_stage_join(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
+                          bool refuse_mapping, lsm_error *err)
+{
+    struct wal_stage s = {.size = size};
+    lsm_status status = open_file(dir, size, &s.file, err);
+    if (status == LSM_OK && s.file == NULL) {
+        char name[FILE_NAME_SIZE];
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "the stage file '%s' in '%s' is not the one of %" PRIu64
+                          " bytes that the processes with the database open are using",
+                          stage_name(name), io_dir_path(dir->dir), size);
+        status_place(err, stage_name(name), 0);
     }
     if (status == LSM_OK)
         status = get_ring(&s, refuse_mapping, err);
@@ -161,13 +187,24 @@ void wal_stage_close(struct wal_stage *stage)
 
 /* ---- the ring -------------------------------------------------------------------------------- */
 
-void wal_stage_copy_out(const struct wal_stage *stage, uint64_t position, void *bytes, size_t size)
+static lsm_status get_bytes(const struct wal_stage *stage, size_t at, void *bytes, size_t size,
+                            lsm_error *err)
+{
+    if (stage->mapping == NULL)
+        return io_file_read_exact(stage->file, bytes, size, at, err);
+    memcpy(bytes, stage->ring + at, size);
+    return LSM_OK;
+}
+
+lsm_status wal_stage_copy_out(const struct wal_stage *stage, uint64_t position, void *bytes,
+                              size_t size, lsm_error *err)
 {
     size_t at = (size_t)(position % stage->size);
     size_t first = size < stage->size - at ? size : (size_t)(stage->size - at);
-    memcpy(bytes, stage->ring + at, first);
-    if (first < size)
-        memcpy((uint8_t *)bytes + first, stage->ring, size - first);
+    lsm_status status = get_bytes(stage, at, bytes, first, err);
+    if (status == LSM_OK && first < size)
+        status = get_bytes(stage, 0, (uint8_t *)bytes + first, size - first, err);
+    return status;
 }
 
 void wal_stage_copy_in(struct wal_stage *stage, uint64_t position, const void *bytes, size_t size)
@@ -185,6 +222,29 @@ static lsm_status write_blocks(struct wal_stage *stage, size_t first, size_t lim
     first -= first % IO_ALIGNMENT;
     limit += (IO_ALIGNMENT - limit % IO_ALIGNMENT) % IO_ALIGNMENT;
     return io_file_write(stage->file, stage->ring + first, limit - first, first, err);
+}
+
+static lsm_status read_block(struct wal_stage *stage, uint64_t position, lsm_error *err)
+{
+    size_t at = (size_t)(position % stage->size);
+    at -= at % IO_ALIGNMENT;
+    return io_file_read_exact(stage->file, stage->ring + at, IO_ALIGNMENT, at, err);
+}
+
+lsm_status wal_stage_refresh(struct wal_stage *stage, uint64_t needed, uint64_t staged, size_t size,
+                             lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    if (stage->held_limit != staged) {
+        status = read_block(stage, staged, err);
+        stage->held_first = stage->held_limit = staged;
+    }
+    /* The last block may end in what stands there since the last lap. */
+    if (status == LSM_OK && stage->held_first > needed)
+        status = read_block(stage, staged + size - 1, err);
+    if (status != LSM_OK)
+        stage->held_limit = UINT64_MAX;
+    return status;
 }
 
 lsm_status wal_stage_write(struct wal_stage *stage, uint64_t position, size_t size, lsm_error *err)

@@ -1,8 +1,8 @@
 /* Reading back from the ring what was staged: for who takes over a commit that was interrupted. */
 #include "engine/wal/wal_private.h"
 
-lsm_status wal_restage_locked(struct wal *wal, uint64_t position, uint64_t size,
-                              struct buffer *bytes, struct log_record *record, lsm_error *err)
+lsm_status wal_staged_record_locked(struct wal *wal, uint64_t position, uint64_t size,
+                                    struct buffer *bytes, struct log_record *record, lsm_error *err)
 {
     enum log_record_fault fault = LOG_RECORD_SHORT;
     buffer_clear(bytes);
@@ -10,7 +10,9 @@ lsm_status wal_restage_locked(struct wal *wal, uint64_t position, uint64_t size,
         uint8_t *at = buffer_grow(bytes, (size_t)size);
         if (at == NULL)
             return lsm_fail_memory(err, (size_t)size);
-        wal_stage_copy_out(&wal->stage, position, at, (size_t)size);
+        lsm_status status = wal_stage_copy_out(&wal->stage, position, at, (size_t)size, err);
+        if (status != LSM_OK)
+            return status;
         fault = log_record_decode(buffer_slice(bytes), position, wal->seed, record);
     }
     if (fault == LOG_RECORD_OK && record->size != size)
@@ -24,14 +26,5 @@ lsm_status wal_restage_locked(struct wal *wal, uint64_t position, uint64_t size,
         status_place(err, "STAGE", position % wal->stage.size);
         return status;
     }
-    wal->tail = position + size;
-    wal->tail_chain = record->checksum;
     return LSM_OK;
-}
-
-void wal_unstage_locked(struct wal *wal)
-{
-    struct shm_commit *commit = &wal->layout->commit;
-    wal->tail = atomic_load_explicit(&commit->staged, memory_order_relaxed);
-    wal->tail_chain = commit->chain;
 }

@@ -2,6 +2,8 @@
  * Opening goes in an order that leaves the log whole at every step: what stands in segments is made
  * durable; a new segment that seals it takes the ring's tail, durable before it has a name; only
  * then may the stage file be replaced. Nobody appends before all of it is done.
+ *
+ * A process that joins later finds everything in shared memory and opens the stage file alone.
  */
 #include "engine/wal/wal_private.h"
 
@@ -75,33 +77,17 @@ static lsm_status find_segments(struct wal *wal, struct opening *opening, lsm_er
     return LSM_OK;
 }
 
-/* Where segment `number` ends: where its successor on the chain begins, or nobody knows, and then
- * not behind what was found. */
-static uint64_t end_of_old(const struct opening *opening, uint64_t number)
-{
-    const struct segment_chain *chain = &opening->chain;
-    for (size_t i = 0; i + 1 < chain->count; i++) {
-        if (chain->headers[i].number == number)
-            return chain->headers[i + 1].start;
-    }
-    return opening->end->segments_end;
-}
-
-/* Flushes every old segment and remembers it for its removal. A process that was killed may have
- * written what it never flushed. */
-static lsm_status keep_old_segments(struct wal *wal, const struct opening *opening, lsm_error *err)
+/* Flushes every old segment. A process that was killed may have written what it never flushed. */
+static lsm_status flush_old_segments(struct wal *wal, const struct opening *opening, lsm_error *err)
 {
     lsm_status status = LSM_OK;
     for (size_t i = 0; i < opening->list.segment_count && status == LSM_OK; i++) {
-        struct wal_old_segment old = {.number = opening->list.segments[i]};
         struct io_file *file = NULL;
-        old.end = end_of_old(opening, old.number);
-        status = segment_open(&wal->dir, FILE_WAL, old.number, IO_FILE_WRITE, &file, err);
+        status =
+            segment_open(&wal->dir, FILE_WAL, opening->list.segments[i], IO_FILE_WRITE, &file, err);
         if (status == LSM_OK)
             status = io_file_sync(file, err);
         io_file_close(file);
-        if (status == LSM_OK)
-            status = wal_add_old(wal, &old, err);
     }
     return status;
 }
@@ -124,13 +110,15 @@ static lsm_status read_tail(struct wal *wal, struct opening *opening, lsm_error 
 /* The nonce of this life begins to count, and the one of the tail is kept beside it. */
 static void draw_nonce(struct wal *wal, const struct opening *opening)
 {
-    wal->resume = opening->end->position;
-    wal->resume_chain = opening->end->chain;
-    io_random(wal->dir.io, wal->nonce, sizeof wal->nonce);
+    struct shm_log *log = wal->log;
+    log->resume = opening->end->position;
+    log->resume_chain = opening->end->chain;
+    io_random(wal->dir.io, log->nonce, sizeof log->nonce);
+    memset(log->nonce_before, 0, sizeof log->nonce_before);
     if (opening->chain.count > 0)
-        memcpy(wal->nonce_before, opening->chain.headers[opening->chain.count - 1].nonce,
-               sizeof wal->nonce_before);
-    wal->seed = log_record_seed(wal->dir.uuid, wal->nonce);
+        memcpy(log->nonce_before, opening->chain.headers[opening->chain.count - 1].nonce,
+               sizeof log->nonce_before);
+    wal->seed = log_record_seed(wal->dir.uuid, log->nonce);
 }
 
 static lsm_status begin_first_segment(struct wal *wal, const struct opening *opening,
@@ -163,28 +151,41 @@ static void trim_old_segment(struct wal *wal, const struct opening *opening)
     io_file_close(file);
 }
 
-/* The block of the log's end is written again by the next append: its head must be in the ring. */
-static void settle_ring(struct wal *wal, const struct opening *opening)
+static void settle_renewal(struct wal *wal, uint64_t tail)
 {
-    uint64_t position = opening->end->position, start = opening->end->segments_end;
-    uint64_t block = wal_block_start(wal, position);
-    if (position > block)
-        wal_stage_copy_in(&wal->stage, block, opening->tail + (block - start),
-                          (size_t)(position - block));
-    wal->tail = position;
-    wal->tail_chain = opening->end->chain;
-    wal->fits = position;
     wal->renew_at = UINT64_MAX; /* never, where it cannot help */
     if (wal->stage.mapping != NULL && wal->stage.size >= 4 * WAL_STRETCH)
-        wal->renew_at = position - position % WAL_STRETCH + wal->stage.size - WAL_STRETCH;
+        wal->renew_at = tail - tail % WAL_STRETCH + wal->stage.size - WAL_STRETCH;
+}
+
+/* The block of the log's end is written again by the next append: its head must be in the ring. */
+static lsm_status settle_ring(struct wal *wal, const struct opening *opening, lsm_error *err)
+{
+    struct wal_stage *stage = &wal->stage;
+    uint64_t position = opening->end->position, start = opening->end->segments_end;
+    uint64_t block = wal_block_start(wal, position);
+    size_t size = (size_t)(position - block);
+    lsm_status status = LSM_OK;
+    if (size > 0) {
+        wal_stage_copy_in(stage, block, opening->tail + (block - start), size);
+        if (stage->mapping == NULL)
+            status = wal_stage_write(stage, block, size, err);
+    }
+    if (status != LSM_OK)
+        return status;
+    stage->held_first = block;
+    stage->held_limit = position;
+    wal->reached = wal->fits = position;
+    settle_renewal(wal, position);
 
     struct shm_commit *commit = &wal->layout->commit;
-    commit->chain = wal->tail_chain;
+    commit->chain = opening->end->chain;
     atomic_store(&commit->sync_busy, 0);
     atomic_store(&commit->written, position);
     atomic_store(&commit->durable, position);
     atomic_store(&commit->reusable, block);
     atomic_store(&commit->staged, position);
+    return LSM_OK;
 }
 
 static void describe_path(struct wal *wal)
@@ -192,19 +193,36 @@ static void describe_path(struct wal *wal)
     const char *stage = wal->stage.mapping != NULL
                             ? "a commit is a copy into the mapped stage file"
                             : "a commit is a write to the stage file, which cannot be mapped here";
-    const char *direct = io_file_is_direct(wal->file)
+    const char *direct = wal->log->is_direct
                              ? "past the page cache"
                              : "through the page cache, which this file system insists on";
     snprintf(wal->path_text, sizeof wal->path_text, "%s; segments are written by %s %s", stage,
              io_name(wal->dir.io), direct);
 }
 
+/* What all processes share; the layout is fresh, and nobody else has it. */
+static lsm_status settle_layout(struct wal *wal, const struct wal_options *options, lsm_error *err)
+{
+    struct shm_log *log = wal->log;
+    memset(log, 0, sizeof *log);
+    log->stage_size = options->stage_size;
+    log->segment_size = options->segment_size;
+    wal->handle = atomic_fetch_add(&log->handle_count, 1) + 1;
+    atomic_store(&log->sweep_due, 1); /* for what earlier lives have left */
+    int error = shm_lock_init(&log->spare_lock);
+    return error == 0 ? LSM_OK
+                      : lsm_fail_errno(err, error, "cannot make a lock for the log in '%s'",
+                                       io_dir_path(wal->dir.dir));
+}
+
 static lsm_status open_at(struct wal *wal, const struct wal_options *options,
                           struct opening *opening, lsm_error *err)
 {
-    lsm_status status = find_segments(wal, opening, err);
+    lsm_status status = settle_layout(wal, options, err);
     if (status == LSM_OK)
-        status = keep_old_segments(wal, opening, err);
+        status = find_segments(wal, opening, err);
+    if (status == LSM_OK)
+        status = flush_old_segments(wal, opening, err);
     if (status == LSM_OK)
         status = wal_adopt_spares(wal, &opening->list, err);
     if (status == LSM_OK)
@@ -219,24 +237,31 @@ static lsm_status open_at(struct wal *wal, const struct wal_options *options,
     uint64_t number = atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
     status = wal_stage_open(&wal->stage, &wal->dir, options->stage_size, options->refuse_mapping,
                             number, err);
+    if (status == LSM_OK)
+        status = settle_ring(wal, opening, err);
     if (status != LSM_OK)
         return status;
-    settle_ring(wal, opening);
+    wal->log->is_mapped = wal->stage.mapping != NULL;
+    wal->log->is_direct = io_file_is_direct(wal->file);
     describe_path(wal);
     return LSM_OK;
 }
 
-static void wal_free(struct wal *wal)
+static void close_files(struct wal *wal)
 {
     io_queue_close(wal->queue); /* waits for what is in flight */
-    for (size_t i = 0; i < wal->spare_count; i++)
-        io_file_close(wal->spares[i].file);
     io_file_close(wal->file);
     wal_stage_close(&wal->stage);
+    wal->queue = NULL;
+    wal->file = NULL;
+}
+
+static void wal_free(struct wal *wal)
+{
+    close_files(wal);
     buffer_release(&wal->scratch);
     mem_free_buffer(wal->buffer, WAL_WRITE_SIZE);
-    mem_free(wal->old);
-    pthread_mutex_destroy(&wal->spare_lock);
+    mem_free(wal->links);
     mem_free(wal);
 }
 
@@ -245,11 +270,12 @@ static lsm_status wal_new(const struct wal_options *options, struct wal **wal, l
     struct wal *w = mem_alloc_zeroed(sizeof *w);
     if (w == NULL)
         return lsm_fail_memory(err, sizeof *w);
-    pthread_mutex_init(&w->spare_lock, NULL);
     w->dir = (struct segment_dir){.io = options->io, .dir = options->dir, .mode = options->mode};
     memcpy(w->dir.uuid, options->uuid, sizeof w->dir.uuid);
     w->layout = options->layout;
-    w->segment_size = options->segment_size;
+    w->log = &options->layout->commit.log;
+    w->step = options->step;
+    w->step_context = options->step_context;
     lsm_status status = io_queue_open(options->io, 1, &w->queue, err);
     if (status == LSM_OK) {
         w->buffer = mem_alloc_buffer(WAL_WRITE_SIZE);
@@ -283,23 +309,51 @@ lsm_status wal_open(const struct wal_options *options, const struct wal_end *end
     return status;
 }
 
+lsm_status wal_attach(const struct wal_options *options, struct wal **wal, lsm_error *err)
+{
+    assert(options->layout != NULL);
+    struct wal *w = NULL;
+    lsm_status status = wal_new(options, &w, err);
+    if (status != LSM_OK)
+        return status;
+    w->handle = atomic_fetch_add(&w->log->handle_count, 1) + 1;
+    w->seed = log_record_seed(w->dir.uuid, w->log->nonce);
+    bool refuse_mapping = options->refuse_mapping || !w->log->is_mapped;
+    status = wal_stage_join(&w->stage, &w->dir, w->log->stage_size, refuse_mapping, err);
+    if (status != LSM_OK) {
+        wal_free(w);
+        return status;
+    }
+    settle_renewal(w, atomic_load_explicit(&w->layout->commit.staged, memory_order_acquire));
+    describe_path(w);
+    *wal = w;
+    return LSM_OK;
+}
+
 /* ---- closing --------------------------------------------------------------------------------- */
+
+void wal_detach(struct wal *wal)
+{
+    if (wal == NULL)
+        return;
+    assert(!wal->in_flight);
+    wal_free(wal);
+}
 
 /* Nobody needs a byte of the log any more: its files wait for the next open, up to the usual count.
  */
 static lsm_status keep_as_spares(struct wal *wal, lsm_error *err)
 {
-    struct wal_old_segment current = {
-        .number = wal->current.number,
-        .size = wal->current.size,
-        .end = UINT64_MAX,
-        .filled = wal->filled,
-        .recyclable = wal->recyclable,
-    };
+    struct shm_log *log = wal->log;
     lsm_status status = wal_check_poison(wal, err);
-    if (status == LSM_OK)
-        status = wal_add_old(wal, &current, err);
-    return status == LSM_OK ? wal_remove_old(wal, UINT64_MAX, err) : status;
+    if (status != LSM_OK)
+        return status;
+    /* Where that fails, or the segment was a dead process's, its file goes. */
+    bool known = wal_take_up(wal, NULL) == LSM_OK;
+    if (known && log->recyclable && wal->current.size == log->segment_size)
+        wal_note_clean(wal, wal->current.number, log->filled);
+    close_files(wal); /* the directory takes a descriptor to read */
+    return wal_remove_all(wal, err);
 }
 
 void wal_abandon(struct wal *wal)

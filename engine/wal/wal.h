@@ -14,21 +14,27 @@
  *      durable  <= written             segments are flushed up to durable
  *
  * A partial last block is written again by the next append, so `reusable` is the start (in segment
- * offsets) of the block that holds `written`. Records never straddle two segments.
+ * offsets) of the block that holds `written`. Records never straddle two segments, and `written` is
+ * always the end of one.
  *
  * Recovery follows one chain of records by position and chained checksum: segments strictly by
  * position along the seals, then the ring for whatever continues the chain. Each open draws a nonce
  * and seeds the checksums with it from its resume position on, makes everything it found durable,
  * and begins a new segment that seals the old one and holds the ring's tail, before anybody is let
- * in. A segment that was sealed by an open is unlinked when obsolete, never recycled: a dead
- * process's write may still land in it.
+ * in. A segment that was sealed by an open or a takeover is unlinked when obsolete, never recycled:
+ * a dead process's write may still land in it.
  *
  * A bad record ends the log only when nothing after it proves that it had been synced (a later
  * valid record's `synced` field, a later segment's start); otherwise it is LSM_CORRUPT with the
  * exact place. A read error is never the end of the log.
  *
+ * Any number of processes write one log. The first opens it with wal_open(), the others join with
+ * wal_attach(); each has its own handle, and what they have to know of each other is in shm_commit.
+ *
  * Locks: "append" and "sync" are the locks of shm_layout; functions ending in _locked say which one
- * they need. The shared positions are the fields of shm_commit.
+ * they need. Who gets one of them with SHM_LOCKED_OWNER_DIED calls wal_append_takeover_locked() or
+ * wal_takeover_locked() before shm_lock_repaired(). Nobody lets go of the sync lock with a write
+ * begun and not finished.
  */
 #ifndef ENGINE_WAL_WAL_H
 #define ENGINE_WAL_WAL_H
@@ -41,16 +47,21 @@
 
 struct wal;
 
+/* For tests: told of each place at which the death of the process makes a difference. */
+typedef void (*wal_step)(void *context, const char *place);
+
 struct wal_options {
     struct io *io;
     struct io_dir *dir;          /* borrowed, outlives the log */
     uint8_t uuid[SHM_UUID_SIZE]; /* seeds every checksum */
     struct shm_layout *layout;   /* borrowed; its commit fields are set by wal_open(). NULL for
                                     wal_replay() alone */
-    uint64_t stage_size;         /* multiple of 4 KiB, at least 16 KiB */
-    uint64_t segment_size;       /* at least stage_size; multiple of 4 KiB */
+    uint64_t stage_size;         /* multiple of 4 KiB, at least 16 KiB; wal_open() alone asks */
+    uint64_t segment_size;       /* at least stage_size; multiple of 4 KiB; the same */
     uint32_t mode;               /* of new files */
     bool refuse_mapping;         /* write commits to the stage file, as where it cannot be mapped */
+    wal_step step;               /* NULL */
+    void *step_context;
 };
 
 /* Where the log ends, as found. */
@@ -92,9 +103,17 @@ lsm_status wal_open(const struct wal_options *options, const struct wal_end *end
                     lsm_error *err);
 
 /*
- * Ends writing. With `clean` (the caller has made a manifest edit durable that says the log is
- * empty and ends at its staged position) segments are kept as spares for the next open. Frees `wal`
- * whatever is returned. NULL is allowed.
+ * Joins a log that another process has opened and that may be in use: maps the stage file and reads
+ * nothing else. Sizes are those of the opener. LSM_CORRUPT when the stage file is another one.
+ */
+lsm_status wal_attach(const struct wal_options *options, struct wal **wal, lsm_error *err);
+/* Leaves it to the others, who need nothing of this process. No lock is held. NULL is allowed. */
+void wal_detach(struct wal *wal);
+
+/*
+ * Ends writing, for the last process. With `clean` (the caller has made a manifest edit durable
+ * that says the log is empty and ends at its staged position) segments are kept as spares for the
+ * next open. Frees `wal` whatever is returned. NULL is allowed.
  */
 lsm_status wal_close(struct wal *wal, bool clean, lsm_error *err);
 
@@ -114,10 +133,10 @@ size_t wal_max_batch(const struct wal *wal);
 bool wal_has_room_locked(const struct wal *wal, size_t size);
 
 /*
- * Makes one record of a batch given in `count` pieces and copies it into the ring. Not seen by
- * anybody before wal_publish_locked(). Returns the position behind it. Room was checked; cannot
- * fail, except with LSM_IO/LSM_NO_SPACE where the stage file cannot be mapped (then nothing was
- * staged) and LSM_NO_MEMORY.
+ * Makes one record of a batch given in `count` pieces and copies it into the ring behind the last
+ * one published. Not seen by anybody before wal_publish_locked(); staging again replaces it.
+ * Returns the position behind it. Room was checked; cannot fail, except with LSM_IO/LSM_NO_SPACE
+ * where the stage file cannot be mapped (then nothing was staged) and LSM_NO_MEMORY.
  */
 lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice *pieces,
                             size_t count, uint64_t *end, lsm_error *err);
@@ -125,21 +144,43 @@ lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice 
 void wal_publish_locked(struct wal *wal);
 
 /*
- * For who took the append lock from a dead owner. restage: the record of `size` bytes that the
- * owner copied to `position` is what comes next, as if this thread had staged it; its bytes are
- * copied to `bytes`, which *record borrows from. LSM_CORRUPT when the ring does not hold it.
- * unstage: nothing is staged behind what was published.
+ * For who took the append lock from a dead owner: the record of `size` bytes that stands in the
+ * ring at `position`, published or not. Its bytes are copied to `bytes`, which *record borrows
+ * from. LSM_CORRUPT when the ring does not hold it.
  */
-lsm_status wal_restage_locked(struct wal *wal, uint64_t position, uint64_t size,
-                              struct buffer *bytes, struct log_record *record, lsm_error *err);
-void wal_unstage_locked(struct wal *wal);
+lsm_status wal_staged_record_locked(struct wal *wal, uint64_t position, uint64_t size,
+                                    struct buffer *bytes, struct log_record *record,
+                                    lsm_error *err);
+/* The append lock's owner died: puts in order what its death may have left of a publication. Fails
+ * only where the stage file cannot be mapped and not be read; may be called again. */
+lsm_status wal_append_takeover_locked(struct wal *wal, lsm_error *err);
+/*
+ * For doing again what a dead owner was about: *found tells whether a record stands whole behind
+ * what is published, as if this handle had staged it; wal_publish_locked() then publishes it.
+ * `batch` is valid until the next call that stages. LSM_NO_MEMORY, and LSM_IO as above.
+ */
+lsm_status wal_stage_again_locked(struct wal *wal, bool *found, uint64_t *sequence,
+                                  lsm_slice *batch, uint64_t *end, lsm_error *err);
 
 /* ---- the log writer (sync lock held) --------------------------------------------------------- */
 
+/* Each of these goes on where the last holder of the lock stopped, whichever process that was. */
+
+/*
+ * The sync lock's owner died. It may have writes in flight which land at any later time, so its
+ * segment is flushed, sealed at `written` and never written or recycled again, and another one is
+ * begun behind it. When that fails (or this process dies, too) the lock may be repaired and let go
+ * all the same: every call below takes over first until it was done. A failed flush poisons.
+ */
+lsm_status wal_takeover_locked(struct wal *wal, lsm_error *err);
+
 /* Starts appending [written, staged) to the current segment and returns without waiting; a no-op
- * when there is nothing or a write is in flight. Begins the next segment when this one is full. */
+ * when there is nothing or a write is in flight. Begins the next segment when this one is full. The
+ * write is finished, by one of the next three, before the lock is let go; after a failure none is
+ * in flight. */
 lsm_status wal_write_begin_locked(struct wal *wal, lsm_error *err);
-/* Waits for it; moves written and reusable, signals commit.flushed. */
+/* Waits for it; moves written and reusable to the end of the last whole record, signals
+ * commit.flushed. */
 lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err);
 /* Both, until written has reached `position`. */
 lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err);
@@ -147,11 +188,11 @@ lsm_status wal_write_locked(struct wal *wal, uint64_t position, lsm_error *err);
  * failed sync poisons: ctl.poisoned is set and every later call returns LSM_POISONED. */
 lsm_status wal_sync_locked(struct wal *wal, uint64_t position, lsm_error *err);
 
-/* Segments wholly below `position` are recycled or unlinked. Tables that hold everything below it
- * are durable in the manifest. */
+/* Segments wholly below `position` are recycled or unlinked, whoever wrote them, and so are files
+ * that dead processes left. Tables that hold everything below it are durable in the manifest. */
 lsm_status wal_forget_locked(struct wal *wal, uint64_t position, lsm_error *err);
-/* Makes the next segment ready ahead of need (zero-filled). Does nothing when one is. Takes time;
- * called by a background thread without any lock: */
+/* Makes the next segment ready ahead of need. Does nothing when one is, or somebody is at it. Takes
+ * time; called by a background thread of any process without any lock: */
 lsm_status wal_prepare(struct wal *wal, lsm_error *err);
 
 /* True when so much is staged and not written that the log writer should run (256 KiB). */

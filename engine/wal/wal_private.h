@@ -7,8 +7,10 @@
  *   stage.c        the ring: the stage file, mapped or written
  *   append.c       records into the ring
  *   log_writer.c   the ring's bytes into segments
- *   spare.c        segments begun, recycled and removed
- *   wal.c          open and close
+ *   handover.c     from one holder of the sync lock to the next, dead or alive
+ *   spare.c        spares, and segments begun in them
+ *   forget.c       old segments recycled and removed
+ *   wal.c          open, attach and close
  */
 #ifndef ENGINE_WAL_WAL_PRIVATE_H
 #define ENGINE_WAL_WAL_PRIVATE_H
@@ -18,76 +20,78 @@
 #include "engine/wal/wal.h"
 
 #include <assert.h>
-#include <pthread.h>
 
-#define WAL_MIN_STAGE   ((uint64_t)16 << 10)
-#define WAL_WRITE_SIZE  ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
-#define WAL_FILL_SIZE   ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
-#define WAL_WRITE_DUE   ((uint64_t)256 << 10)
-#define WAL_STRETCH     ((uint64_t)1 << 20) /* the ring is renewed in these */
-#define WAL_SPARE_COUNT 2
+#define WAL_MIN_STAGE  ((uint64_t)16 << 10)
+#define WAL_WRITE_SIZE ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
+#define WAL_FILL_SIZE  ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
+#define WAL_WRITE_DUE  ((uint64_t)256 << 10)
+#define WAL_STRETCH    ((uint64_t)1 << 20) /* the ring is renewed in these */
 
 static_assert(LOG_RECORD_OVERHEAD <= WAL_RECORD_OVERHEAD, "as wal.h promises");
 static_assert(SHM_UUID_SIZE == HASH_UUID_SIZE, "one uuid");
+static_assert(SHM_UUID_SIZE == LOG_NONCE_SIZE, "the nonces are in shared memory");
 
 /* The ring. Byte p of the log is at p % size. */
 struct wal_stage {
     uint8_t *ring;
     uint64_t size;
     struct io_file *file;       /* owned */
-    struct io_mapping *mapping; /* owned; NULL: `ring` is private memory, owned, and each record is
-                                   written to the file as well */
+    struct io_mapping *mapping; /* owned; NULL: `ring` is private memory, owned, in which records
+                                   are put together; each is then written to the file */
+
+    /* Without a mapping the private memory holds these positions; others may have written the
+     * rest. Guarded by the append lock. */
+    uint64_t held_first, held_limit;
 };
 
-/* A segment that is not written any more. */
-struct wal_old_segment {
+/* A place in the chain of segments. A number never gets another one. */
+struct wal_link {
     uint64_t number;
-    uint64_t size;
-    uint64_t end;    /* its bytes are all below this position */
-    uint64_t filled; /* see struct wal */
-    bool recyclable; /* nobody's write can still be on its way to it */
-    bool is_spare;   /* it never was one: a spare that is not used again */
+    uint64_t start;
+    uint64_t previous;
+};
+
+/* The segment that is written, as far as its writer has to know it. */
+struct wal_current {
+    uint64_t number;
+    uint64_t start; /* position of its first byte */
+    uint64_t size;  /* of the file */
 };
 
 struct wal {
     /* set at open */
     struct segment_dir dir;
     struct shm_layout *layout;
-    uint64_t segment_size;
-    uint64_t resume, resume_chain; /* see log_segment_header, as the two below */
-    uint8_t nonce[LOG_NONCE_SIZE], nonce_before[LOG_NONCE_SIZE];
-    uint64_t seed; /* of this opening's records */
+    struct shm_log *log; /* of the layout */
+    uint64_t handle;     /* this one's number among all; see shm_log.holder */
+    uint64_t seed;       /* of the records of this life */
+    wal_step step;       /* NULL outside of tests */
+    void *step_context;
     char path_text[256];
 
     struct wal_stage stage; /* set at open; its bytes as wal.h says */
 
     /* guarded by the append lock */
     struct buffer scratch; /* the record being made */
-    uint64_t tail;         /* behind the last record in the ring; commit.staged once published */
-    uint64_t tail_chain;
-    uint64_t renew_at; /* when the tail gets here the stretch one ahead is renewed */
+    uint64_t staged_end;   /* behind the record that is staged and not published */
+    uint64_t staged_chain; /* its checksum */
+    uint64_t renew_at;     /* when the tail gets here the stretch one ahead is renewed */
 
-    /* guarded by the sync lock */
-    struct log_segment_header current; /* the segment being written */
-    struct io_file *file;              /* owned; of it */
-    bool finished;                     /* nothing more may be written to it: begin the next one */
-    bool recyclable;                   /* it; see wal_old_segment */
-    uint64_t fits;   /* all records below this position, where one ends, have room in it */
-    uint64_t filled; /* of its file: all bytes below have been written since it was allocated */
+    /* guarded by the sync lock; worth something while log->holder is this handle */
+    struct wal_current current;
+    struct io_file *file; /* owned; of `current` */
+    uint64_t reached;     /* the file holds the log up to here; behind written: part of a record */
+    uint64_t fits;        /* all records below this position, where one ends, have room in it */
     struct io_queue *queue;
     struct io_request request;
-    bool in_flight;      /* request is */
-    uint64_t flight_end; /* what `written` will be */
-    uint8_t *buffer;     /* WAL_WRITE_SIZE bytes, aligned */
-    struct wal_old_segment *old;
-    size_t old_count, old_capacity;
+    bool in_flight;         /* request is */
+    uint64_t flight_end;    /* what `reached` will be */
+    uint64_t flight_record; /* what `written` will be: the end of a record */
+    uint8_t *buffer;        /* WAL_WRITE_SIZE bytes, aligned */
+    struct wal_link *links; /* of segments on the chain, in no order: what was read once */
+    size_t link_count, link_capacity;
 
     _Atomic uint64_t bytes_written;
-
-    pthread_mutex_t spare_lock;
-    struct segment_spare spares[WAL_SPARE_COUNT]; /* guarded by spare_lock, as the two below */
-    size_t spare_count;
-    bool preparing;
 };
 
 /* First position of the block of the current segment that holds `position`. */
@@ -96,10 +100,67 @@ static inline uint64_t wal_block_start(const struct wal *wal, uint64_t position)
     return position - (position - wal->current.start) % IO_ALIGNMENT;
 }
 
+/* A number of a file and how far it has been filled, in one word that is there or not. Higher
+ * numbers do not fit: their files are made when they are needed and unlinked afterwards. */
+#define WAL_PACK_NUMBER_BITS 40
+static inline bool wal_can_pack(uint64_t number)
+{
+    return number >> WAL_PACK_NUMBER_BITS == 0;
+}
+static inline uint64_t wal_pack(uint64_t number, uint64_t filled)
+{
+    uint64_t blocks = filled / IO_ALIGNMENT, most = UINT64_MAX >> WAL_PACK_NUMBER_BITS;
+    assert(wal_can_pack(number));
+    return (blocks < most ? blocks : most) << WAL_PACK_NUMBER_BITS | number;
+}
+static inline uint64_t wal_packed_number(uint64_t word)
+{
+    return word & ((UINT64_C(1) << WAL_PACK_NUMBER_BITS) - 1);
+}
+static inline uint64_t wal_packed_filled(uint64_t word)
+{
+    return (word >> WAL_PACK_NUMBER_BITS) * IO_ALIGNMENT;
+}
+
+/* Names a place at which a death makes a difference. */
+static inline void wal_at(const struct wal *wal, const char *place)
+{
+    if (wal->step != NULL)
+        wal->step(wal->step_context, place);
+}
+
 /* Makes the database refuse writes from now on: a sync has failed with `error`. */
 void wal_poison(struct wal *wal, const lsm_error *error);
 /* LSM_POISONED when it was. */
 lsm_status wal_check_poison(const struct wal *wal, lsm_error *err);
+
+/* Only the holder of the sync lock stores these. */
+static inline uint64_t wal_written(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->layout->commit.written, memory_order_relaxed);
+}
+static inline uint64_t wal_durable(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->layout->commit.durable, memory_order_relaxed);
+}
+
+/* ---- log_writer.c ---------------------------------------------------------------------------- */
+
+/* Syncs a file of the log; a failure poisons. */
+lsm_status wal_sync_file(struct wal *wal, struct io_file *file, lsm_error *err);
+/* The same for the names in the directory. */
+lsm_status wal_sync_dir(struct wal *wal, lsm_error *err);
+/* Moves durable and tells those who wait. */
+void wal_set_durable(struct wal *wal, uint64_t position);
+
+/* ---- handover.c ------------------------------------------------------------------------------ */
+
+/*
+ * To be called by whoever has taken the sync lock, before anything else: goes on where the last
+ * holder stopped. Costs one comparison when that was this handle. Takes over when the last one left
+ * a write under way, or when an earlier takeover did not get to its end.
+ */
+lsm_status wal_take_up(struct wal *wal, lsm_error *err);
 
 /* ---- spare.c --------------------------------------------------------------------------------- */
 
@@ -108,10 +169,13 @@ lsm_status wal_check_poison(const struct wal *wal, lsm_error *err);
  * flags the tail that the opening found, are in it and durable before its name is. The old segment
  * is durable up to `start`. On failure nothing may be written to the old one any more either.
  *
- * tail  tail_size bytes from `start` on, in memory aligned and padded to IO_ALIGNMENT with zeros.
+ * recycle  The segment before may be recycled once it is forgotten.
+ * tail     tail_size bytes from `start` on, in memory aligned and padded to IO_ALIGNMENT with
+ * zeros.
  */
 struct wal_beginning {
     uint32_t flags;
+    bool recycle;
     uint64_t start;
     uint64_t previous, previous_start;
     const uint8_t *tail;
@@ -120,13 +184,23 @@ struct wal_beginning {
 lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *beginning,
                              lsm_error *err);
 
-/* Remembers a segment for wal_forget_locked(). */
-lsm_status wal_add_old(struct wal *wal, const struct wal_old_segment *old, lsm_error *err);
-/* Recycles or unlinks those below `position`, and makes that durable. */
-lsm_status wal_remove_old(struct wal *wal, uint64_t position, lsm_error *err);
-/* Takes over the spare files in `list` that a clean close left; the others go with the first old
- * segments. */
+/* Puts the spare of this number where wal_begin_segment() finds it. False: there are enough. */
+bool wal_spare_put(struct wal *wal, uint64_t number, uint64_t filled);
+bool wal_spare_is_known(const struct wal *wal, uint64_t number);
+size_t wal_spare_count(const struct wal *wal);
+/* Takes over the spare files in `list` that a clean close left; the others are swept away. */
 lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, lsm_error *err);
+
+/* ---- forget.c -------------------------------------------------------------------------------- */
+
+/* Remembers a place of the chain, so that its header need not be read again. */
+void wal_add_link(struct wal *wal, const struct wal_link *link);
+/* Notes that segment `number` may be recycled when it is forgotten. */
+void wal_note_clean(struct wal *wal, uint64_t number, uint64_t filled);
+/* Removes files that a dead process left and nobody needs, if there may be some. */
+lsm_status wal_sweep(struct wal *wal, lsm_error *err);
+/* Recycles or unlinks every segment: the log is empty. */
+lsm_status wal_remove_all(struct wal *wal, lsm_error *err);
 
 /* ---- stage.c --------------------------------------------------------------------------------- */
 
@@ -137,11 +211,24 @@ lsm_status wal_stage_read(const struct segment_dir *dir, uint64_t first, uint64_
  * was in it is in segments by now). */
 lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
                           bool refuse_mapping, uint64_t file_number, lsm_error *err);
+/* Opens the one that is in use. LSM_CORRUPT when it is not there with this size. */
+lsm_status wal_stage_join(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
+                          bool refuse_mapping, lsm_error *err);
 void wal_stage_close(struct wal_stage *stage);
 
-/* Copies to and from the ring. The second is for memory only: it does not write the file. */
-void wal_stage_copy_out(const struct wal_stage *stage, uint64_t position, void *bytes, size_t size);
+/* Copies out of the ring, whoever wrote it, or the file where there is no mapping. */
+lsm_status wal_stage_copy_out(const struct wal_stage *stage, uint64_t position, void *bytes,
+                              size_t size, lsm_error *err);
+/* Copies into memory only: it does not write the file. */
 void wal_stage_copy_in(struct wal_stage *stage, uint64_t position, const void *bytes, size_t size);
+
+/*
+ * Where there is no mapping: the private memory gets what others have written to the blocks that
+ * hold [staged, staged + size), so that wal_stage_write() does not undo it; `needed` is the first
+ * position that the ring still has to hold.
+ */
+lsm_status wal_stage_refresh(struct wal_stage *stage, uint64_t needed, uint64_t staged, size_t size,
+                             lsm_error *err);
 /* Where there is no mapping: writes the blocks that hold [position, position + size). */
 lsm_status wal_stage_write(struct wal_stage *stage, uint64_t position, size_t size, lsm_error *err);
 

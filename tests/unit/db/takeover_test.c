@@ -36,6 +36,7 @@ struct victim {
     lsm_db *db;
     lsm_cf *second;
     enum kind kind;
+    lsm_batch *batch; /* owned */
     unsigned dies_at; /* its how manieth step */
     lsm_error error;
     bool returned;
@@ -46,8 +47,8 @@ static lsm_status write_as(struct victim *v, lsm_error *err)
     lsm_write_options options = {.durability = v->kind == KIND_PUT ? LSM_WRITE : LSM_SYNC};
     if (v->kind != KIND_BATCH)
         return lsm_put(v->db, NULL, text("victim 0"), text("new"), &options, err);
-    lsm_batch *batch = NULL;
-    lsm_status status = lsm_batch_new(&batch, err);
+    lsm_status status = lsm_batch_new(&v->batch, err);
+    lsm_batch *batch = v->batch;
     for (int i = 0; status == LSM_OK && i < 4; i++) {
         char key[16];
         snprintf(key, sizeof key, "victim %d", i);
@@ -59,7 +60,6 @@ static lsm_status write_as(struct victim *v, lsm_error *err)
         status = lsm_batch_put(batch, NULL, text("twice"), text("new"), err);
     if (status == LSM_OK)
         status = lsm_write(v->db, batch, &options, err);
-    lsm_batch_free(batch);
     return status;
 }
 
@@ -140,6 +140,7 @@ static bool one_death(enum kind kind, unsigned dies_at, bool survivor_syncs)
     ck_assert_int_eq(pthread_create(&thread, NULL, victim_main, &v), 0);
     pthread_join(thread, NULL);
     atomic_store(&step_hook, NULL);
+    lsm_batch_free(v.batch);
 
     lsm_write_options options = {.durability = survivor_syncs ? LSM_SYNC : LSM_WRITE};
     ck_ok(lsm_put(db, NULL, text("witness"), text("new"), &options, &error));

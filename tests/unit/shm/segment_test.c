@@ -120,11 +120,80 @@ START_TEST(test_segment_create_removes_left_overs_of_its_database_only)
 }
 END_TEST
 
+START_TEST(test_segment_create_spares_the_living_segment_of_a_copy)
+{
+    struct shm_options a = options_of(9), b = options_of(9);
+    a.lock_file = (struct io_identity){.device = 1, .inode = 10};
+    b.lock_file = (struct io_identity){.device = 1, .inode = 11};
+    struct shm_segment *original = create(&a), *copy = create(&b);
+    ck_assert_int_eq(list(NULL, 0), 2);
+    /* Whoever holds its LOCK file knows that the original's owner is dead, however late it dies. */
+    struct shm_segment *again = create(&a);
+    ck_assert_int_eq(list(NULL, 0), 2);
+    shm_segment_close(original);
+    shm_segment_close(copy); /* left over, of a LOCK file that is nobody's now */
+    ck_assert_int_eq(list(NULL, 0), 2);
+    ck_assert_int_eq(shm_segment_remove_stale(io, directory, a.uuid, (struct io_identity){0}, NULL),
+                     LSM_OK);
+    ck_assert_int_eq(list(NULL, 0), 1);
+    shm_segment_destroy(again);
+    ck_assert_int_eq(list(NULL, 0), 0);
+}
+END_TEST
+
+static lsm_status open_again(struct shm_segment *segment, uint64_t inode_off, lsm_error *err)
+{
+    char place[256];
+    struct io_identity identity;
+    struct shm_segment *again = NULL;
+    lsm_status status = shm_segment_place(segment, place, sizeof place, &identity, err);
+    identity.inode += inode_off;
+    if (status == LSM_OK)
+        status = shm_segment_open(io, place, shm_segment_name(segment), identity, &again, err);
+    if (status == LSM_OK)
+        ck_assert_mem_eq(shm_layout(again), shm_layout(segment), sizeof(struct shm_ident));
+    shm_segment_close(again);
+    return status;
+}
+
+START_TEST(test_segment_open_maps_only_what_lies_as_expected)
+{
+    struct shm_options options = options_of(8);
+    struct shm_segment *segment = create(&options);
+    struct shm_ident *ident = &shm_layout(segment)->ident, good = *ident;
+    lsm_error err = {0};
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_OK);
+    ck_assert_int_eq(open_again(segment, 1, &err), LSM_UNSUPPORTED);
+    ident->magic++;
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_CORRUPT);
+    *ident = good;
+    ident->layout++;
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_UNSUPPORTED);
+    *ident = good;
+    ident->layout_hash++;
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_UNSUPPORTED);
+    *ident = good;
+    ident->memtable_count = SHM_MAX_MEMTABLES + 1;
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_CORRUPT);
+    ident->memtable_count = 1; /* less than the file has room for */
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_CORRUPT);
+    *ident = good;
+    ident->segment_size += 4096;
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(err.message, "size"));
+    *ident = good;
+    ck_assert_int_eq(open_again(segment, 0, &err), LSM_OK);
+    shm_segment_destroy(segment);
+}
+END_TEST
+
 START_TEST(test_segment_remove_stale_in_a_missing_directory_is_nothing)
 {
     uint8_t uuid[SHM_UUID_SIZE] = {1};
     lsm_error err = {0};
-    ck_assert_int_eq(shm_segment_remove_stale(io, "/tmp/there is/no such", uuid, &err), LSM_OK);
+    ck_assert_int_eq(
+        shm_segment_remove_stale(io, "/tmp/there is/no such", uuid, (struct io_identity){0}, &err),
+        LSM_OK);
     ck_assert_int_eq(err.status, LSM_OK);
 }
 END_TEST
@@ -331,6 +400,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, test_segment_create_lays_out_and_names_it);
     tcase_add_test(tests, test_segment_create_removes_left_overs_of_its_database_only);
+    tcase_add_test(tests, test_segment_create_spares_the_living_segment_of_a_copy);
+    tcase_add_test(tests, test_segment_open_maps_only_what_lies_as_expected);
     tcase_add_test(tests, test_segment_remove_stale_in_a_missing_directory_is_nothing);
     tcase_add_test(tests, test_segment_create_makes_a_missing_directory);
     tcase_add_test(tests, test_segment_two_of_different_databases_live_together);

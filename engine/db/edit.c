@@ -1,0 +1,219 @@
+/*
+ * Changing what all processes see: the locks of the segment but for the append lock (takeover.c),
+ * with what is to be done when an owner died, and edits of the manifest.
+ *
+ * The published view is the place where the manifest ends, and the states of the arenas. Both are
+ * changed under the change lock, together with version.number, which tells readers to look again.
+ * The place is written beside the old one and put in force by one store, so that a death leaves
+ * either.
+ */
+#include "engine/db/db_private.h"
+
+#include "engine/base/step.h"
+
+#include <assert.h>
+
+/* ---- the change lock ------------------------------------------------------------------------- */
+
+void db_change_lock(lsm_db *db)
+{
+    struct shm_lock *lock = &db->layout->locks.change;
+    if (shm_lock(lock) == SHM_LOCKED)
+        return;
+    db_memtables_repair_locked(db);
+    db_view_changed_locked(db);
+    shm_lock_repaired(lock);
+}
+
+void db_change_unlock(lsm_db *db)
+{
+    shm_unlock(&db->layout->locks.change);
+}
+
+void db_view_changed_locked(lsm_db *db)
+{
+    struct shm_version *v = &db->layout->version;
+    /* Release: pairs with db_refresh(). */
+    atomic_fetch_add_explicit(&v->number, 1, memory_order_release);
+    shm_event_signal(&v->changed);
+}
+
+/* ---- the sync lock --------------------------------------------------------------------------- */
+
+/* Where it fails the log takes over first in every later call. */
+static void sync_taken(lsm_db *db, enum shm_lock_result result)
+{
+    if (result != SHM_LOCKED_OWNER_DIED)
+        return;
+    (void)wal_takeover_locked(db->wal, NULL);
+    shm_lock_repaired(&db->layout->locks.sync);
+}
+
+void db_sync_lock(lsm_db *db)
+{
+    sync_taken(db, shm_lock(&db->layout->locks.sync));
+}
+
+bool db_sync_trylock(lsm_db *db)
+{
+    enum shm_lock_result result = shm_trylock(&db->layout->locks.sync);
+    sync_taken(db, result);
+    return result != SHM_LOCK_BUSY;
+}
+
+/* ---- the place ------------------------------------------------------------------------------- */
+
+void db_place_read_locked(const lsm_db *db, struct version_place *place)
+{
+    const struct shm_version *v = &db->layout->version;
+    const uint64_t *p = v->places[atomic_load(&v->place_index) % 2].number;
+    *place = (struct version_place){.manifest_number = p[0],
+                                    .previous_number = p[1],
+                                    .offset = p[2],
+                                    .frame_number = p[3],
+                                    .chain = p[4]};
+}
+
+/* Publishes where the set's manifest ends; false when it has been published (change lock held). */
+static bool place_write_locked(lsm_db *db)
+{
+    struct shm_version *v = &db->layout->version;
+    struct version_place old, place;
+    db_place_read_locked(db, &old);
+    version_set_place(db->versions, &place);
+    if (old.frame_number == place.frame_number && old.manifest_number == place.manifest_number)
+        return false;
+    uint32_t index = atomic_load(&v->place_index) + 1;
+    uint64_t *p = v->places[index % 2].number;
+    p[0] = place.manifest_number;
+    p[1] = place.previous_number;
+    p[2] = place.offset;
+    p[3] = place.frame_number;
+    p[4] = place.chain;
+    STEP("view: place written");
+    atomic_store_explicit(&v->place_index, index, memory_order_release);
+    STEP("view: place in force");
+    return true;
+}
+
+void db_place_publish_locked(lsm_db *db)
+{
+    if (!db->options.read_only)
+        (void)place_write_locked(db);
+}
+
+/* ---- edits ----------------------------------------------------------------------------------- */
+
+/* What a dead owner of the version lock made durable is published, and what it began is ended. */
+static lsm_status roll_forward_locked(lsm_db *db, lsm_error *err)
+{
+    struct version_place place;
+    struct version_state state;
+    bool adopted = false;
+    db_change_lock(db);
+    db_place_read_locked(db, &place);
+    db_change_unlock(db);
+    lsm_status status = version_set_roll_forward(db->versions, &place, &adopted, err);
+    if (status != LSM_OK)
+        return status;
+    version_set_state(db->versions, &state);
+    db_change_lock(db);
+    db_place_publish_locked(db);
+    db_memtables_flushed_locked(db, state.log_position);
+    db_view_changed_locked(db);
+    db_change_unlock(db);
+    atomic_store(&db->layout->version.roll_forward_due, 0);
+    return LSM_OK;
+}
+
+static lsm_status follow_locked(lsm_db *db, lsm_error *err)
+{
+    struct version_place place;
+    db_change_lock(db);
+    db_place_read_locked(db, &place);
+    db_change_unlock(db);
+    return version_set_refresh(db->versions, &place, err);
+}
+
+lsm_status db_edit_begin(lsm_db *db, lsm_error *err)
+{
+    struct shm_layout *l = db->layout;
+    if (shm_lock(&l->locks.version) == SHM_LOCKED_OWNER_DIED) {
+        atomic_store(&l->version.roll_forward_due, 1);
+        shm_lock_repaired(&l->locks.version);
+    }
+    pthread_mutex_lock(&db->view_lock);
+    if (db->options.read_only || !atomic_load(&l->ctl.ready))
+        return LSM_OK; /* nobody else is there */
+    lsm_status status = atomic_load(&l->version.roll_forward_due) ? roll_forward_locked(db, err)
+                                                                  : follow_locked(db, err);
+    if (status != LSM_OK) {
+        pthread_mutex_unlock(&db->view_lock);
+        shm_unlock(&l->locks.version);
+    }
+    return status;
+}
+
+void db_edit_end(lsm_db *db)
+{
+    /* An edit that failed may have begun a new manifest all the same. */
+    if (!db->options.read_only) {
+        db_change_lock(db);
+        if (place_write_locked(db))
+            db_view_changed_locked(db);
+        db_change_unlock(db);
+    }
+    pthread_mutex_unlock(&db->view_lock);
+    STEP("edit: published");
+    shm_unlock(&db->layout->locks.version);
+    version_set_clean(db->versions);
+}
+
+/* ---- what is in use -------------------------------------------------------------------------- */
+
+/* The oldest version that anything in this process uses, told to the others (arena_lock held). */
+static void tell_oldest_locked(lsm_db *db)
+{
+    const struct db_pin *oldest = db->pins.next;
+    if (oldest != &db->pins)
+        atomic_store(&db->slot->pin, oldest->number);
+}
+
+void db_pin_add(lsm_db *db, struct db_pin *pin, uint64_t number)
+{
+    pthread_mutex_lock(&db->arena_lock);
+    struct db_pin *after = db->pins.previous; /* the list ascends; most are added at its end */
+    while (after != &db->pins && after->number > number)
+        after = after->previous;
+    pin->number = number;
+    pin->previous = after;
+    pin->next = after->next;
+    pin->next->previous = pin;
+    after->next = pin;
+    tell_oldest_locked(db);
+    pthread_mutex_unlock(&db->arena_lock);
+}
+
+void db_pin_remove(lsm_db *db, struct db_pin *pin)
+{
+    pthread_mutex_lock(&db->arena_lock);
+    pin->previous->next = pin->next;
+    pin->next->previous = pin->previous;
+    tell_oldest_locked(db);
+    pthread_mutex_unlock(&db->arena_lock);
+}
+
+bool db_may_remove(void *context, uint64_t dead_number)
+{
+    lsm_db *db = context;
+    bool may = true;
+    if (db->layout == NULL || !atomic_load(&db->layout->ctl.ready))
+        return true; /* nobody else is there */
+    db_change_lock(db);
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
+        uint64_t pin = atomic_load(&db->layout->slots[i].pin);
+        may = may && (pin == 0 || pin >= dead_number);
+    }
+    db_change_unlock(db);
+    return may;
+}

@@ -1,0 +1,158 @@
+/*
+ * What the processes tell each other of their flushes and compactions.
+ *
+ * A compaction is claimed in its process's slot while the version lock is held, so that no other
+ * process takes an input of it. A claim ends with the process: whoever reaps its slot clears it.
+ * The slot's out_floor is a file number that none of its running jobs' files is below: what is
+ * above it and named by nobody may be somebody's output.
+ */
+#include "engine/db/db_private.h"
+
+#include "engine/base/memory.h"
+
+#define JOB_WHOLE_FAMILY UINT32_MAX /* as input_count: more inputs than there is room for */
+
+/* ---- claims ---------------------------------------------------------------------------------- */
+
+static void mark_family(const struct version *version, uint32_t id, bool busy)
+{
+    const struct version_cf *cf = version_find_cf(version, id);
+    for (size_t level = 0; cf != NULL && level < VERSION_LEVELS; level++) {
+        for (size_t i = 0; i < cf->levels[level].count; i++)
+            cf->levels[level].files[i]->busy = busy;
+    }
+}
+
+static void mark_job(const struct version *version, const struct shm_job *job, bool busy)
+{
+    if (atomic_load_explicit(&job->state, memory_order_acquire) != SHM_JOB_RUNNING)
+        return;
+    if (job->input_count > SHM_JOB_INPUTS) {
+        mark_family(version, job->cf, busy);
+        return;
+    }
+    for (uint32_t i = 0; i < job->input_count; i++) {
+        struct version_file *file = version_find_file(version, job->inputs[i]);
+        if (file != NULL)
+            file->busy = busy;
+    }
+}
+
+/* The inputs of other processes' jobs (version lock held). */
+static void mark_others(lsm_db *db, const struct version *version, bool busy)
+{
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
+        struct shm_slot *slot = &db->layout->slots[i];
+        if (slot == db->slot || atomic_load(&slot->state) != SHM_SLOT_IN_USE)
+            continue;
+        for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++)
+            mark_job(version, &slot->jobs[j], busy);
+    }
+}
+
+/* Own jobs' inputs, which mark_others() may have cleared with a whole family. */
+static void mark_own(lsm_db *db, const struct version *version)
+{
+    for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++)
+        mark_job(version, &db->slot->jobs[j], true);
+}
+
+static struct shm_job *free_job(lsm_db *db)
+{
+    for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++) {
+        if (atomic_load(&db->slot->jobs[j].state) == SHM_JOB_NONE)
+            return &db->slot->jobs[j];
+    }
+    return NULL;
+}
+
+static void fill_job(struct shm_job *job, const struct compaction *c)
+{
+    job->cf = c->cf;
+    job->input_level = c->input_level;
+    job->output_level = c->output_level;
+    job->input_count =
+        c->input_count <= SHM_JOB_INPUTS ? (uint32_t)c->input_count : JOB_WHOLE_FAMILY;
+    for (size_t i = 0; i < c->input_count && i < SHM_JOB_INPUTS; i++)
+        job->inputs[i] = c->inputs[i]->meta.number;
+    /* Release: who sees the state sees the inputs. */
+    atomic_store_explicit(&job->state, SHM_JOB_RUNNING, memory_order_release);
+}
+
+bool db_job_take_locked(lsm_db *db, const struct version *version, struct compaction *c,
+                        db_job_pick pick, void *context)
+{
+    struct shm_job *job = free_job(db);
+    if (job == NULL)
+        return false;
+    mark_others(db, version, true);
+    bool found = pick(context, version, c);
+    mark_others(db, version, false);
+    mark_own(db, version);
+    if (!found)
+        return false;
+    fill_job(job, c);
+    c->claim = job;
+    for (size_t i = 0; i < c->input_count; i++)
+        c->inputs[i]->busy = true;
+    return true;
+}
+
+void db_job_end_locked(struct compaction *c)
+{
+    struct shm_job *job = c->claim;
+    for (size_t i = 0; i < c->input_count; i++)
+        c->inputs[i]->busy = false;
+    if (job != NULL)
+        atomic_store_explicit(&job->state, SHM_JOB_NONE, memory_order_release);
+    c->claim = NULL;
+}
+
+void db_job_end(lsm_db *db, struct compaction *c)
+{
+    pthread_mutex_lock(&db->view_lock);
+    db_job_end_locked(c);
+    pthread_mutex_unlock(&db->view_lock);
+}
+
+/* ---- numbers of files ------------------------------------------------------------------------ */
+
+void db_outputs_begin(lsm_db *db)
+{
+    pthread_mutex_lock(&db->arena_lock);
+    if (db->output_jobs++ == 0)
+        atomic_store(&db->slot->out_floor, atomic_load(&db->layout->ctl.next_file_number));
+    pthread_mutex_unlock(&db->arena_lock);
+}
+
+void db_outputs_end(lsm_db *db)
+{
+    pthread_mutex_lock(&db->arena_lock);
+    if (--db->output_jobs == 0)
+        atomic_store(&db->slot->out_floor, 0);
+    pthread_mutex_unlock(&db->arena_lock);
+}
+
+/* Files below it that nobody names are nobody's. */
+static uint64_t orphan_limit(lsm_db *db)
+{
+    uint64_t limit = atomic_load(&db->layout->ctl.next_file_number);
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
+        uint64_t floor = atomic_load(&db->layout->slots[i].out_floor);
+        if (floor != 0 && floor < limit)
+            limit = floor;
+    }
+    return limit;
+}
+
+lsm_status db_remove_orphans(lsm_db *db, lsm_error *err)
+{
+    uint64_t limit = orphan_limit(db);
+    lsm_status status = db_refresh(db, err);
+    if (status != LSM_OK)
+        return status;
+    pthread_mutex_lock(&db->view_lock);
+    status = version_set_remove_orphans(db->versions, limit, err);
+    pthread_mutex_unlock(&db->view_lock);
+    return status;
+}

@@ -1,0 +1,84 @@
+/*
+ * The keeper: a thread of each process that has workers. It brings the process's view up to date
+ * when others changed something, so that an idle process holds nothing old for long; wakes the
+ * workers for what others left to do; and clears up after processes that died.
+ */
+#include "engine/db/db_private.h"
+
+#define KEEPER_PERIOD_NS UINT64_C(1000000000) /* between two looks at who is alive */
+
+/* What a dead process had taken is anybody's again. May be repeated. */
+static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index, lsm_error *err)
+{
+    lsm_db *db = context;
+    (void)err;
+    db_change_lock(db);
+    for (uint32_t i = 0; i < layout->ident.memtable_count; i++) {
+        struct shm_memtable *m = &layout->memtables[i];
+        uint32_t state = atomic_load(&m->state);
+        if (m->owner_slot != index)
+            continue;
+        if (state == SHM_MEMTABLE_FLUSHING)
+            atomic_store(&m->state, SHM_MEMTABLE_SEALED);
+        else if (state == SHM_MEMTABLE_BUILDING)
+            atomic_store(&m->state, SHM_MEMTABLE_FREE);
+    }
+    db_view_changed_locked(db);
+    db_change_unlock(db);
+    return LSM_OK;
+}
+
+lsm_status db_reap(lsm_db *db, lsm_error *err)
+{
+    uint32_t count = 0;
+    lsm_status status = shm_reap(db->attachment, reap, db, &count, err);
+    if (count > 0 && status == LSM_OK)
+        status = db_remove_orphans(db, err);
+    if (count > 0)
+        db_work_signal(db);
+    return status;
+}
+
+static void *keeper(void *argument)
+{
+    lsm_db *db = argument;
+    uint64_t next_look = 0;
+    while (!atomic_load(&db->closing)) {
+        uint32_t seen = shm_event_count(&db->layout->version.changed);
+        if (atomic_load(&db->view_number) != atomic_load(&db->layout->version.number)) {
+            (void)db_refresh(db, NULL);
+            db_stall_update(db);
+            db_work_signal(db);
+        }
+        uint64_t now = io_now_ns(db->io);
+        if (now >= next_look) {
+            (void)db_reap(db, NULL);
+            version_set_clean(db->versions);
+            next_look = now + KEEPER_PERIOD_NS;
+        }
+        if (!atomic_load(&db->closing))
+            shm_event_wait(&db->layout->version.changed, seen, KEEPER_PERIOD_NS);
+    }
+    return NULL;
+}
+
+lsm_status db_keeper_start(lsm_db *db, lsm_error *err)
+{
+    if (!db->options.shared || !db_has_workers(db))
+        return LSM_OK;
+    int failed = pthread_create(&db->keeper_thread, NULL, keeper, db);
+    if (failed != 0)
+        return lsm_fail_errno(err, failed, "no thread could be made to keep '%s'", db->path);
+    db->keeper_runs = true;
+    return LSM_OK;
+}
+
+void db_keeper_stop(lsm_db *db)
+{
+    if (!db->keeper_runs)
+        return;
+    atomic_store(&db->closing, true);
+    shm_event_signal(&db->layout->version.changed);
+    pthread_join(db->keeper_thread, NULL);
+    db->keeper_runs = false;
+}
