@@ -225,15 +225,17 @@ typedef struct lsm_batch lsm_batch;
  * db       Out; owned by the caller, lsm_close() it.
  *
  * LSM_INVALID: empty path, options out of range. LSM_MISSING: no database there and no `create`.
- * LSM_EXISTS: see error_if_exists. LSM_BUSY: another process has it open; the message names its
- * pid. LSM_CORRUPT: a file is damaged or missing; nothing was changed; see lsm-repair(1).
+ * LSM_EXISTS: see error_if_exists. LSM_BUSY: another process has it open, and not both ask for
+ * `shared`; the message names its pid. LSM_UNSUPPORTED: those who share it cannot be joined from
+ * here (another machine, namespace or build); the message says what differs. LSM_CORRUPT: a file is damaged or missing; nothing was changed; see lsm-repair(1).
  * LSM_NEWER_FORMAT, LSM_IO, LSM_NO_SPACE, LSM_NO_MEMORY.
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_open(const char *path, const lsm_options *options,
                                            lsm_db **db, lsm_error *err);
 
 /*
- * Flushes memtables, stops the background work, and frees the handle. No other call may be running;
+ * Stops the background work, flushes memtables (of a shared database the last to leave does), and
+ * frees the handle. No other call may be running;
  * iterators, transactions, snapshots and pins that were not released make it return LSM_BUSY and
  * keep the handle. NULL is allowed. Any other error means that the log, not the tables, holds the
  * last writes; the handle is freed and the next open recovers them.
@@ -381,7 +383,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_multi_get(lsm_db *db, lsm_cf *cf, size_t c
                                                 const lsm_read_options *options, lsm_pin *pins,
                                                 lsm_error *err);
 
-/* Holds the current state for reading. Data it can see is kept on disk until the release. */
+/* Holds the current state for reading. Data it can see is kept on disk until the release.
+ * LSM_TOO_LARGE: this process holds snapshots of 256 different states already. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_snapshot_acquire(lsm_db *db, lsm_snapshot **snapshot,
                                                        lsm_error *err);
 LSM_API void lsm_snapshot_release(lsm_db *db, lsm_snapshot *snapshot); /* NULL is allowed */

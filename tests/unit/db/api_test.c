@@ -266,6 +266,31 @@ START_TEST(test_api_pin_stays_valid_whatever_happens)
 }
 END_TEST
 
+START_TEST(test_api_snapshots_of_too_many_states_are_refused_until_one_goes)
+{
+    enum { LIMIT = 256 };
+    lsm_db *db = open_small();
+    lsm_snapshot *held[LIMIT] = {NULL}, *again = NULL, *more = NULL;
+    for (size_t i = 0; i < LIMIT; i++) {
+        put_text(db, NULL, "k", "v");
+        ck_ok(lsm_snapshot_acquire(db, &held[i], &error));
+    }
+    ck_ok(lsm_snapshot_acquire(db, &again, &error)); /* of a state that is held already */
+    put_text(db, NULL, "k", "v");
+    ck_fails(LSM_TOO_LARGE, lsm_snapshot_acquire(db, &more, &error));
+    lsm_snapshot_release(db, again);
+    ck_fails(LSM_TOO_LARGE, lsm_snapshot_acquire(db, &more, &error));
+    lsm_snapshot_release(db, held[100]);
+    ck_ok(lsm_snapshot_acquire(db, &more, &error));
+    lsm_snapshot_release(db, more);
+    for (size_t i = 0; i < LIMIT; i++) {
+        if (i != 100)
+            lsm_snapshot_release(db, held[i]);
+    }
+    close_ok(db);
+}
+END_TEST
+
 START_TEST(test_api_snapshot_sees_the_past_through_everything)
 {
     lsm_db *db = open_small();
@@ -772,6 +797,7 @@ int main(void)
     tcase_add_test(cases, test_api_multi_get_of_many_keys_gives_each_its_own);
     tcase_add_test(cases, test_api_pin_stays_valid_whatever_happens);
     tcase_add_test(cases, test_api_snapshot_sees_the_past_through_everything);
+    tcase_add_test(cases, test_api_snapshots_of_too_many_states_are_refused_until_one_goes);
     tcase_add_test(cases, test_api_iterator_shows_one_moment_until_refreshed);
     tcase_add_test(cases, test_api_iterator_bounds_and_prefix_narrow);
     tcase_add_test(cases, test_api_batch_later_entry_of_a_key_wins);
