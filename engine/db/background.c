@@ -157,6 +157,7 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
         status = compact_flush(&env, version, tables, flush->count, snapshots, snapshot_count,
                                &edit, &result, err);
     version_drop(version);
+    STEP("flush: written");
     if (status == LSM_OK)
         status = flush_install(db, &edit, flush, err);
     mem_free(snapshots);
@@ -444,7 +445,7 @@ static void wait_for_others_locked(lsm_db *db)
 {
     uint32_t seen = shm_event_count(&db->layout->version.changed);
     pthread_mutex_unlock(&db->work_lock);
-    shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+    db_wait_changed(db, seen);
     pthread_mutex_lock(&db->work_lock);
 }
 

@@ -245,8 +245,8 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
         if (memtables_full && !w->no_wait) {
             uint64_t begin = io_now_ns(db->io);
             status = db_work_wait(db, err);
-            if (status == LSM_OK && db_has_workers(db))
-                shm_event_wait(&l->version.changed, seen, DB_WAIT_NS);
+            if (status == LSM_OK)
+                db_wait_changed(db, seen);
             db_stall_count(db, begin);
         } else if (status == LSM_OK && ring_full) {
             status = log_drain(db, err);
@@ -480,7 +480,6 @@ lsm_status db_seal_active(lsm_db *db, lsm_error *err)
         status = db_work_wait(db, err);
         if (status != LSM_OK)
             return status;
-        if (db_has_workers(db))
-            shm_event_wait(&l->version.changed, seen, DB_WAIT_NS);
+        db_wait_changed(db, seen);
     }
 }

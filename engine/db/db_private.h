@@ -166,6 +166,8 @@ struct lsm_db {
 
     pthread_t keeper_thread;
     bool keeper_runs;
+    _Atomic uint64_t next_look_ns; /* at who is alive */
+    _Atomic bool orphans_due; /* a slot was reaped, its files not looked for yet */
 
     /* the log writer's thread */
     pthread_t log_thread;
@@ -305,6 +307,8 @@ void db_place_publish_locked(lsm_db *db);
  * and lets go. Between them the caller has the set for itself. db_edit_end() only after LSM_OK.
  */
 lsm_status db_edit_begin(lsm_db *db, lsm_error *err);
+/* *begun: false when somebody has the version lock, or on failure. */
+lsm_status db_edit_try_begin(lsm_db *db, bool *begun, lsm_error *err);
 void db_edit_end(lsm_db *db);
 
 /* What is pinned, and everything newer, is not removed by any process. The caller holds a version
@@ -325,8 +329,9 @@ void db_job_end(lsm_db *db, struct compaction *c);
 /* Around the making of table files. */
 void db_outputs_begin(lsm_db *db);
 void db_outputs_end(lsm_db *db);
-/* Removes the files that processes left who died while they made them. */
-lsm_status db_remove_orphans(lsm_db *db, lsm_error *err);
+/* Removes the files that processes left who died while they made them. *done: false when another
+ * edit is under way, or on failure; to be called again. */
+lsm_status db_remove_orphans(lsm_db *db, bool *done, lsm_error *err);
 
 /* ---- the keeper (db/keeper.c) ---------------------------------------------------------------- */
 
@@ -334,6 +339,9 @@ lsm_status db_keeper_start(lsm_db *db, lsm_error *err);
 void db_keeper_stop(lsm_db *db);
 /* Takes back what dead processes had taken. The keeper's, or the only thread's. */
 lsm_status db_reap(lsm_db *db, lsm_error *err);
+/* Waits a moment for something to be published behind `seen`, which is version.changed's count from
+ * before the caller looked. Where no keeper runs it also clears up after the dead. No lock held. */
+void db_wait_changed(lsm_db *db, uint32_t seen);
 
 /* ---- commit (db/commit.c) -------------------------------------------------------------------- */
 

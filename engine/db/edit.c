@@ -135,10 +135,11 @@ static lsm_status follow_locked(lsm_db *db, lsm_error *err)
     return version_set_refresh(db->versions, &place, err);
 }
 
-lsm_status db_edit_begin(lsm_db *db, lsm_error *err)
+/* The version lock was taken. */
+static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm_error *err)
 {
     struct shm_layout *l = db->layout;
-    if (shm_lock(&l->locks.version) == SHM_LOCKED_OWNER_DIED) {
+    if (result == SHM_LOCKED_OWNER_DIED) {
         atomic_store(&l->version.roll_forward_due, 1);
         shm_lock_repaired(&l->locks.version);
     }
@@ -154,8 +155,27 @@ lsm_status db_edit_begin(lsm_db *db, lsm_error *err)
     return status;
 }
 
+lsm_status db_edit_begin(lsm_db *db, lsm_error *err)
+{
+    return edit_begin_locked(db, shm_lock(&db->layout->locks.version), err);
+}
+
+lsm_status db_edit_try_begin(lsm_db *db, bool *begun, lsm_error *err)
+{
+    enum shm_lock_result result = shm_trylock(&db->layout->locks.version);
+    *begun = false;
+    if (result == SHM_LOCK_BUSY)
+        return LSM_OK;
+    lsm_status status = edit_begin_locked(db, result, err);
+    *begun = status == LSM_OK;
+    return status;
+}
+
 void db_edit_end(lsm_db *db)
 {
+    /* What this set could not settle the next owner settles, in whichever process. */
+    if (version_set_is_broken(db->versions))
+        atomic_store(&db->layout->version.roll_forward_due, 1);
     /* An edit that failed may have begun a new manifest all the same. */
     if (!db->options.read_only) {
         db_change_lock(db);

@@ -145,14 +145,18 @@ static uint64_t orphan_limit(lsm_db *db)
     return limit;
 }
 
-lsm_status db_remove_orphans(lsm_db *db, lsm_error *err)
+/*
+ * A dead process may have made an edit durable and not published it: its tables are named by nobody
+ * then, and its out_floor may be cleared already, yet the next owner of the version lock adopts the
+ * edit. So the lock is taken first, which does that; not waited for, for its owner may be stopped.
+ */
+lsm_status db_remove_orphans(lsm_db *db, bool *done, lsm_error *err)
 {
     uint64_t limit = orphan_limit(db);
-    lsm_status status = db_refresh(db, err);
-    if (status != LSM_OK)
+    lsm_status status = db_edit_try_begin(db, done, err);
+    if (!*done)
         return status;
-    pthread_mutex_lock(&db->view_lock);
     status = version_set_remove_orphans(db->versions, limit, err);
-    pthread_mutex_unlock(&db->view_lock);
+    db_edit_end(db);
     return status;
 }

@@ -1,7 +1,8 @@
 /*
  * The keeper: a thread of each process that has workers. It brings the process's view up to date
  * when others changed something, so that an idle process holds nothing old for long; wakes the
- * workers for what others left to do; and clears up after processes that died.
+ * workers for what others left to do; and clears up after processes that died. A process without
+ * workers clears up when it joins and while it waits for others.
  */
 #include "engine/db/db_private.h"
 
@@ -31,18 +32,40 @@ static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index,
 lsm_status db_reap(lsm_db *db, lsm_error *err)
 {
     uint32_t count = 0;
+    bool done = false;
     lsm_status status = shm_reap(db->attachment, reap, db, &count, err);
-    if (count > 0 && status == LSM_OK)
-        status = db_remove_orphans(db, err);
+    if (count > 0)
+        atomic_store(&db->orphans_due, true);
+    if (status == LSM_OK && atomic_load(&db->orphans_due))
+        status = db_remove_orphans(db, &done, err);
+    if (done)
+        atomic_store(&db->orphans_due, false);
     if (count > 0)
         db_work_signal(db);
     return status;
 }
 
+/* Looks at who is alive, each second at most. */
+static void look_around(lsm_db *db)
+{
+    uint64_t now = io_now_ns(db->io), due = atomic_load(&db->next_look_ns);
+    if (now < due ||
+        !atomic_compare_exchange_strong(&db->next_look_ns, &due, now + KEEPER_PERIOD_NS))
+        return;
+    (void)db_reap(db, NULL);
+    version_set_clean(db->versions);
+}
+
+void db_wait_changed(lsm_db *db, uint32_t seen)
+{
+    shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+    if (db->options.shared && !db->keeper_runs)
+        look_around(db);
+}
+
 static void *keeper(void *argument)
 {
     lsm_db *db = argument;
-    uint64_t next_look = 0;
     while (!atomic_load(&db->closing)) {
         uint32_t seen = shm_event_count(&db->layout->version.changed);
         if (atomic_load(&db->view_number) != atomic_load(&db->layout->version.number)) {
@@ -50,12 +73,7 @@ static void *keeper(void *argument)
             db_stall_update(db);
             db_work_signal(db);
         }
-        uint64_t now = io_now_ns(db->io);
-        if (now >= next_look) {
-            (void)db_reap(db, NULL);
-            version_set_clean(db->versions);
-            next_look = now + KEEPER_PERIOD_NS;
-        }
+        look_around(db);
         if (!atomic_load(&db->closing))
             shm_event_wait(&db->layout->version.changed, seen, KEEPER_PERIOD_NS);
     }

@@ -207,6 +207,6 @@ LSM_API lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err)
         busy |= db_memtables_waiting(db) > 0;
         if (!busy && !compaction_is_due(db))
             return LSM_OK;
-        shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+        db_wait_changed(db, seen);
     }
 }

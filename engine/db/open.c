@@ -452,7 +452,11 @@ static lsm_status join(lsm_db *db, lsm_error *err)
     atomic_store(&db->slot->pin, place.frame_number - 1);
     db_change_unlock(db);
     status = version_set_attach(&options, &place, &db->versions, err);
-    return status == LSM_OK ? db_refresh(db, err) : status;
+    if (status == LSM_OK)
+        status = db_refresh(db, err);
+    if (status == LSM_OK)
+        (void)db_reap(db, NULL); /* where nobody has a keeper a dead one's slot is freed here */
+    return status;
 }
 
 static lsm_status start_threads(lsm_db *db, lsm_error *err)

@@ -103,7 +103,7 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, lsm_error *err)
         uint32_t seen = shm_event_count(&db->layout->version.changed);
         status = db_work_wait(db, err);
         if (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM)
-            shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+            db_wait_changed(db, seen);
         /* Two workers that measured at once may have stored the older debt last. */
         db_stall_update(db);
     }

@@ -161,6 +161,11 @@ lsm_status version_set_break(struct version_set *set, const lsm_error *first, ls
     return fail_broken(set, err);
 }
 
+bool version_set_is_broken(const struct version_set *set)
+{
+    return set->broken.status != LSM_OK;
+}
+
 lsm_status version_set_check_writable(const struct version_set *set, lsm_error *err)
 {
     if (set->options.read_only)

@@ -253,7 +253,9 @@ lsm_status version_set_roll_forward(struct version_set *set, const struct versio
  * two that are kept: left by processes that died. They go when may_remove() allows the current
  * version's number, at once or in a later version_set_clean(). The caller first takes `limit`, the
  * least of next_file_number and of the numbers from which running jobs took theirs (read in this
- * order), then refreshes the set, then calls. Needs no version lock. Lists the directory.
+ * order), then takes the version lock and refreshes the set, or rolls it forward where an owner
+ * died, then calls with the lock held: an edit that stands in the manifest and was not published
+ * names tables that this set does not know, and the next owner would adopt it. Lists the directory.
  */
 lsm_status version_set_remove_orphans(struct version_set *set, uint64_t limit, lsm_error *err);
 
@@ -275,6 +277,9 @@ struct version *version_set_current(struct version_set *set);
  * current version; nothing was written).
  */
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err);
+
+/* Has an apply or a rolling forward failed with LSM_POISONED? (version lock held) */
+bool version_set_is_broken(const struct version_set *set);
 
 /* The counters and the log's place as of the last applied edit (version lock held). */
 void version_set_state(struct version_set *set, struct version_state *state);
