@@ -153,8 +153,8 @@ typedef struct lsm_options {
     size_t struct_size;           /* sizeof(lsm_options); set by LSM_OPTIONS_INIT */
     bool create;                  /* make the directory and the database when missing */
     bool error_if_exists;         /* with create: LSM_EXISTS when there is one already */
-    bool read_only;               /* no write of any kind, not even to a lock file */
-    bool shared;                  /* open it with others who say so, too; not with read_only */
+    bool read_only;               /* joins those who write, or reads the files by itself */
+    bool exclusive;               /* nobody else may have it open meanwhile, else LSM_BUSY */
     const char *io;               /* "auto" (default), "uring", "posix"; LSM_IO overrides "auto" */
     const char *shm_dir;          /* where the shared segment goes; NULL: /dev/shm */
     uint32_t mode;                /* permission bits of new files; 0: 0600 (directory 0700) */

@@ -209,10 +209,7 @@ static void take_options(struct loader *l, int argc, char **argv)
     /* `create` decides here, not in --options, so that no database appears by accident. */
     l->cli.options.create = l->creates && !l->is_dry;
     l->cli.options.read_only = l->is_dry;
-    uint64_t stage = l->cli.options.stage_size;
     l->batch_bytes = LOAD_BATCH_BYTES;
-    if (stage != 0 && stage / 4 < l->batch_bytes)
-        l->batch_bytes = (size_t)(stage / 4);
 }
 
 /* ---- the database ---------------------------------------------------------------------------- */
@@ -232,6 +229,11 @@ static int open_database(struct loader *l)
                          err.message);
     if (status != LSM_OK)
         return cli_library_error(&l->cli, NULL, &err);
+    /* The size of the stage file is that of who opened the database first. */
+    uint64_t most = 0;
+    if (lsm_property(l->db, NULL, "largest-batch", &most, NULL) == LSM_OK && most != 0 &&
+        most / 2 < l->batch_bytes)
+        l->batch_bytes = (size_t)(most / 2);
     if (lsm_property_text(l->db, NULL, "io", reason, sizeof reason, &size, NULL) == LSM_OK)
         cli_note(&l->cli, "I/O: %s", reason);
     if (!l->is_dry && lsm_batch_new(&l->batch, &err) != LSM_OK)

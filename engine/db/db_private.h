@@ -103,12 +103,13 @@ struct lsm_db {
     uint64_t fork_count;
     struct io *io;
     bool owns_io;
+    bool is_private; /* read only, and nobody else had it open: nothing is shared */
     struct io_dir *dir;
-    struct shm_attachment *attachment; /* NULL when read only */
+    struct shm_attachment *attachment; /* NULL when is_private */
     struct table_env tables;
     struct version_set *versions;
-    struct shm_segment *segment; /* the attachment's; NULL when read only */
-    struct shm_layout *layout;   /* in the segment, or private when read only */
+    struct shm_segment *segment; /* the attachment's; NULL when is_private */
+    struct shm_layout *layout;   /* in the segment, or this process's own when is_private */
     struct wal *wal;             /* NULL when read only */
     size_t arena_size;
     struct lsm_cf *default_cf;
@@ -167,7 +168,7 @@ struct lsm_db {
     pthread_t keeper_thread;
     bool keeper_runs;
     _Atomic uint64_t next_look_ns; /* at who is alive */
-    _Atomic bool orphans_due; /* a slot was reaped, its files not looked for yet */
+    _Atomic bool orphans_due;      /* a slot was reaped, its files not looked for yet */
 
     /* the log writer's thread */
     pthread_t log_thread;

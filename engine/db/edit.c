@@ -98,7 +98,7 @@ static bool place_write_locked(lsm_db *db)
 
 void db_place_publish_locked(lsm_db *db)
 {
-    if (!db->options.read_only)
+    if (!db->is_private)
         (void)place_write_locked(db);
 }
 
@@ -144,7 +144,7 @@ static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm
         shm_lock_repaired(&l->locks.version);
     }
     pthread_mutex_lock(&db->view_lock);
-    if (db->options.read_only || !atomic_load(&l->ctl.ready))
+    if (db->is_private || !atomic_load(&l->ctl.ready))
         return LSM_OK; /* nobody else is there */
     lsm_status status = atomic_load(&l->version.roll_forward_due) ? roll_forward_locked(db, err)
                                                                   : follow_locked(db, err);
@@ -177,7 +177,7 @@ void db_edit_end(lsm_db *db)
     if (version_set_is_broken(db->versions))
         atomic_store(&db->layout->version.roll_forward_due, 1);
     /* An edit that failed may have begun a new manifest all the same. */
-    if (!db->options.read_only) {
+    if (!db->is_private) {
         db_change_lock(db);
         if (place_write_locked(db))
             db_view_changed_locked(db);

@@ -1,8 +1,8 @@
 /*
- * The keeper: a thread of each process that has workers. It brings the process's view up to date
- * when others changed something, so that an idle process holds nothing old for long; wakes the
- * workers for what others left to do; and clears up after processes that died. A process without
- * workers clears up when it joins and while it waits for others.
+ * The keeper: a thread of each process, but where the database is opened exclusively. It brings the
+ * process's view up to date when others changed something, so that an idle process holds nothing
+ * old for long; wakes the workers for what others left to do; and clears up after processes that
+ * died.
  */
 #include "engine/db/db_private.h"
 
@@ -33,6 +33,8 @@ lsm_status db_reap(lsm_db *db, lsm_error *err)
 {
     uint32_t count = 0;
     bool done = false;
+    if (db->options.read_only)
+        return LSM_OK; /* its files may not be removed either */
     lsm_status status = shm_reap(db->attachment, reap, db, &count, err);
     if (count > 0)
         atomic_store(&db->orphans_due, true);
@@ -59,7 +61,7 @@ static void look_around(lsm_db *db)
 void db_wait_changed(lsm_db *db, uint32_t seen)
 {
     shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
-    if (db->options.shared && !db->keeper_runs)
+    if (!db->options.exclusive && !db->keeper_runs)
         look_around(db);
 }
 
@@ -82,7 +84,7 @@ static void *keeper(void *argument)
 
 lsm_status db_keeper_start(lsm_db *db, lsm_error *err)
 {
-    if (!db->options.shared || !db_has_workers(db))
+    if (db->options.exclusive)
         return LSM_OK;
     int failed = pthread_create(&db->keeper_thread, NULL, keeper, db);
     if (failed != 0)

@@ -110,13 +110,13 @@ static lsm_status lock_take_if_database(lsm_db *db, enum shm_attach_mode how,
 
 static struct version_options version_options_of(lsm_db *db)
 {
-    return (struct version_options){
-        .env = &db->tables,
-        .max_open_tables = db->options.max_open_tables,
-        .read_only = db->options.read_only,
-        .next_file_number = db->options.read_only ? NULL : &db->layout->ctl.next_file_number,
-        .may_remove = db_may_remove,
-        .may_remove_context = db};
+    return (struct version_options){.env = &db->tables,
+                                    .max_open_tables = db->options.max_open_tables,
+                                    .read_only = db->options.read_only,
+                                    .next_file_number =
+                                        db->is_private ? NULL : &db->layout->ctl.next_file_number,
+                                    .may_remove = db_may_remove,
+                                    .may_remove_context = db};
 }
 
 /* Whose database it is: the segment is named after its uuid, before the manifest is read. */
@@ -153,7 +153,7 @@ static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool is
 
 static lsm_status layout_make(lsm_db *db, lsm_error *err)
 {
-    if (db->options.read_only) {
+    if (db->is_private) {
         db->layout = mem_alloc_aligned(64, sizeof *db->layout);
         if (db->layout == NULL)
             return lsm_fail_memory(err, sizeof *db->layout);
@@ -187,7 +187,7 @@ static struct wal_options wal_options_of(lsm_db *db)
 {
     struct wal_options options = {.io = db->io,
                                   .dir = db->dir,
-                                  .layout = db->options.read_only ? NULL : db->layout,
+                                  .layout = db->is_private ? NULL : db->layout,
                                   .stage_size = db->options.stage_size,
                                   .segment_size = db->options.wal_segment_size,
                                   .mode = db->options.mode};
@@ -345,8 +345,6 @@ static lsm_status handle_new(const char *path, const lsm_options *options, lsm_d
     lsm_status status = db->path == NULL ? lsm_fail_memory(err, strlen(path)) : LSM_OK;
     if (status == LSM_OK)
         status = db_options_resolve(options, &db->options, err);
-    if (status == LSM_OK && db->options.read_only && db->options.shared)
-        status = lsm_fail(err, LSM_INVALID, "a database that is shared cannot be read only");
     if (status == LSM_OK && db->options.read_only && db->options.create)
         status = lsm_fail(err, LSM_INVALID, "a database cannot be created read only");
     db->arena_size = (size_t)db->options.memtable_size / 64 * 64;
@@ -428,9 +426,15 @@ static lsm_status found(lsm_db *db, lsm_error *err)
         leave_old_log(db);
     db->opening = false;
     /* What could not be put into tables is in this process's memory alone: nobody else may join. */
-    if (status == LSM_OK && db->options.shared && db->recovered_count == 0)
+    if (status == LSM_OK && !db->options.exclusive && !db->is_private && db->recovered_count == 0)
         status = shm_attach_ready(db->attachment, err);
     return status;
+}
+
+static lsm_status join_log(lsm_db *db, lsm_error *err)
+{
+    struct wal_options wal = wal_options_of(db);
+    return wal_attach(&wal, &db->wal, err);
 }
 
 /* The sizes are those of who founded. */
@@ -441,8 +445,7 @@ static lsm_status join(lsm_db *db, lsm_error *err)
     db->slot = &db->layout->slots[shm_attachment_slot(db->attachment)];
     db->arena_size = (size_t)db->layout->ident.arena_size;
     memcpy(db->tables.uuid, db->layout->ident.uuid, sizeof db->tables.uuid);
-    struct wal_options wal = wal_options_of(db);
-    lsm_status status = wal_attach(&wal, &db->wal, err);
+    lsm_status status = db->options.read_only ? LSM_OK : join_log(db, err);
     if (status != LSM_OK)
         return status;
     struct version_options options = version_options_of(db);
@@ -461,6 +464,10 @@ static lsm_status join(lsm_db *db, lsm_error *err)
 
 static lsm_status start_threads(lsm_db *db, lsm_error *err)
 {
+    if (db->is_private)
+        return LSM_OK;
+    if (db->options.read_only)
+        return db_keeper_start(db, err);
     lsm_status status = db_background_start(db, err);
     if (status == LSM_OK)
         status = db_log_writer_start(db, err);
@@ -471,6 +478,23 @@ static lsm_status start_threads(lsm_db *db, lsm_error *err)
     return status;
 }
 
+/*
+ * Who only reads joins those who are there, to see what they write. Where nobody is it reads the
+ * files by itself, and takes no lock: it only makes sure that nobody writes now.
+ */
+static lsm_status enter_to_read(lsm_db *db, enum shm_attach_role *role, lsm_error *err)
+{
+    for (;;) {
+        lsm_status status = shm_attach_look(db->io, db->dir, db->path, err);
+        db->is_private = status == LSM_OK;
+        if (status != LSM_BUSY || db->options.exclusive)
+            return status;
+        status = lock_take(db, SHM_ATTACH_JOIN, role, err);
+        if (status != LSM_MISSING) /* else they left in between */
+            return status;
+    }
+}
+
 static lsm_status open_steps(lsm_db *db, lsm_error *err)
 {
     enum shm_attach_role role = SHM_ATTACH_FOUNDER;
@@ -479,13 +503,11 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         io_dir_open(db->io, db->path, create ? IO_DIR_CREATE : 0, 0700, &db->dir, err);
     if (status == LSM_OK)
         status = check_not_there(db, err);
-    if (status == LSM_OK)
-        /* A read-only handle takes no lock: it only makes sure that nobody writes now. */
-        status =
-            db->options.read_only
-                ? shm_attach_look(db->io, db->dir, db->path, err)
-                : lock_take_if_database(
-                      db, db->options.shared ? SHM_ATTACH_SHARED : SHM_ATTACH_ALONE, &role, err);
+    if (status == LSM_OK && db->options.read_only)
+        status = enter_to_read(db, &role, err);
+    else if (status == LSM_OK)
+        status = lock_take_if_database(
+            db, db->options.exclusive ? SHM_ATTACH_ALONE : SHM_ATTACH_SHARED, &role, err);
     if (status != LSM_OK)
         return status;
     uint64_t cache = db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
@@ -494,9 +516,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     if (db->tables.cache == NULL)
         return lsm_fail_memory(err, cache);
     status = role == SHM_ATTACH_JOINED ? join(db, err) : found(db, err);
-    if (status == LSM_OK && !db->options.read_only)
-        status = start_threads(db, err);
-    return status;
+    return status == LSM_OK ? start_threads(db, err) : status;
 }
 
 static lsm_status open_on(struct io *io, bool owns_io, const char *path, const lsm_options *options,
@@ -614,7 +634,9 @@ static lsm_status leave(lsm_db *db, lsm_error *err)
     stop_threads(db);
     lsm_status status = shm_detach_begin(db->attachment, &is_last, err);
     db->is_leaving = status == LSM_OK;
-    if (is_last)
+    /* The last one who only reads leaves to the next opening what writers that died, or left it
+     * behind, did not put into tables: it is all in the log. */
+    if (is_last && !db->options.read_only)
         status = close_files(db, err);
     else
         wal_detach(db->wal);
@@ -632,7 +654,7 @@ LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
         status = check_unused(db, err);
     if (status != LSM_OK)
         return status;
-    if (db->options.read_only) {
+    if (db->is_private) {
         db_abandon(db);
         return LSM_OK;
     }

@@ -43,7 +43,7 @@ static const struct option options_table[] = {
     {"create", OPTION_BOOL, AT(create), 0, 1, 0, 0, NULL},
     {"error_if_exists", OPTION_BOOL, AT(error_if_exists), 0, 1, 0, 0, NULL},
     {"read_only", OPTION_BOOL, AT(read_only), 0, 1, 0, 0, NULL},
-    {"shared", OPTION_BOOL, AT(shared), 0, 1, 0, 0, NULL},
+    {"exclusive", OPTION_BOOL, AT(exclusive), 0, 1, 0, 0, NULL},
     {"io", OPTION_WORD, AT(io), 0, 0, 0, 0, io_words},
     {"shm_dir", OPTION_PATH, AT(shm_dir), 0, 0, 0, 0, NULL},
     {"mode", OPTION_MODE, AT(mode), 0400, 0777, 0600, 0, NULL},

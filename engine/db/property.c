@@ -119,6 +119,11 @@ static uint64_t get_sequence(const struct question *q)
     return atomic_load(&q->db->layout->commit.visible_sequence);
 }
 
+static uint64_t get_largest_batch(const struct question *q)
+{
+    return q->db->wal == NULL ? 0 : wal_max_batch(q->db->wal);
+}
+
 static uint64_t get_log_bytes(const struct question *q)
 {
     return q->db->wal == NULL ? 0 : wal_bytes_written(q->db->wal);
@@ -176,6 +181,7 @@ static const struct property {
     {"compaction-bytes-read", get_compaction_read},
     {"stall-us", get_stall},
     {"io-submissions", get_submissions},
+    {"largest-batch", get_largest_batch},
     {"memory-bytes", get_memory},
 };
 

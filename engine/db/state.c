@@ -107,7 +107,7 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
     db_place_read_locked(db, &place);
     lsm_status status = is_due ? db_memtables_list_locked(db, list, &count, err) : LSM_OK;
     db_change_unlock(db);
-    if (is_due && status == LSM_OK && !db->options.read_only)
+    if (is_due && status == LSM_OK && !db->is_private)
         status = version_set_refresh(db->versions, &place, err);
     if (is_due && status == LSM_OK) {
         db_change_lock(db);

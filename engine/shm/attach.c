@@ -135,7 +135,8 @@ static lsm_status check_file_system(const struct shm_attach_options *o, lsm_erro
         return LSM_OK;
     return lsm_fail(err, LSM_UNSUPPORTED,
                     "'%s' is on a shared file system (%s), where locks may not reach all who use "
-                    "it; put the database on a local one",
+                    "it; put the database on a local one, or open it with the option 'exclusive' "
+                    "in one process at a time",
                     o->path, name);
 }
 
@@ -153,6 +154,8 @@ static lsm_status come_in(struct shm_attachment *a, lsm_error *err)
     if (status != LSM_OK)
         return status;
     attach_step(a, SHM_STEP_PRESENCE_LOCKED);
+    if (a->alone && o->how == SHM_ATTACH_JOIN)
+        return lsm_fail(err, LSM_MISSING, "nobody has '%s' open", o->path);
     if (a->alone)
         return begin_founding(a, err);
     status = attach_join(a, err);

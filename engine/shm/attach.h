@@ -45,6 +45,7 @@ struct shm_attachment;
 enum shm_attach_mode {
     SHM_ATTACH_SHARED, /* found, or join those who are there */
     SHM_ATTACH_ALONE,  /* found; LSM_BUSY when anybody is there */
+    SHM_ATTACH_JOIN,   /* join those who are there; LSM_MISSING when nobody is */
 };
 
 enum shm_attach_role {

@@ -180,6 +180,7 @@ static lsm_db *open_plain(struct io *io, lsm_error *err)
     lsm_options options = LSM_OPTIONS_INIT;
     lsm_db *db = NULL;
     options.create = true;
+    options.exclusive = true;
     if (lsm_options_parse(&options, CRASH_OPTIONS, err) != LSM_OK ||
         db_open_on(io, DB_PATH, &options, &db, err) != LSM_OK)
         expect(false, "the database does not open", err);

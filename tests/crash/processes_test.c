@@ -74,7 +74,7 @@ static lsm_db *open_it(bool with_workers, lsm_cf **second)
 {
     lsm_options options = LSM_OPTIONS_INIT;
     must(lsm_options_parse(&options,
-                           "create=true,shared=true,memtable_size=256KiB,stage_size=256KiB,"
+                           "create=true,memtable_size=256KiB,stage_size=256KiB,"
                            "wal_segment_size=256KiB,table_size=128KiB,level_base_size=512KiB,"
                            "level0_trigger=2,cache_size=1MiB",
                            err));

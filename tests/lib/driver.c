@@ -68,6 +68,7 @@ static void set_up(struct driver *d, const struct driver_setup *setup)
     d->prefix = test_alloc(SCRIPT_KEY_MAX);
     d->options = (lsm_options)LSM_OPTIONS_INIT;
     d->options.create = true;
+    d->options.exclusive = setup->disk != NULL; /* every call of a simulated disk is counted */
     d->options.io = setup->disk == NULL ? setup->backend : NULL;
     d->options.shm_dir = setup->shm_dir;
     lsm_error err = {0};

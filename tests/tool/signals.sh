@@ -1,11 +1,12 @@
 #!/bin/sh
-# Signals end a tool with 32 and leave the database whole; a second process is told who holds it.
+# Signals end a tool with 32 and leave the database whole; where it is held exclusively a second
+# process is told who holds it.
 . "${top_srcdir:?}/tests/tool/prelude.sh"
 printf 'a\n1\n' | lsm-load -q -T --create db
 
 # A loader that waits for its input holds the database.
 mkfifo pipe
-lsm-load -T --batch=1 db <pipe >load.out 2>load.err &
+lsm-load -T --batch=1 --options=exclusive=true db <pipe >load.out 2>load.err &
 loader=$!
 exec 3>pipe
 printf 'b\n2\nc\n3\n' >&3

@@ -234,12 +234,15 @@ END_TEST
 /* ---- who else ----------------------------------------------------------------------------------
  */
 
-START_TEST(test_open_twice_in_a_process_is_busy)
+#define EXCLUSIVE SMALL_OPTIONS ",exclusive=true"
+
+/* Nobody else may come in to one that is held exclusively. */
+START_TEST(test_open_of_an_exclusive_one_is_busy)
 {
-    lsm_db *db = open_small();
+    lsm_db *db = open_with(EXCLUSIVE);
     char pid[20];
     snprintf(pid, sizeof pid, "%ld", (long)getpid());
-    ck_fails(LSM_BUSY, try_open(SMALL_OPTIONS));
+    ck_fails(LSM_BUSY, try_open(_i == 0 ? EXCLUSIVE : SMALL_OPTIONS));
     ck_assert_msg(strstr(error.message, pid) != NULL, "no pid: %s", error.message);
     ck_fails(LSM_BUSY, try_open("read_only=true"));
     ck_fails(LSM_BUSY, lsm_destroy(db_path, &error));
@@ -249,14 +252,76 @@ START_TEST(test_open_twice_in_a_process_is_busy)
 }
 END_TEST
 
-START_TEST(test_open_in_another_process_is_busy_until_it_dies)
+START_TEST(test_open_exclusively_while_others_have_it_is_busy)
+{
+    lsm_db *db = open_small();
+    ck_fails(LSM_BUSY, try_open(EXCLUSIVE));
+    ck_fails(LSM_BUSY, try_open("read_only=true,exclusive=true"));
+    ck_fails(LSM_BUSY, lsm_destroy(db_path, &error));
+    close_ok(db);
+    ck_ok(try_open(EXCLUSIVE));
+}
+END_TEST
+
+START_TEST(test_open_twice_in_a_process_is_one_database)
+{
+    lsm_db *one = open_small(), *other = open_small();
+    put_text(one, NULL, "k", "v");
+    expect_text(other, NULL, "k", "v");
+    put_text(other, NULL, "k", "w");
+    ck_ok(lsm_flush(other, &error));
+    expect_text(one, NULL, "k", "w");
+    close_ok(one);
+    put_text(other, NULL, "l", "v");
+    close_ok(other);
+    one = open_small();
+    expect_text(one, NULL, "k", "w");
+    expect_text(one, NULL, "l", "v");
+    close_ok(one);
+}
+END_TEST
+
+START_TEST(test_open_for_reading_joins_writers)
+{
+    lsm_db *writer = open_small();
+    put_text(writer, NULL, "k", "v");
+    lsm_db *reader = open_with("read_only=true");
+    lsm_cf *made = NULL, *seen = NULL;
+    expect_text(reader, NULL, "k", "v");
+    ck_fails(LSM_READ_ONLY, lsm_put(reader, NULL, text("k"), text("w"), NULL, &error));
+    ck_fails(LSM_READ_ONLY, lsm_flush(reader, &error));
+    put_text(writer, NULL, "k", "w");
+    expect_text(reader, NULL, "k", "w");
+    lsm_snapshot *snapshot = NULL;
+    ck_ok(lsm_snapshot_acquire(reader, &snapshot, &error));
+    put_text(writer, NULL, "k", "x");
+    ck_ok(lsm_flush(writer, &error));
+    ck_ok(lsm_compact_range(writer, NULL, NULL, &error));
+    expect_text_at(reader, NULL, snapshot, "k", "w"); /* the compaction has kept it */
+    expect_text(reader, NULL, "k", "x");
+    lsm_snapshot_release(reader, snapshot);
+    ck_ok(lsm_cf_create(writer, "made", NULL, &made, &error));
+    put_text(writer, made, "m", "v");
+    ck_ok(lsm_cf_open(reader, "made", &seen, &error));
+    expect_text(reader, seen, "m", "v");
+    put_text(writer, NULL, "k", "y");
+    close_ok(writer);
+    expect_text(reader, NULL, "k", "y"); /* it is the last one now */
+    close_ok(reader);
+    writer = open_small();
+    expect_text(writer, NULL, "k", "y");
+    close_ok(writer);
+}
+END_TEST
+
+START_TEST(test_open_exclusively_in_another_process_is_busy_until_it_dies)
 {
     int told[2];
     char byte;
     ck_assert_int_eq(pipe(told), 0);
     pid_t child = fork();
     if (child == 0) {
-        lsm_options options = options_of(SMALL_OPTIONS);
+        lsm_options options = options_of(EXCLUSIVE);
         lsm_db *db = NULL;
         if (lsm_open(db_path, &options, &db, &error) != LSM_OK ||
             lsm_put(db, NULL, text("k"), text("v"), NULL, &error) != LSM_OK)
@@ -671,8 +736,11 @@ int main(void)
     tcase_add_test(cases, test_open_options_parse_from_text);
     tcase_add_test(cases, test_open_stored_family_options_win);
     tcase_add_test(cases, test_open_modes_of_files_follow_the_option);
-    tcase_add_test(cases, test_open_twice_in_a_process_is_busy);
-    tcase_add_test(cases, test_open_in_another_process_is_busy_until_it_dies);
+    tcase_add_loop_test(cases, test_open_of_an_exclusive_one_is_busy, 0, 2);
+    tcase_add_test(cases, test_open_exclusively_while_others_have_it_is_busy);
+    tcase_add_test(cases, test_open_twice_in_a_process_is_one_database);
+    tcase_add_test(cases, test_open_for_reading_joins_writers);
+    tcase_add_test(cases, test_open_exclusively_in_another_process_is_busy_until_it_dies);
     tcase_add_test(cases, test_open_handle_in_a_forked_child_is_refused);
     tcase_add_test(cases, test_open_read_only_changes_nothing);
     tcase_add_test(cases, test_open_read_only_after_a_crash_reads_the_log_and_changes_nothing);
