@@ -141,6 +141,11 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
     uint64_t *snapshots = NULL;
     size_t snapshot_count = 0;
     uint64_t begin = io_now_ns(db->io);
+    /* Another process may have made a family since, and have written to it: whoever writes to one
+     * has seen its edit published, so after the memtables were taken every family is found. */
+    lsm_status status = db_refresh(db, err);
+    if (status != LSM_OK)
+        return status;
     struct version *version = version_set_current(db->versions);
     /*
      * The log is never behind the tables: a recovery that starts at log_position finds it there.
@@ -148,7 +153,7 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
      * the newest visible number and the next one, the older would be dropped, although a snapshot
      * taken meanwhile may see it.
      */
-    lsm_status status = db_log_sync(db, edit.log_position, err);
+    status = db_log_sync(db, edit.log_position, err);
     if (status == LSM_OK) {
         db_advance_visible(db);
         status = db_snapshot_list(db, &snapshots, &snapshot_count, err);

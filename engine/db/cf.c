@@ -133,6 +133,8 @@ LSM_API lsm_status lsm_cf_open(lsm_db *db, const char *name, lsm_cf **cf, lsm_er
     lsm_status status = db_check(db, err);
     if (status == LSM_OK)
         status = check_name(name, err);
+    if (status == LSM_OK)
+        status = db_refresh(db, err);
     if (status != LSM_OK)
         return status;
     if (cf == NULL)
@@ -307,6 +309,8 @@ LSM_API uint32_t lsm_cf_id(const lsm_cf *cf)
 LSM_API lsm_status lsm_cf_list(lsm_db *db, char ***names, size_t *count, lsm_error *err)
 {
     lsm_status status = db_check(db, err);
+    if (status == LSM_OK)
+        status = db_refresh(db, err);
     if (status != LSM_OK)
         return status;
     if (names == NULL || count == NULL)
