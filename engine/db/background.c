@@ -243,13 +243,15 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     lsm_status status = blank == NULL ? lsm_fail_memory(err, sizeof *blank)
                                       : db_snapshot_list(db, &snapshots, &snapshot_count, err);
     db_outputs_begin(db);
+    STEP("compaction: claimed");
     if (status == LSM_OK)
         status = compact_run(&env, version, c, snapshots, snapshot_count, &edit, &result, err);
     mem_free(snapshots);
+    STEP("compaction: written");
 
     lsm_status begun = db_edit_begin(db, status == LSM_OK ? err : NULL);
     if (begun == LSM_OK)
-        db_job_end_locked(c);
+        db_job_end_locked(db, c);
     else
         db_job_end(db, c);
     if (status == LSM_OK)
@@ -258,6 +260,7 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
         leave_out_dropped_locked(db, &edit);
         version_set_last_sequence(db->versions, atomic_load(&db->layout->commit.applied_sequence));
         status = version_set_apply(db->versions, &edit, err);
+        STEP("compaction: durable");
     }
     if (status == LSM_OK) {
         db_state_publish(db, blank);

@@ -131,9 +131,10 @@ struct lsm_db {
     /* guarded by arena_lock: the wrappers of each arena, told to others by slot->arenas */
     pthread_mutex_t arena_lock;
     uint32_t arena_uses[SHM_MAX_MEMTABLES];
-    struct db_pin pins;    /* head of the ring, ascending */
-    uint32_t output_jobs;  /* running, that make files */
-    struct shm_slot *slot; /* this process's */
+    struct db_pin pins;                    /* head of the ring, ascending */
+    struct db_pin job_pins[SHM_SLOT_JOBS]; /* of the running compactions */
+    uint32_t output_jobs;                  /* running, that make files */
+    struct shm_slot *slot;                 /* this process's */
 
     /* guarded by cf_lock */
     pthread_mutex_t cf_lock;
@@ -320,11 +321,12 @@ bool db_may_remove(void *context, uint64_t dead_number);
 
 /* ---- jobs (db/jobs.c) ------------------------------------------------------------------------ */
 
-/* Picks a compaction that no process works on, and claims it (within an edit). */
+/* Picks a compaction that no process works on, and claims it (within an edit). `version` is the
+ * set's current one; nobody removes its files until the job ends. */
 typedef bool (*db_job_pick)(void *context, const struct version *version, struct compaction *c);
 bool db_job_take_locked(lsm_db *db, const struct version *version, struct compaction *c,
                         db_job_pick pick, void *context);
-void db_job_end_locked(struct compaction *c); /* within an edit, or with view_lock */
+void db_job_end_locked(lsm_db *db, struct compaction *c); /* within an edit, or with view_lock */
 void db_job_end(lsm_db *db, struct compaction *c);
 
 /* Around the making of table files. */

@@ -14,47 +14,44 @@
 
 /* ---- claims ---------------------------------------------------------------------------------- */
 
-static void mark_family(const struct version *version, uint32_t id, bool busy)
+static void mark_family(const struct version_cf *cf, bool busy)
 {
-    const struct version_cf *cf = version_find_cf(version, id);
     for (size_t level = 0; cf != NULL && level < VERSION_LEVELS; level++) {
         for (size_t i = 0; i < cf->levels[level].count; i++)
             cf->levels[level].files[i]->busy = busy;
     }
 }
 
-static void mark_job(const struct version *version, const struct shm_job *job, bool busy)
+static void mark_job(const struct version *version, const struct shm_job *job)
 {
     if (atomic_load_explicit(&job->state, memory_order_acquire) != SHM_JOB_RUNNING)
         return;
     if (job->input_count > SHM_JOB_INPUTS) {
-        mark_family(version, job->cf, busy);
+        mark_family(version_find_cf(version, job->cf), true);
         return;
     }
     for (uint32_t i = 0; i < job->input_count; i++) {
         struct version_file *file = version_find_file(version, job->inputs[i]);
         if (file != NULL)
-            file->busy = busy;
+            file->busy = true;
     }
 }
 
-/* The inputs of other processes' jobs (version lock held). */
-static void mark_others(lsm_db *db, const struct version *version, bool busy)
+/* The inputs of every process's jobs (version lock held). */
+static void mark_running(lsm_db *db, const struct version *version)
 {
     for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
         struct shm_slot *slot = &db->layout->slots[i];
-        if (slot == db->slot || atomic_load(&slot->state) != SHM_SLOT_IN_USE)
-            continue;
         for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++)
-            mark_job(version, &slot->jobs[j], busy);
+            mark_job(version, &slot->jobs[j]);
     }
 }
 
-/* Own jobs' inputs, which mark_others() may have cleared with a whole family. */
-static void mark_own(lsm_db *db, const struct version *version)
+/* All of them: a job may have ended since it was marked, for who reaps takes no version lock. */
+static void unmark_all(const struct version *version)
 {
-    for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++)
-        mark_job(version, &db->slot->jobs[j], true);
+    for (size_t i = 0; i < version->family_count; i++)
+        mark_family(version->families[i], false);
 }
 
 static struct shm_job *free_job(lsm_db *db)
@@ -64,6 +61,12 @@ static struct shm_job *free_job(lsm_db *db)
             return &db->slot->jobs[j];
     }
     return NULL;
+}
+
+/* While it runs its inputs stay, also when another process drops their family. */
+static struct db_pin *job_pin(lsm_db *db, const struct shm_job *job)
+{
+    return &db->job_pins[job - db->slot->jobs];
 }
 
 static void fill_job(struct shm_job *job, const struct compaction *c)
@@ -85,33 +88,29 @@ bool db_job_take_locked(lsm_db *db, const struct version *version, struct compac
     struct shm_job *job = free_job(db);
     if (job == NULL)
         return false;
-    mark_others(db, version, true);
+    mark_running(db, version);
     bool found = pick(context, version, c);
-    mark_others(db, version, false);
-    mark_own(db, version);
+    unmark_all(version);
     if (!found)
         return false;
     fill_job(job, c);
     c->claim = job;
-    for (size_t i = 0; i < c->input_count; i++)
-        c->inputs[i]->busy = true;
+    db_pin_add(db, job_pin(db, job), version->number);
     return true;
 }
 
-void db_job_end_locked(struct compaction *c)
+void db_job_end_locked(lsm_db *db, struct compaction *c)
 {
     struct shm_job *job = c->claim;
-    for (size_t i = 0; i < c->input_count; i++)
-        c->inputs[i]->busy = false;
-    if (job != NULL)
-        atomic_store_explicit(&job->state, SHM_JOB_NONE, memory_order_release);
+    db_pin_remove(db, job_pin(db, job));
+    atomic_store_explicit(&job->state, SHM_JOB_NONE, memory_order_release);
     c->claim = NULL;
 }
 
 void db_job_end(lsm_db *db, struct compaction *c)
 {
     pthread_mutex_lock(&db->view_lock);
-    db_job_end_locked(c);
+    db_job_end_locked(db, c);
     pthread_mutex_unlock(&db->view_lock);
 }
 

@@ -36,8 +36,8 @@ struct version_set;
 /* One table file, shared by all versions that name it. */
 struct version_file {
     struct table_meta meta; /* set at making */
-    bool busy;              /* an input of a running job (guarded by the version lock); known to
-                             * this process only */
+    bool busy;              /* an input of a running job, while one is picked (version lock held);
+                             * known to this process only */
     /* the rest is private to version/ */
 };
 

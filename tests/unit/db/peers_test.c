@@ -8,10 +8,54 @@
 #include "engine/db/db_private.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define OPTIONS                                                                                    \
     "create=true,shared=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
     "wal_segment_size=128KiB,cache_size=1MiB"
+
+/* What happens when a step is first reached. */
+static const char *awaited_step;
+static void (*at_step)(void);
+
+static void on_step(const char *name)
+{
+    if (awaited_step == NULL || strcmp(name, awaited_step) != 0)
+        return;
+    awaited_step = NULL;
+    at_step();
+}
+
+static void do_at(const char *step, void (*what)(void))
+{
+    awaited_step = step;
+    at_step = what;
+    atomic_store(&step_hook, on_step);
+}
+
+static void check_it_was_reached(void)
+{
+    atomic_store(&step_hook, NULL);
+    ck_assert_msg(awaited_step == NULL, "'%s' was not reached", awaited_step);
+}
+
+static void die(void)
+{
+    kill(getpid(), SIGKILL);
+}
+
+static lsm_db *first, *second; /* the handles */
+
+/* `count` overlapping tables. */
+static void make_tables(lsm_db *db, lsm_cf *cf, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        put_many(db, cf, 0, 20, 100);
+        ck_ok(lsm_flush(db, &error));
+    }
+}
 
 /* ---- flushes --------------------------------------------------------------------------------- */
 
@@ -33,7 +77,8 @@ END_TEST
 
 START_TEST(test_family_that_another_process_made_is_found_at_once)
 {
-    lsm_db *first = open_with(OPTIONS), *second = open_with(OPTIONS);
+    first = open_with(OPTIONS);
+    second = open_with(OPTIONS);
     lsm_cf *made = NULL, *found = NULL;
     char **names = NULL;
     size_t count = 0;
@@ -49,6 +94,79 @@ START_TEST(test_family_that_another_process_made_is_found_at_once)
 }
 END_TEST
 
+/* ---- compactions ----------------------------------------------------------------------------- */
+
+/* The family that is being compacted. */
+static void drop_family(void)
+{
+    lsm_cf *cf = NULL;
+    ck_ok(lsm_cf_open(second, "second", &cf, &error));
+    ck_ok(lsm_cf_drop(second, cf, &error));
+    expect_text(first, NULL, "absent", NULL); /* looks at what changed, and lets go of the old */
+    for (int i = 0; i < 4; i++)
+        version_set_clean(second->versions);
+}
+
+START_TEST(test_compaction_ends_well_when_another_process_drops_its_family)
+{
+    lsm_cf *cf = NULL;
+    first = open_with(OPTIONS);
+    ck_ok(lsm_cf_create(first, "second", NULL, &cf, &error));
+    make_tables(first, cf, 3);
+    close_ok(first);
+    first = open_with(OPTIONS); /* with no table open */
+    second = open_with(OPTIONS);
+    ck_ok(lsm_cf_open(first, "second", &cf, &error));
+    do_at("compaction: claimed", drop_family);
+    ck_ok(lsm_compact_range(first, cf, NULL, &error));
+    check_it_was_reached();
+    ck_fails(LSM_MISSING, lsm_cf_open(first, "second", &cf, &error));
+    close_ok(second);
+    close_ok(first);
+}
+END_TEST
+
+static void compactor_dies(void)
+{
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        lsm_db *db = open_with(OPTIONS);
+        do_at("compaction: written", die);
+        _exit(1 + (int)lsm_compact_range(db, NULL, NULL, NULL));
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %d", status);
+}
+
+/* The keeper reaps while a worker looks for work. */
+static bool reap_and_pick_nothing(void *context, const struct version *version,
+                                  struct compaction *c)
+{
+    ck_assert(!compact_pick_range(version, 0, 0, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0), false, c));
+    ck_ok(db_reap(context, &error));
+    return false;
+}
+
+START_TEST(test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_search)
+{
+    struct compaction c = {0};
+    first = open_with(OPTIONS);
+    make_tables(first, NULL, 3);
+    compactor_dies();
+    ck_ok(db_edit_begin(first, &error));
+    struct version *version = version_set_current(first->versions);
+    ck_assert(!db_job_take_locked(first, version, &c, reap_and_pick_nothing, first));
+    bool due = compact_pick_range(version, 0, 0, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0), false, &c);
+    db_edit_end(first);
+    compaction_release(&c);
+    version_drop(version);
+    ck_assert_msg(due, "the tables count as taken, and nobody works on them");
+    close_ok(first);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("db/peers");
@@ -57,6 +175,9 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, test_flush_keeps_a_family_that_another_process_made);
     tcase_add_test(tests, test_family_that_another_process_made_is_found_at_once);
+    tcase_add_test(tests, test_compaction_ends_well_when_another_process_drops_its_family);
+    tcase_add_test(tests,
+                   test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_search);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
