@@ -224,6 +224,9 @@ struct db_state *db_state_new(void);
  * over. Where memory is short the state stays as it was, and the next reader tries again.
  */
 void db_state_publish_locked(lsm_db *db, struct db_state *blank);
+/* The same when only the memtables have changed: another thread's edit may be in the set and not
+ * be published, and what it removes must stay until it is (change lock held). */
+void db_state_switch_locked(lsm_db *db, struct db_state *blank);
 /* The same within an edit, taking the lock; publishes the end of the manifest, too. */
 void db_state_publish(lsm_db *db, struct db_state *blank);
 /* Gives up the current state at close. */

@@ -308,7 +308,7 @@ lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
     db_memtable_drop(db->newest);
     db->newest = fresh;
     db_memtable_keep(fresh);
-    db_state_publish_locked(db, blank);
+    db_state_switch_locked(db, blank);
     db_change_unlock(db);
     STEP("switch: done");
     db_memtable_drop(db->active_memtable);

@@ -11,6 +11,7 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <assert.h>
 
@@ -51,14 +52,16 @@ static void state_retired(struct epoch_retired *thing)
     db_state_drop((struct db_state *)(void *)thing);
 }
 
-/* Makes the blank, which has its memtables, the current state (change lock held). */
-static void install_locked(lsm_db *db, struct db_state *blank, uint64_t number)
+/* Makes the blank, which has its memtables, the current state of that version, whose reference is
+ * taken over (change lock held). */
+static void install_locked(lsm_db *db, struct db_state *blank, struct version *version,
+                           uint64_t number)
 {
     blank->references = 1;
     blank->number = number;
-    blank->version = version_set_current(db->versions);
+    blank->version = version;
     blank->db = db;
-    db_pin_add(db, &blank->pin, blank->version->number);
+    db_pin_add(db, &blank->pin, version->number);
     /* Release: pairs with db_state_current(). */
     struct db_state *old = atomic_exchange_explicit(&db->state, blank, memory_order_acq_rel);
     atomic_store_explicit(&db->view_number, number, memory_order_release);
@@ -66,21 +69,39 @@ static void install_locked(lsm_db *db, struct db_state *blank, uint64_t number)
         epoch_retire(&old->retired, state_retired);
 }
 
-void db_state_publish_locked(lsm_db *db, struct db_state *blank)
+/* The reference on `version` is taken over. */
+static void publish_locked(lsm_db *db, struct db_state *blank, struct version *version)
 {
     uint64_t number = atomic_load(&db->layout->version.number);
     /* Who has not seen what others changed must not claim to show the newest. */
     bool is_newest = number == atomic_load(&db->view_number) || db->state == NULL;
     if (is_newest &&
-        db_memtables_list_locked(db, blank->memtables, &blank->memtable_count, NULL) == LSM_OK)
-        install_locked(db, blank, number + 1);
-    else
+        db_memtables_list_locked(db, blank->memtables, &blank->memtable_count, NULL) == LSM_OK) {
+        install_locked(db, blank, version, number + 1);
+    } else {
+        version_drop(version);
         mem_free(blank);
+    }
     db_view_changed_locked(db);
+}
+
+void db_state_publish_locked(lsm_db *db, struct db_state *blank)
+{
+    publish_locked(db, blank, version_set_current(db->versions));
+}
+
+void db_state_switch_locked(lsm_db *db, struct db_state *blank)
+{
+    struct db_state *state = atomic_load(&db->state); /* stays while the lock is held */
+    struct version *version = state == NULL ? version_set_current(db->versions) : state->version;
+    if (state != NULL)
+        version_keep(version);
+    publish_locked(db, blank, version);
 }
 
 void db_state_publish(lsm_db *db, struct db_state *blank)
 {
+    STEP("edit: durable");
     db_change_lock(db);
     db_place_publish_locked(db);
     db_state_publish_locked(db, blank);
@@ -115,7 +136,7 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
             memcpy(blank->memtables, list, count * sizeof *list);
             blank->memtable_count = count;
             count = 0;
-            install_locked(db, blank, number);
+            install_locked(db, blank, version_set_current(db->versions), number);
             blank = NULL;
         }
         db_change_unlock(db);

@@ -167,6 +167,41 @@ START_TEST(test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_
 }
 END_TEST
 
+/* ---- views ----------------------------------------------------------------------------------- */
+
+/* An edit is durable and not published: a switch of the memtable must not show what it made, for
+ * the files that it removed would go while a newcomer still begins with what is published. */
+static void switch_and_join(void)
+{
+    lsm_cf *cf = NULL;
+    char value[128];
+    size_t size = 0;
+    ck_ok(db_append_lock(first, &error));
+    ck_ok(db_memtable_switch(first, &error));
+    shm_unlock(&first->layout->locks.append);
+    for (int i = 0; i < 4; i++)
+        version_set_clean(first->versions);
+    second = open_with(OPTIONS);
+    ck_ok(lsm_cf_open(second, "second", &cf, &error));
+    ck_ok(lsm_get_into(second, cf, text("many-000000"), NULL, value, sizeof value, &size, &error));
+    ck_assert_uint_eq(size, 100);
+}
+
+START_TEST(test_switch_within_an_edit_shows_what_is_published)
+{
+    lsm_cf *cf = NULL;
+    first = open_with(OPTIONS);
+    ck_ok(lsm_cf_create(first, "second", NULL, &cf, &error));
+    make_tables(first, cf, 1);
+    do_at("edit: durable", switch_and_join);
+    ck_ok(lsm_cf_drop(first, cf, &error));
+    check_it_was_reached();
+    ck_fails(LSM_MISSING, lsm_cf_open(second, "second", &cf, &error));
+    close_ok(second);
+    close_ok(first);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("db/peers");
@@ -178,6 +213,7 @@ int main(void)
     tcase_add_test(tests, test_compaction_ends_well_when_another_process_drops_its_family);
     tcase_add_test(tests,
                    test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_search);
+    tcase_add_test(tests, test_switch_within_an_edit_shows_what_is_published);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
