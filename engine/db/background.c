@@ -69,7 +69,7 @@ static bool flush_is_repeated(lsm_db *db, const struct db_flush *flush)
     return flush->recovered_count == 0 && state.log_position > flush->log_begin;
 }
 
-/* Takes all tables out of the edit and off the disk; what stays is removed as an orphan. */
+/* Takes all tables of the edit off the disk; what stays is removed as an orphan. */
 static void leave_out_all(lsm_db *db, struct version_edit *edit)
 {
     for (size_t i = 0; i < edit->added_count; i++) {
@@ -179,19 +179,37 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
     return status;
 }
 
+/* What an edit left undone, or what keeps this process from any, comes first: else each try would
+ * write its tables in vain. */
+static lsm_status settle_edits(lsm_db *db, lsm_error *err)
+{
+    if (atomic_load(&db->layout->version.roll_forward_due) == 0)
+        return LSM_OK;
+    lsm_status status = db_edit_begin(db, err);
+    if (status == LSM_OK)
+        db_edit_end(db);
+    return status;
+}
+
 /* One flush at a time in this process: db->flushing is set by the caller. */
 lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err)
 {
     struct db_flush flush;
-    lsm_status status = db_flush_take(db, &flush, err);
+    *did_work = true;
+    lsm_status status = settle_edits(db, err);
+    if (status != LSM_OK)
+        return status;
+    status = db_flush_take(db, &flush, err);
     *did_work = flush.count > 0;
     if (flush.count == 0)
         return status;
     db_outputs_begin(db);
     status = flush_memtables(db, &flush, err);
     db_outputs_end(db);
-    if (status != LSM_OK)
+    if (status != LSM_OK) {
         db_flush_give_back(db, &flush);
+        atomic_store(&db->layout->version.orphans_due, 1);
+    }
     if (status == LSM_BUSY)
         status = LSM_OK; /* repeated: what is left comes next */
     db_flush_release(&flush);
@@ -269,6 +287,8 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     if (begun == LSM_OK)
         db_edit_end(db);
     db_outputs_end(db);
+    if (status != LSM_OK)
+        atomic_store(&db->layout->version.orphans_due, 1);
     mem_free(blank);
     edit_release(&edit);
     if (status != LSM_OK)

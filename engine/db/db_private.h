@@ -169,7 +169,6 @@ struct lsm_db {
     pthread_t keeper_thread;
     bool keeper_runs;
     _Atomic uint64_t next_look_ns; /* at who is alive */
-    _Atomic bool orphans_due;      /* a slot was reaped, its files not looked for yet */
 
     /* the log writer's thread */
     pthread_t log_thread;
@@ -335,8 +334,8 @@ void db_job_end(lsm_db *db, struct compaction *c);
 /* Around the making of table files. */
 void db_outputs_begin(lsm_db *db);
 void db_outputs_end(lsm_db *db);
-/* Removes the files that processes left who died while they made them. *done: false when another
- * edit is under way, or on failure; to be called again. */
+/* Removes the files that processes left who died, or failed, while they made them. *done: false
+ * when another edit is under way, or on failure; to be called again. */
 lsm_status db_remove_orphans(lsm_db *db, bool *done, lsm_error *err);
 
 /* ---- the keeper (db/keeper.c) ---------------------------------------------------------------- */

@@ -144,10 +144,13 @@ static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm
         shm_lock_repaired(&l->locks.version);
     }
     pthread_mutex_lock(&db->view_lock);
-    if (db->is_private || !atomic_load(&l->ctl.ready))
-        return LSM_OK; /* nobody else is there */
-    lsm_status status = atomic_load(&l->version.roll_forward_due) ? roll_forward_locked(db, err)
-                                                                  : follow_locked(db, err);
+    lsm_status status = LSM_OK;
+    if (!atomic_load(&l->ctl.ready)) /* nobody else is there */
+        status = version_set_check_writable(db->versions, err);
+    else if (atomic_load(&l->version.roll_forward_due))
+        status = roll_forward_locked(db, err);
+    else
+        status = follow_locked(db, err);
     if (status != LSM_OK) {
         pthread_mutex_unlock(&db->view_lock);
         shm_unlock(&l->locks.version);

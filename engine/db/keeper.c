@@ -36,12 +36,15 @@ lsm_status db_reap(lsm_db *db, lsm_error *err)
     if (db->options.read_only)
         return LSM_OK; /* its files may not be removed either */
     lsm_status status = shm_reap(db->attachment, reap, db, &count, err);
+    /* Should this process die before it has looked, whoever reaps it will look. */
+    _Atomic uint32_t *due = &db->layout->version.orphans_due;
     if (count > 0)
-        atomic_store(&db->orphans_due, true);
-    if (status == LSM_OK && atomic_load(&db->orphans_due))
+        atomic_store(due, 1);
+    if (status == LSM_OK && atomic_load(due) != 0 && atomic_exchange(due, 0) != 0) {
         status = db_remove_orphans(db, &done, err);
-    if (done)
-        atomic_store(&db->orphans_due, false);
+        if (!done)
+            atomic_store(due, 1);
+    }
     if (count > 0)
         db_work_signal(db);
     return status;

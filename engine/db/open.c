@@ -358,8 +358,11 @@ static void handle_free(lsm_db *db)
     struct io *io = db->owns_io ? db->io : NULL;
     if (db->layout != NULL)
         db_state_clear(db);
+    if (db->slot != NULL)
+        atomic_store(&db->slot->pin, 0); /* nothing here uses a version any more */
     db_cf_free_all(db);
-    version_set_close(db->versions);
+    if (version_set_close(db->versions) && db->layout != NULL)
+        atomic_store(&db->layout->version.orphans_due, 1);
     epoch_drain();
     block_cache_free(db->tables.cache);
     while (db->queue_count > 0)

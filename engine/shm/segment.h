@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 2
+#define SHM_LAYOUT_VERSION 3
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256
@@ -135,11 +135,11 @@ struct shm_intent {
     _Alignas(64) _Atomic uint32_t state;
     _Atomic uint32_t takeover_due; /* an owner died, and what it began is not finished yet */
     uint32_t durability;           /* enum lsm_durability */
-    uint64_t sequence;       /* of the batch */
-    uint64_t position;       /* in the log, of its record */
-    uint64_t size;           /* of the record */
-    uint64_t memtable_id;    /* that it goes into */
-    uint64_t memtable_place; /* memtable_position() before the first insert */
+    uint64_t sequence;             /* of the batch */
+    uint64_t position;             /* in the log, of its record */
+    uint64_t size;                 /* of the record */
+    uint64_t memtable_id;          /* that it goes into */
+    uint64_t memtable_place;       /* memtable_position() before the first insert */
 };
 
 enum shm_memtable_state {
@@ -170,6 +170,7 @@ struct shm_version {
     uint64_t active_memtable;             /* id */
     _Atomic uint32_t place_index;         /* which of places counts, modulo 2 */
     _Atomic uint32_t roll_forward_due;    /* an owner of the version lock died: (version) */
+    _Atomic uint32_t orphans_due;         /* there may be tables that nobody names (any) */
     struct {
         uint64_t number[5]; /* where the manifest ends: engine/db/edit.c */
     } places[2];

@@ -30,19 +30,21 @@ struct version_set *version_set_new(const struct version_options *options)
     return set;
 }
 
-void version_set_close(struct version_set *set)
+bool version_set_close(struct version_set *set)
 {
     if (set == NULL)
-        return;
+        return false;
     if (set->current != NULL)
         version_drop(&set->current->base);
     epoch_drain();
     table_pool_release(&set->pool);
     dead_files_clean(&set->dead);
+    bool some_stay = set->dead.first != NULL;
     dead_files_release(&set->dead);
     manifest_close(&set->manifest);
     pthread_mutex_destroy(&set->current_lock);
     mem_free(set);
+    return some_stay;
 }
 
 struct version *version_set_current(struct version_set *set)

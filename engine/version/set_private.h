@@ -48,8 +48,6 @@ lsm_status version_resolve_stored(struct version_edit *edit, lsm_error *err);
 
 /* No edit is taken any more; returns LSM_POISONED, filling `err` out of what broke it. */
 lsm_status version_set_break(struct version_set *set, const lsm_error *first, lsm_error *err);
-/* LSM_READ_ONLY or LSM_POISONED when the set cannot write. */
-lsm_status version_set_check_writable(const struct version_set *set, lsm_error *err);
 
 /*
  * Begins a new manifest with a snapshot of `version` and `state` and puts it in force; the one

@@ -259,9 +259,9 @@ lsm_status version_set_roll_forward(struct version_set *set, const struct versio
  */
 lsm_status version_set_remove_orphans(struct version_set *set, uint64_t limit, lsm_error *err);
 
-/* Every version but the current one has been dropped. NULL is allowed. Removed files that others
- * may still read stay, for version_set_remove_orphans(). */
-void version_set_close(struct version_set *set);
+/* Every version but the current one has been dropped. NULL is allowed. True: removed files that
+ * others may still read stay, for version_set_remove_orphans() of another set. */
+bool version_set_close(struct version_set *set);
 
 /* The current version, with a reference for the caller. Any thread. */
 struct version *version_set_current(struct version_set *set);
@@ -278,6 +278,10 @@ struct version *version_set_current(struct version_set *set);
  */
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err);
 
+/* LSM_READ_ONLY, or LSM_POISONED like every apply: an earlier one broke the set (version lock
+ * held).
+ */
+lsm_status version_set_check_writable(const struct version_set *set, lsm_error *err);
 /* Has an apply or a rolling forward failed with LSM_POISONED? (version lock held) */
 bool version_set_is_broken(const struct version_set *set);
 

@@ -7,7 +7,7 @@
 #include "engine/base/step.h"
 #include "engine/db/db_private.h"
 
-#include <pthread.h>
+#include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,6 +55,35 @@ static void make_tables(lsm_db *db, lsm_cf *cf, unsigned count)
         put_many(db, cf, 0, 20, 100);
         ck_ok(lsm_flush(db, &error));
     }
+}
+
+static unsigned count_tables(void)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(db_path);
+    ck_assert_ptr_nonnull(dir);
+    for (struct dirent *e; (e = readdir(dir)) != NULL;)
+        count += strstr(e->d_name, ".sst") != NULL;
+    closedir(dir);
+    return count;
+}
+
+/* Nobody can bring the set up to date behind a dead owner: edits cannot begin. */
+static void break_edits(void)
+{
+    char from[sizeof db_path + 16], to[sizeof db_path + 16];
+    snprintf(from, sizeof from, "%s/CURRENT", db_path);
+    snprintf(to, sizeof to, "%s/away", db_path);
+    ck_assert_int_eq(rename(from, to), 0);
+    atomic_store(&first->layout->version.roll_forward_due, 1);
+}
+
+static void mend_edits(void)
+{
+    char from[sizeof db_path + 16], to[sizeof db_path + 16];
+    snprintf(from, sizeof from, "%s/away", db_path);
+    snprintf(to, sizeof to, "%s/CURRENT", db_path);
+    ck_assert_int_eq(rename(from, to), 0);
 }
 
 /* ---- flushes --------------------------------------------------------------------------------- */
@@ -167,6 +196,62 @@ START_TEST(test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_
 }
 END_TEST
 
+/* ---- files that nobody names ----------------------------------------------------------------- */
+
+START_TEST(test_files_that_a_leaving_process_could_not_remove_are_removed_later)
+{
+    lsm_iter *iter = NULL;
+    first = open_with(OPTIONS);
+    make_tables(first, NULL, 3);
+    second = open_with(OPTIONS);
+    ck_ok(lsm_iter_open(second, NULL, NULL, &iter, &error));
+    ck_ok(lsm_compact_range(first, NULL, NULL, &error));
+    close_ok(first);
+    ck_assert_uint_eq(count_tables(), 4); /* the iterator may read the old ones */
+    lsm_iter_close(iter);
+    expect_text(second, NULL, "absent", NULL);
+    for (int i = 0; i < 4; i++)
+        version_set_clean(second->versions);
+    ck_ok(db_reap(second, &error));
+    ck_assert_uint_eq(count_tables(), 1);
+    close_ok(second);
+}
+END_TEST
+
+START_TEST(test_outputs_of_a_compaction_that_could_not_be_published_are_removed)
+{
+    first = open_with(OPTIONS);
+    second = open_with(OPTIONS);
+    make_tables(first, NULL, 3);
+    do_at("compaction: written", break_edits);
+    ck_assert_int_ne(lsm_compact_range(first, NULL, NULL, &error), LSM_OK);
+    check_it_was_reached();
+    ck_assert_uint_eq(count_tables(), 4);
+    mend_edits();
+    expect_text(second, NULL, "absent", NULL);
+    ck_ok(db_reap(second, &error));
+    ck_assert_uint_eq(count_tables(), 3);
+    ck_ok(lsm_compact_range(first, NULL, NULL, &error));
+    close_ok(second);
+    close_ok(first);
+}
+END_TEST
+
+START_TEST(test_flush_writes_no_tables_while_edits_cannot_begin)
+{
+    first = open_with(OPTIONS);
+    put_many(first, NULL, 0, 20, 100);
+    break_edits();
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_ne(lsm_flush(first, &error), LSM_OK);
+    ck_assert_uint_eq(count_tables(), 0);
+    mend_edits();
+    ck_ok(lsm_flush(first, &error));
+    ck_assert_uint_eq(count_tables(), 1);
+    close_ok(first);
+}
+END_TEST
+
 /* ---- views ----------------------------------------------------------------------------------- */
 
 /* An edit is durable and not published: a switch of the memtable must not show what it made, for
@@ -214,6 +299,9 @@ int main(void)
     tcase_add_test(tests,
                    test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_search);
     tcase_add_test(tests, test_switch_within_an_edit_shows_what_is_published);
+    tcase_add_test(tests, test_files_that_a_leaving_process_could_not_remove_are_removed_later);
+    tcase_add_test(tests, test_outputs_of_a_compaction_that_could_not_be_published_are_removed);
+    tcase_add_test(tests, test_flush_writes_no_tables_while_edits_cannot_begin);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
