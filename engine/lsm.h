@@ -269,7 +269,7 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_cf_drop(lsm_db *db, lsm_cf *cf, lsm_error 
 LSM_API LSM_MUST_CHECK lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name,
                                                 lsm_error *err);
 
-LSM_API const char *lsm_cf_name(const lsm_cf *cf); /* valid until a rename or lsm_close() */
+LSM_API const char *lsm_cf_name(const lsm_cf *cf); /* valid until lsm_close() */
 LSM_API uint32_t lsm_cf_id(const lsm_cf *cf);      /* never reused in a database */
 
 /*

@@ -7,11 +7,31 @@
 
 #include "engine/base/memory.h"
 
+static struct db_name *name_new(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    struct db_name *name = mem_alloc(sizeof *name + size);
+    if (name == NULL)
+        return NULL;
+    name->next = NULL;
+    memcpy(name->text, text, size);
+    return name;
+}
+
+/* Takes `name` over. */
+static void name_give(lsm_db *db, struct lsm_cf *cf, struct db_name *name)
+{
+    pthread_mutex_lock(&db->cf_lock);
+    name->next = cf->names;
+    cf->names = name;
+    pthread_mutex_unlock(&db->cf_lock);
+}
+
 static lsm_status cf_add(lsm_db *db, uint32_t id, const char *name, struct lsm_cf **added,
                          lsm_error *err)
 {
     struct lsm_cf *cf = mem_alloc_zeroed(sizeof *cf);
-    char *copy = mem_copy_text(name);
+    struct db_name *copy = name_new(name);
     if (cf == NULL || copy == NULL) {
         mem_free(cf);
         mem_free(copy);
@@ -20,7 +40,7 @@ static lsm_status cf_add(lsm_db *db, uint32_t id, const char *name, struct lsm_c
     cf->magic = DB_MAGIC;
     cf->db = db;
     cf->id = id;
-    cf->name = copy;
+    cf->names = copy;
     pthread_mutex_lock(&db->cf_lock);
     cf->next = db->families;
     db->families = cf;
@@ -53,14 +73,10 @@ static struct lsm_cf *cf_with_id(lsm_db *db, uint32_t id)
 
 static lsm_status cf_rename(lsm_db *db, struct lsm_cf *cf, const char *name, lsm_error *err)
 {
-    char *copy = mem_copy_text(name);
+    struct db_name *copy = name_new(name);
     if (copy == NULL)
         return lsm_fail_memory(err, strlen(name));
-    pthread_mutex_lock(&db->cf_lock);
-    char *old = cf->name;
-    cf->name = copy;
-    pthread_mutex_unlock(&db->cf_lock);
-    mem_free(old);
+    name_give(db, cf, copy);
     return LSM_OK;
 }
 
@@ -74,8 +90,11 @@ lsm_status db_cf_follow(lsm_db *db, lsm_error *err)
         struct lsm_cf *cf = cf_with_id(db, family->id);
         if (cf == NULL)
             status = cf_add(db, family->id, family->name, &cf, err);
-        else if (strcmp(cf->name, family->name) != 0)
+        else if (strcmp(cf->names->text, family->name) != 0)
             status = cf_rename(db, cf, family->name, err);
+        /* One that could not be made here was made by another process all the same. */
+        if (status == LSM_OK && cf != NULL && atomic_load(&cf->dropped))
+            atomic_store(&cf->dropped, false);
         if (status == LSM_OK && family->id == 0)
             db->default_cf = cf;
     }
@@ -93,7 +112,11 @@ void db_cf_free_all(lsm_db *db)
         struct lsm_cf *cf = db->families;
         db->families = cf->next;
         cf->magic = DB_MAGIC_CLOSED;
-        mem_free(cf->name);
+        while (cf->names != NULL) {
+            struct db_name *name = cf->names;
+            cf->names = name->next;
+            mem_free(name);
+        }
         mem_free(cf);
     }
 }
@@ -102,7 +125,7 @@ static struct lsm_cf *cf_find(lsm_db *db, const char *name)
 {
     pthread_mutex_lock(&db->cf_lock);
     struct lsm_cf *cf = db->families;
-    while (cf != NULL && (atomic_load(&cf->dropped) || strcmp(cf->name, name) != 0))
+    while (cf != NULL && (atomic_load(&cf->dropped) || strcmp(cf->names->text, name) != 0))
         cf = cf->next;
     pthread_mutex_unlock(&db->cf_lock);
     return cf;
@@ -265,7 +288,7 @@ LSM_API lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name, lsm_e
         status = check_name(name, err);
     if (status != LSM_OK)
         return status;
-    char *copy = mem_copy_text(name);
+    struct db_name *copy = name_new(name);
     if (copy == NULL)
         return lsm_fail_memory(err, strlen(name));
     struct version_edit edit = {0};
@@ -284,11 +307,8 @@ LSM_API lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name, lsm_e
     if (status == LSM_OK)
         status = apply_locked(db, &edit, err);
     if (status == LSM_OK) {
-        pthread_mutex_lock(&db->cf_lock);
-        char *old = cf->name;
-        cf->name = copy;
-        copy = old;
-        pthread_mutex_unlock(&db->cf_lock);
+        name_give(db, cf, copy);
+        copy = NULL;
     }
     db_edit_end(db);
     mem_free(copy);
@@ -298,7 +318,10 @@ LSM_API lsm_status lsm_cf_rename(lsm_db *db, lsm_cf *cf, const char *name, lsm_e
 
 LSM_API const char *lsm_cf_name(const lsm_cf *cf)
 {
-    return cf->name;
+    pthread_mutex_lock(&cf->db->cf_lock);
+    const char *name = cf->names->text;
+    pthread_mutex_unlock(&cf->db->cf_lock);
+    return name;
 }
 
 LSM_API uint32_t lsm_cf_id(const lsm_cf *cf)

@@ -65,12 +65,19 @@ struct db_state {
     struct db_memtable *memtables[DB_MAX_MEMTABLES];
 };
 
+/* Of a family, now or earlier. */
+struct db_name {
+    struct db_name *next;
+    char text[];
+};
+
 struct lsm_cf {
     uint32_t magic;
     lsm_db *db;
     uint32_t id;
     _Atomic bool dropped;
-    char *name; /* guarded by cf_lock */
+    struct db_name *names; /* newest first; guarded by cf_lock. All stay until the end: others may
+                            * rename it while somebody here still reads what it was called */
     struct lsm_cf *next;
 };
 

@@ -130,6 +130,8 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
     db_change_unlock(db);
     if (is_due && status == LSM_OK && !db->is_private)
         status = version_set_refresh(db->versions, &place, err);
+    if (is_due && status == LSM_OK) /* before the view counts as new, for it may fail */
+        status = db_cf_follow(db, err);
     if (is_due && status == LSM_OK) {
         db_change_lock(db);
         if (atomic_load(&db->view_number) < number) {
@@ -144,8 +146,6 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
     while (count > 0)
         db_memtable_drop(list[--count]);
     mem_free(blank);
-    if (is_due && status == LSM_OK)
-        status = db_cf_follow(db, err);
     pthread_mutex_unlock(&db->view_lock);
     return status;
 }

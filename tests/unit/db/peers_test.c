@@ -6,6 +6,7 @@
 
 #include "engine/base/step.h"
 #include "engine/db/db_private.h"
+#include "engine/version/set_private.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -13,7 +14,7 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,shared=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
+    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
     "wal_segment_size=128KiB,cache_size=1MiB"
 
 /* What happens when a step is first reached. */
@@ -119,6 +120,41 @@ START_TEST(test_family_that_another_process_made_is_found_at_once)
     ck_ok(lsm_cf_open(second, "more", &found, &error));
     ck_assert_uint_eq(lsm_cf_id(found), lsm_cf_id(made));
     close_ok(first);
+    close_ok(second);
+}
+END_TEST
+
+/* ---- families -------------------------------------------------------------------------------- */
+
+START_TEST(test_name_of_a_family_stays_readable_when_another_process_renames_it)
+{
+    lsm_cf *here = NULL, *there = NULL;
+    first = open_with(OPTIONS);
+    second = open_with(OPTIONS);
+    ck_ok(lsm_cf_create(first, "before", NULL, &here, &error));
+    const char *name = lsm_cf_name(here);
+    ck_ok(lsm_cf_open(second, "before", &there, &error));
+    ck_ok(lsm_cf_rename(second, there, "after", &error));
+    expect_text(first, here, "absent", NULL);
+    ck_assert_str_eq(name, "before");
+    ck_assert_str_eq(lsm_cf_name(here), "after");
+    close_ok(first);
+    close_ok(second);
+}
+END_TEST
+
+/* The handle that was made for it is another family's now. */
+START_TEST(test_family_that_could_not_be_made_here_is_found_when_another_process_makes_it)
+{
+    lsm_cf *cf = NULL;
+    first = open_with(OPTIONS);
+    second = open_with(OPTIONS);
+    version_set_break(first->versions, &(lsm_error){.status = LSM_IO}, NULL);
+    ck_assert_int_ne(lsm_cf_create(first, "vain", NULL, &cf, &error), LSM_OK);
+    ck_ok(lsm_cf_create(second, "made", NULL, &cf, &error));
+    ck_ok(lsm_cf_open(first, "made", &cf, &error));
+    expect_text(first, cf, "absent", NULL);
+    (void)lsm_close(first, NULL);
     close_ok(second);
 }
 END_TEST
@@ -302,6 +338,9 @@ int main(void)
     tcase_add_test(tests, test_files_that_a_leaving_process_could_not_remove_are_removed_later);
     tcase_add_test(tests, test_outputs_of_a_compaction_that_could_not_be_published_are_removed);
     tcase_add_test(tests, test_flush_writes_no_tables_while_edits_cannot_begin);
+    tcase_add_test(tests, test_name_of_a_family_stays_readable_when_another_process_renames_it);
+    tcase_add_test(tests,
+                   test_family_that_could_not_be_made_here_is_found_when_another_process_makes_it);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
