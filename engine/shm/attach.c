@@ -7,6 +7,7 @@
 #include "engine/shm/attach_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <assert.h>
 #include <string.h>
@@ -122,7 +123,7 @@ static lsm_status begin_founding(struct shm_attachment *a, lsm_error *err)
     attach_page_init(&a->page, &a->process);
     lsm_status status = write_page(a, false, err);
     if (status == LSM_OK)
-        attach_step(a, SHM_STEP_FOUNDING_SAID);
+        STEP("attach: page cleared");
     return status;
 }
 
@@ -147,13 +148,13 @@ static lsm_status come_in(struct shm_attachment *a, lsm_error *err)
     lsm_status status = lock_attach(a, deadline, err);
     if (status != LSM_OK)
         return status;
-    attach_step(a, SHM_STEP_ATTACH_LOCKED);
+    STEP("attach: locked");
     status = settle_presence(a, deadline, err);
     if (status == LSM_BUSY)
         return attach_busy(o->io, a->file, o->path, o->how == SHM_ATTACH_ALONE, err);
     if (status != LSM_OK)
         return status;
-    attach_step(a, SHM_STEP_PRESENCE_LOCKED);
+    STEP("attach: presence locked");
     if (a->alone && o->how == SHM_ATTACH_JOIN)
         return lsm_fail(err, LSM_MISSING, "nobody has '%s' open", o->path);
     if (a->alone)
@@ -162,7 +163,7 @@ static lsm_status come_in(struct shm_attachment *a, lsm_error *err)
     if (status != LSM_OK)
         return status;
     unlock(&a->attach);
-    attach_step(a, SHM_STEP_ATTACHED);
+    STEP("attach: joined");
     return LSM_OK;
 }
 
@@ -200,7 +201,7 @@ static lsm_status found(struct shm_attachment *a, const struct shm_options *opti
     lsm_status status = shm_segment_create(a->options.io, options, &a->segment, err);
     if (status != LSM_OK)
         return status;
-    attach_step(a, SHM_STEP_SEGMENT_MADE);
+    STEP("attach: segment made");
     status =
         shm_segment_place(a->segment, page->directory, sizeof page->directory, &page->segment, err);
     if (status != LSM_OK)
@@ -236,20 +237,20 @@ lsm_status shm_attach_ready(struct shm_attachment *attachment, lsm_error *err)
     assert(a->alone && a->attach != NULL && a->segment != NULL);
     /* Pairs with the acquire in attach_join.c; both are ordered by the page and A as well. */
     atomic_store_explicit(&shm_layout(a->segment)->ctl.ready, 1, memory_order_release);
-    attach_step(a, SHM_STEP_SEGMENT_READY);
+    STEP("attach: segment ready");
     lsm_status status = write_page(a, true, err);
     if (status != LSM_OK)
         return status;
-    attach_step(a, SHM_STEP_PAGE_WRITTEN);
+    STEP("attach: page written");
     unlock(&a->presence);
     a->alone = false;
-    attach_step(a, SHM_STEP_PRESENCE_FREE);
+    STEP("attach: presence free");
     status = lock_presence(a, IO_LOCK_SHARED, 0, err);
     if (status != LSM_OK)
         return status;
-    attach_step(a, SHM_STEP_PRESENCE_SHARED);
+    STEP("attach: presence shared");
     unlock(&a->attach);
-    attach_step(a, SHM_STEP_ATTACHED);
+    STEP("attach: founded");
     return LSM_OK;
 }
 
@@ -260,7 +261,7 @@ lsm_status shm_attach_ready(struct shm_attachment *attachment, lsm_error *err)
 static lsm_status decide_last(struct shm_attachment *a, lsm_error *err)
 {
     unlock(&a->presence);
-    attach_step(a, SHM_STEP_PRESENCE_FREE);
+    STEP("detach: presence free");
     lsm_status status = lock_presence(a, IO_LOCK_EXCLUSIVE, 0, err);
     if (status == LSM_BUSY && !attach_others_live(a))
         status = lock_presence(a, IO_LOCK_EXCLUSIVE, DYING_WAIT_MS, err);
@@ -280,14 +281,14 @@ lsm_status shm_detach_begin(struct shm_attachment *attachment, bool *is_last, ls
         return attach_busy(a->options.io, a->file, a->options.path, false, err);
     if (status != LSM_OK)
         return status;
-    attach_step(a, SHM_STEP_DETACH_LOCKED);
+    STEP("detach: locked");
     if (!a->alone)
         status = decide_last(a, err);
     if (status != LSM_OK)
         return status;
     if (a->alone)
         (void)write_page(a, false, NULL); /* only says who is closing */
-    attach_step(a, SHM_STEP_LEFT_DECIDED);
+    STEP("detach: decided");
     *is_last = a->alone;
     if (err != NULL)
         *err = (lsm_error){0};
@@ -300,10 +301,10 @@ static void let_go(struct shm_attachment *a)
     shm_segment_close(a->segment);
     io_unlock(a->slot_lock);
     io_unlock(a->presence);
-    attach_step(a, SHM_STEP_PRESENCE_LEFT);
+    STEP("detach: presence left");
     io_unlock(a->attach);
     io_file_close(a->file);
-    attach_step(a, SHM_STEP_DETACHED);
+    STEP("detach: done");
     mem_free(a);
 }
 
@@ -314,10 +315,10 @@ void shm_detach_end(struct shm_attachment *attachment)
     if (a->alone) {
         shm_segment_destroy(a->segment);
         a->segment = NULL;
-        attach_step(a, SHM_STEP_SEGMENT_REMOVED);
+        STEP("detach: segment removed");
     } else {
         attach_free_slot(a);
-        attach_step(a, SHM_STEP_SLOT_FREE);
+        STEP("detach: slot free");
     }
     let_go(a);
 }

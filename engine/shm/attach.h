@@ -53,31 +53,6 @@ enum shm_attach_role {
     SHM_ATTACH_JOINED,  /* in: segment and slot are this attachment's */
 };
 
-/* Where a test may stop or kill the process; in the order they are reached. */
-enum shm_attach_step {
-    SHM_STEP_ATTACH_LOCKED,   /* A held */
-    SHM_STEP_PRESENCE_LOCKED, /* B held: exclusive by a founder, shared by who joins */
-    SHM_STEP_FOUNDING_SAID,   /* founder: the page names nobody's segment */
-    SHM_STEP_SEGMENT_MADE,    /* founder: there is a segment that nobody may enter */
-    SHM_STEP_SLOT_LOCKED,     /* S(i) held, slot still free */
-    SHM_STEP_SLOT_TAKEN,      /* and the slot in use */
-    SHM_STEP_SEGMENT_READY,   /* founder: the segment says so, the page does not */
-    SHM_STEP_PAGE_WRITTEN,    /* founder: both do */
-    SHM_STEP_PRESENCE_FREE,   /* B between its modes: founder that is ready, or who leaves */
-    SHM_STEP_PRESENCE_SHARED, /* founder: B shared */
-    SHM_STEP_ATTACHED,        /* A free */
-    SHM_STEP_DETACH_LOCKED,   /* A held again */
-    SHM_STEP_LEFT_DECIDED,    /* it is known whether this is the last one */
-    SHM_STEP_SEGMENT_REMOVED, /* last: unlinked */
-    SHM_STEP_SLOT_FREE,       /* not the last: slot given back, S(i) still held */
-    SHM_STEP_PRESENCE_LEFT,   /* B free, A still held */
-    SHM_STEP_DETACHED,        /* */
-    SHM_STEP_REAP_LOCKED,     /* S(i) of a dead owner held */
-    SHM_STEP_REAP_CLEANED,    /* callback done, slot still in use */
-    SHM_STEP_REAPED,          /* slot free, S(i) still held */
-    SHM_STEP_COUNT,
-};
-
 /*
  * Gives back what the dead owner of slot `index` held elsewhere in the segment. It is repeated from
  * the start when the reaper dies before it returned LSM_OK, so it has to bear that.
@@ -97,10 +72,6 @@ struct shm_attach_options {
     /* Called when a joining process finds no free slot but dead owners. May be NULL. */
     shm_reap_slot reap;
     void *reap_context;
-
-    /* For tests. May be NULL. */
-    void (*step)(void *context, enum shm_attach_step step);
-    void *step_context;
 };
 
 /*

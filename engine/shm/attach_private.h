@@ -20,12 +20,6 @@ struct shm_attachment {
     struct attach_page page; /* as written last, or found when joining */
 };
 
-static inline void attach_step(const struct shm_attachment *a, enum shm_attach_step step)
-{
-    if (a->options.step != NULL)
-        a->options.step(a->options.step_context, step);
-}
-
 /* Takes a slot of the mapped segment (A held). */
 lsm_status attach_take_slot(struct shm_attachment *a, lsm_error *err);
 /* Empties the own slot and gives it back; its lock stays. */

@@ -6,6 +6,8 @@
  */
 #include "engine/shm/attach_private.h"
 
+#include "engine/base/step.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -50,13 +52,13 @@ static void occupy(struct shm_attachment *a, uint32_t index, struct io_lock *loc
     struct shm_slot *slot = slot_at(a->segment, index);
     a->slot = index;
     a->slot_lock = lock;
-    attach_step(a, SHM_STEP_SLOT_LOCKED);
+    STEP("attach: slot locked");
     clear_slot(slot);
     a->generation = atomic_fetch_add_explicit(&slot->generation, 1, memory_order_relaxed) + 1;
     atomic_store_explicit(&slot->pid, a->process.pid, memory_order_relaxed);
     memcpy(slot->command, a->process.command, sizeof slot->command);
     atomic_store_explicit(&slot->state, SHM_SLOT_IN_USE, memory_order_release);
-    attach_step(a, SHM_STEP_SLOT_TAKEN);
+    STEP("attach: slot taken");
 }
 
 /* LSM_BUSY: its owner lives. Otherwise *lock, NULL when there is nothing to clean any more. */
@@ -74,15 +76,15 @@ static lsm_status lock_dead_slot(struct shm_attachment *a, uint32_t index, struc
 static lsm_status reap_locked(struct shm_attachment *a, uint32_t index, shm_reap_slot reap,
                               void *context, lsm_error *err)
 {
-    attach_step(a, SHM_STEP_REAP_LOCKED);
+    STEP("reap: slot locked");
     if (reap != NULL) {
         lsm_status status = reap(context, shm_layout(a->segment), index, err);
         if (status != LSM_OK)
             return status;
     }
-    attach_step(a, SHM_STEP_REAP_CLEANED);
+    STEP("reap: cleaned");
     free_slot(slot_at(a->segment, index));
-    attach_step(a, SHM_STEP_REAPED);
+    STEP("reap: slot free");
     return LSM_OK;
 }
 

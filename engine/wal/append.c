@@ -7,6 +7,8 @@
  */
 #include "engine/wal/wal_private.h"
 
+#include "engine/base/step.h"
+
 size_t wal_max_batch(const struct wal *wal)
 {
     uint64_t half = wal->stage.size / 2;
@@ -116,7 +118,7 @@ void wal_publish_locked(struct wal *wal)
     struct shm_commit *commit = &wal->layout->commit;
     assert(wal->staged_end > tail(wal));
     commit->chain = wal->staged_chain;
-    wal_at(wal, "publish: chain");
+    STEP("log: chain told");
     /* Pairs with the acquire in wal_write_begin_locked(): the log writer sees the bytes. */
     atomic_store_explicit(&commit->staged, wal->staged_end, memory_order_release);
 }

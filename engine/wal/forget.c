@@ -14,6 +14,7 @@
 #include "engine/wal/wal_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 /* ---- the chain ------------------------------------------------------------------------------- */
 
@@ -174,7 +175,7 @@ static lsm_status remove_segment(struct wal *wal, uint64_t number, struct remova
     } else {
         status = unlink_file(wal, FILE_WAL, number, err);
     }
-    wal_at(wal, "forget: removed");
+    STEP("log forget: a segment removed");
     removal->count += status == LSM_OK;
     return status;
 }

@@ -22,6 +22,8 @@
  */
 #include "engine/wal/wal_private.h"
 
+#include "engine/base/step.h"
+
 /* ---- from the living ------------------------------------------------------------------------- */
 
 static lsm_status open_current(struct wal *wal, lsm_error *err)
@@ -73,7 +75,7 @@ static lsm_status flush_old(struct wal *wal, uint64_t number, uint64_t written,
         status = wal_sync_file(wal, *file, err);
     if (status == LSM_OK)
         wal_set_durable(wal, written);
-    wal_at(wal, "takeover: flushed");
+    STEP("log takeover: flushed");
     return status;
 }
 
@@ -88,7 +90,7 @@ lsm_status wal_takeover_locked(struct wal *wal, lsm_error *err)
 
     wal->log->holder = 0;
     atomic_store(&wal->log->sweep_due, 1);
-    wal_at(wal, "takeover: begun");
+    STEP("log takeover: begun");
     if (wal->in_flight)
         (void)wal_write_finish_locked(wal, NULL);
     lsm_status status = wal_check_poison(wal, err);
@@ -105,7 +107,7 @@ lsm_status wal_takeover_locked(struct wal *wal, lsm_error *err)
     /* Both only save space: a file that stays is tried again, and what stays in it costs no more
      * than that. */
     (void)io_file_truncate(file, segment_sealed_size(&old, written), NULL);
-    wal_at(wal, "takeover: cut");
+    STEP("log takeover: sealed");
     (void)wal_sweep(wal, NULL);
     shm_event_signal(&commit->flushed);
 out:

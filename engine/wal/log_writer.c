@@ -22,6 +22,8 @@
  */
 #include "engine/wal/wal_private.h"
 
+#include "engine/base/step.h"
+
 #include <errno.h>
 
 /* ---- poison ---------------------------------------------------------------------------------- */
@@ -101,9 +103,9 @@ static lsm_status sync_current(struct wal *wal, lsm_error *err)
     if (wal_durable(wal) == written)
         return LSM_OK;
     set_busy(wal, 1);
-    wal_at(wal, "sync: begin");
+    STEP("log: sync begins");
     lsm_status status = wal_sync_file(wal, wal->file, err);
-    wal_at(wal, "sync: synced");
+    STEP("log: synced");
     set_busy(wal, 0);
     if (status == LSM_OK)
         wal_set_durable(wal, written);
@@ -272,7 +274,7 @@ lsm_status wal_write_begin_locked(struct wal *wal, lsm_error *err)
     status = io_queue_submit(wal->queue, err);
     if (status != LSM_OK) /* the write may be tried once more there; the lock will be let go */
         (void)wal_write_finish_locked(wal, NULL);
-    wal_at(wal, "write: begun");
+    STEP("log: write begun");
     return status;
 }
 
@@ -293,7 +295,7 @@ static void count_written(struct wal *wal)
     wal->reached = wal->flight_end;
     atomic_fetch_add_explicit(&wal->bytes_written, wal->request.size, memory_order_relaxed);
     atomic_store_explicit(&commit->written, wal->flight_record, memory_order_release);
-    wal_at(wal, "write: written");
+    STEP("log: written");
     /* Pairs with the acquire in has_room(): the bytes were copied out before they are given back.
      */
     atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_record),
@@ -328,7 +330,7 @@ static lsm_status write_now(struct wal *wal, lsm_error *err)
         return status;
     const struct io_request *r = &wal->request;
     set_busy(wal, 1);
-    wal_at(wal, "write: begun");
+    STEP("log: write begins");
     status = io_file_write(r->file, r->memory, r->size, r->offset, err);
     set_busy(wal, 0);
     if (status == LSM_OK)

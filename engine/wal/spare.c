@@ -12,6 +12,8 @@
  */
 #include "engine/wal/wal_private.h"
 
+#include "engine/base/step.h"
+
 static uint64_t fresh_number(struct wal *wal)
 {
     return atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
@@ -66,7 +68,7 @@ static lsm_status make_spare(struct wal *wal, lsm_error *err)
     lsm_status status = segment_spare_make(&wal->dir, number, wal->log->segment_size, &spare, err);
     if (status != LSM_OK)
         return status;
-    wal_at(wal, "prepare: made");
+    STEP("log spare: made");
     if (!wal_spare_put(wal, spare.number, 0)) {
         segment_spare_discard(&wal->dir, &spare); /* recycling was faster */
         return LSM_OK;
@@ -129,7 +131,7 @@ static lsm_status take_spare(struct wal *wal, uint64_t size, struct segment_spar
     if (word == 0)
         return segment_spare_make(&wal->dir, fresh_number(wal), size <= usual ? usual : size, spare,
                                   err);
-    wal_at(wal, "begin: took");
+    STEP("log segment: file taken");
     struct segment_spare taken = {
         .number = wal_packed_number(word), .size = usual, .filled = wal_packed_filled(word)};
     lsm_status status =
@@ -171,7 +173,7 @@ static lsm_status write_beginning(struct wal *wal, const struct segment_spare *s
     lsm_status status = io_file_write(spare->file, wal->buffer, LOG_SEGMENT_HEADER, 0, err);
     if (status == LSM_OK && b->tail_size > 0)
         status = io_file_write(spare->file, b->tail, b->tail_size, LOG_SEGMENT_HEADER, err);
-    wal_at(wal, "begin: header written");
+    STEP("log segment: header written");
     return status == LSM_OK ? wal_sync_file(wal, spare->file, err) : status;
 }
 
@@ -182,14 +184,14 @@ static lsm_status give_name(struct wal *wal, struct segment_spare *spare, uint64
     char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
     io_file_close(spare->file);
     spare->file = NULL;
-    wal_at(wal, "begin: header synced");
+    STEP("log segment: header synced");
     lsm_status status =
         io_dir_rename(wal->dir.dir, file_name_make(FILE_WAL_SPARE, spare->number, from),
                       file_name_make(FILE_WAL, number, to), err);
-    wal_at(wal, "begin: renamed");
+    STEP("log segment: renamed");
     if (status == LSM_OK)
         status = wal_sync_dir(wal, err);
-    wal_at(wal, "begin: name synced");
+    STEP("log segment: name synced");
     if (status == LSM_OK)
         status = segment_open(&wal->dir, FILE_WAL, number, IO_FILE_WRITE, file, err);
     return status;
@@ -206,7 +208,7 @@ static void switch_to(struct wal *wal, const struct log_segment_header *header,
     struct shm_log *log = wal->log;
     log->holder = 0;
     atomic_store_explicit(&commit->segment_number, header->number, memory_order_release);
-    wal_at(wal, "switch: number");
+    STEP("log segment: number told");
     commit->segment_start = header->start;
     log->segment_bytes = header->size;
     log->finished = false;

@@ -274,8 +274,6 @@ static lsm_status wal_new(const struct wal_options *options, struct wal **wal, l
     memcpy(w->dir.uuid, options->uuid, sizeof w->dir.uuid);
     w->layout = options->layout;
     w->log = &options->layout->commit.log;
-    w->step = options->step;
-    w->step_context = options->step_context;
     lsm_status status = io_queue_open(options->io, 1, &w->queue, err);
     if (status == LSM_OK) {
         w->buffer = mem_alloc_buffer(WAL_WRITE_SIZE);

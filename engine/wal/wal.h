@@ -47,9 +47,6 @@
 
 struct wal;
 
-/* For tests: told of each place at which the death of the process makes a difference. */
-typedef void (*wal_step)(void *context, const char *place);
-
 struct wal_options {
     struct io *io;
     struct io_dir *dir;          /* borrowed, outlives the log */
@@ -60,8 +57,6 @@ struct wal_options {
     uint64_t segment_size;       /* at least stage_size; multiple of 4 KiB; the same */
     uint32_t mode;               /* of new files */
     bool refuse_mapping;         /* write commits to the stage file, as where it cannot be mapped */
-    wal_step step;               /* NULL */
-    void *step_context;
 };
 
 /* Where the log ends, as found. */

@@ -65,8 +65,6 @@ struct wal {
     struct shm_log *log; /* of the layout */
     uint64_t handle;     /* this one's number among all; see shm_log.holder */
     uint64_t seed;       /* of the records of this life */
-    wal_step step;       /* NULL outside of tests */
-    void *step_context;
     char path_text[256];
 
     struct wal_stage stage; /* set at open; its bytes as wal.h says */
@@ -120,13 +118,6 @@ static inline uint64_t wal_packed_number(uint64_t word)
 static inline uint64_t wal_packed_filled(uint64_t word)
 {
     return (word >> WAL_PACK_NUMBER_BITS) * IO_ALIGNMENT;
-}
-
-/* Names a place at which a death makes a difference. */
-static inline void wal_at(const struct wal *wal, const char *place)
-{
-    if (wal->step != NULL)
-        wal->step(wal->step_context, place);
 }
 
 /* Makes the database refuse writes from now on: a sync has failed with `error`. */

@@ -15,8 +15,7 @@ struct member {
 };
 
 /* Joins the log that the rig has opened. */
-static inline void member_join(struct member *member, const struct rig *rig, wal_step step,
-                               void *context)
+static inline void member_join(struct member *member, const struct rig *rig)
 {
     member->options = rig->options;
     if (rig->disk != NULL)
@@ -26,8 +25,6 @@ static inline void member_join(struct member *member, const struct rig *rig, wal
     ck_ok(io_dir_open(member->options.io, rig->path, 0, 0, &member->options.dir, err));
     member->options.layout = rig->layout;
     member->options.stage_size = member->options.segment_size = 0; /* the founder's count */
-    member->options.step = step;
-    member->options.step_context = context;
     ck_ok(wal_attach(&member->options, &member->wal, err));
 }
 

@@ -24,7 +24,7 @@ static bool turns_begin(struct turns *t, int backend, bool refuse_mapping, uint6
     rig_start(&t->rig, NULL);
     t->members[0].wal = t->rig.wal;
     for (size_t i = 1; i < MEMBERS; i++)
-        member_join(&t->members[i], &t->rig, NULL, NULL);
+        member_join(&t->members[i], &t->rig);
     return true;
 }
 
@@ -87,7 +87,7 @@ static void do_something(struct turns *t)
     case 6: {
         size_t who = 1 + (size_t)random_below(&t->random, MEMBERS - 1);
         member_leave(&t->members[who]);
-        member_join(&t->members[who], rig, NULL, NULL);
+        member_join(&t->members[who], rig);
         rig->wal = t->members[who].wal;
         break;
     }
@@ -175,7 +175,7 @@ START_TEST(test_handoff_joining_opens_nothing_but_the_stage_file)
     uint64_t end, steps = sim_step_count(rig.disk);
     uint64_t opens = sim_operation_count(rig.disk, SIM_FAULT_OPEN);
     struct member member;
-    member_join(&member, &rig, NULL, NULL);
+    member_join(&member, &rig);
     struct census census = crew_census(&rig);
     ck_assert_uint_eq(sim_step_count(rig.disk), steps);
     ck_assert_uint_le(sim_operation_count(rig.disk, SIM_FAULT_OPEN), opens + 2);
@@ -218,7 +218,7 @@ START_TEST(test_handoff_member_comes_back_after_many_laps)
     ck_assert(rig_init(&rig, RIG_POSIX, 105));
     rig.options.stage_size = rig.options.segment_size = (uint64_t)5 << 20;
     rig_start(&rig, NULL);
-    member_join(&member, &rig, NULL, NULL);
+    member_join(&member, &rig);
     struct wal *const wals[] = {rig.wal, member.wal};
     uint64_t end;
     for (unsigned round = 0; round < 4; round++) {
@@ -243,7 +243,7 @@ START_TEST(test_handoff_failed_write_of_one_is_sealed_by_another)
     struct member member;
     ck_assert(rig_init(&rig, RIG_SIM, 106));
     rig_start(&rig, NULL);
-    member_join(&member, &rig, NULL, NULL);
+    member_join(&member, &rig);
     struct wal *founder = rig.wal;
     uint64_t end;
     ck_ok(rig_put_sized(&rig, 1000, &end, err));
@@ -302,7 +302,7 @@ START_TEST(test_handoff_staged_record_of_the_dead_is_published_by_another)
     ck_assert(rig_init(&rig, RIG_SIM, 120));
     rig.options.refuse_mapping = _i == 1;
     rig_start(&rig, NULL);
-    member_join(&member, &rig, NULL, NULL);
+    member_join(&member, &rig);
     uint64_t end, found_end = 0, sequence = 0;
     lsm_slice batch = {0}, piece = {"abc", 3};
     bool found = true;

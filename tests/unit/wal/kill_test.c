@@ -4,6 +4,8 @@
  */
 #include "tests/unit/wal/crew.h"
 
+#include "engine/base/step.h"
+
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -37,17 +39,25 @@ struct process {
     struct rig *rig;
     struct board *board;
     struct wal *wal;
-    uint64_t die_at, places; /* 0: at no place */
-    uint64_t acts;           /* 0: without end */
+    uint64_t die_at; /* at its how manieth place; 0: at none */
+    uint64_t acts;   /* 0: without end */
     struct random_state random;
 };
 
-static void at_place(void *context, const char *place)
+static uint64_t die_at, places; /* of this process */
+
+static void at_place(const char *place)
 {
-    struct process *p = context;
     (void)place;
-    if (++p->places == p->die_at)
+    if (++places == die_at)
         kill(getpid(), SIGKILL);
+}
+
+static void set_death(const struct process *p)
+{
+    die_at = p->die_at;
+    places = 0;
+    atomic_store(&step_hook, at_place);
 }
 
 static void must(struct process *p, lsm_status status, const lsm_error *error)
@@ -149,8 +159,7 @@ static _Noreturn void live(struct process *p)
     must(p, io_open(io_name(p->rig->io), &member.options.io, &error), &error);
     must(p, io_dir_open(member.options.io, p->rig->path, 0, 0, &member.options.dir, &error),
          &error);
-    member.options.step = at_place;
-    member.options.step_context = p;
+    set_death(p);
     must(p, wal_attach(&member.options, &p->wal, &error), &error);
     for (uint64_t i = 1; p->acts == 0 || i <= p->acts; i++) {
         uint64_t end;
@@ -315,10 +324,8 @@ START_TEST(test_kill_while_making_a_spare_leaves_none_behind)
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
         struct process p = {.rig = &rig, .board = board, .die_at = 1};
-        struct wal_options options = rig.options;
-        options.step = at_place;
-        options.step_context = &p;
-        if (wal_attach(&options, &p.wal, NULL) == LSM_OK)
+        set_death(&p);
+        if (wal_attach(&rig.options, &p.wal, NULL) == LSM_OK)
             (void)wal_prepare(p.wal, NULL);
         _exit(1);
     }

@@ -9,6 +9,8 @@
  */
 #include "tests/unit/wal/crew.h"
 
+#include "engine/base/step.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -26,10 +28,12 @@ struct victim {
     struct shm_layout *layout; /* as it was when it died */
 };
 
-static void at_place(void *context, const char *place)
+static _Thread_local struct victim *dying; /* this thread's, if it is one */
+
+static void at_place(const char *place)
 {
-    struct victim *v = context;
-    if (v->is_dead || ++v->places != v->die_at)
+    struct victim *v = dying;
+    if (v == NULL || v->is_dead || ++v->places != v->die_at)
         return;
     v->is_dead = true;
     snprintf(v->place, sizeof v->place, "%s", place);
@@ -82,7 +86,7 @@ static bool victim_forget(struct victim *v, uint64_t end)
 
 static void *live(void *argument)
 {
-    struct victim *v = argument;
+    struct victim *v = dying = argument;
     uint64_t end;
     bool alive = !v->takes_over || wal_takeover_locked(v->member.wal, NULL) == LSM_OK;
     for (unsigned i = 1; i <= 36 && alive && !v->is_dead; i++) {
@@ -105,9 +109,10 @@ static void *live(void *argument)
 static void victim_start(struct victim *v, struct rig *rig, uint64_t die_at, bool takes_over)
 {
     *v = (struct victim){.rig = rig, .die_at = die_at, .takes_over = takes_over};
-    member_join(&v->member, rig, at_place, v);
+    member_join(&v->member, rig);
     ck_assert_int_eq(sem_init(&v->stopped, 0, 0), 0);
     ck_assert_int_eq(sem_init(&v->over, 0, 0), 0);
+    atomic_store(&step_hook, at_place);
     ck_assert_int_eq(pthread_create(&v->thread, NULL, live, v), 0);
     sem_wait(&v->stopped);
     if (!v->is_dead) { /* it has come to the end of its life */
@@ -254,7 +259,7 @@ static void die_with_a_write_in_flight(struct rig *rig, struct member *dead)
     uint64_t end;
     ck_assert(rig_init(rig, RIG_SIM, 500));
     rig_start(rig, NULL);
-    member_join(dead, rig, NULL, NULL);
+    member_join(dead, rig);
     ck_ok(rig_put_sized(rig, 1500, &end, err));
     ck_ok(wal_sync_locked(dead->wal, end, err));
     ck_ok(rig_put_sized(rig, 2500, &end, err));
@@ -278,7 +283,7 @@ START_TEST(test_takeover_that_fails_is_done_by_a_later_call)
         struct member dead, other;
         struct wal_end found;
         die_with_a_write_in_flight(&rig, &dead);
-        member_join(&other, &rig, NULL, NULL);
+        member_join(&other, &rig);
         uint64_t end = rig_staged(&rig), segment = rig.layout->commit.segment_number;
         sim_fail_after(rig.disk, kinds[_i], n, EIO, false);
         failures += wal_takeover_locked(rig.wal, NULL) != LSM_OK;
@@ -330,7 +335,7 @@ START_TEST(test_takeover_of_a_write_that_was_left_in_flight_by_the_living)
     uint64_t end;
     ck_assert(rig_init(&rig, RIG_SIM, 501 + (uint64_t)_i));
     rig_start(&rig, NULL);
-    member_join(&member, &rig, NULL, NULL);
+    member_join(&member, &rig);
     for (unsigned i = 0; i < 6; i++) {
         ck_ok(rig_put_sized(&rig, 700, &end, err));
         ck_ok(wal_write_begin_locked(member.wal, err));
