@@ -6,6 +6,7 @@
 #include "engine/compact/job_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 #include "engine/iter/merging.h"
 
 #define FLUSH_TABLE_SIZE (UINT64_C(1) << 30) /* bytes at which a table of level 0 is cut */
@@ -152,6 +153,7 @@ static lsm_status give_outputs(struct flush *f, struct version_edit *edit, lsm_e
     for (size_t i = 0; i < f->output_count; i++)
         tables += f->outputs[i].count;
     lsm_status status = tables > 0 ? io_dir_sync(f->env->tables->dir, err) : LSM_OK;
+    STEP("flush: names synced");
     for (size_t i = 0; status == LSM_OK && i < f->output_count; i++)
         status = output_give(&f->outputs[i], edit, f->result, err);
     return status;

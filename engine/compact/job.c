@@ -2,6 +2,7 @@
 #include "engine/compact/job_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 #include "engine/iter/merging.h"
 #include "engine/version/level_iter.h"
 
@@ -125,6 +126,7 @@ static lsm_status run_merge(const struct compact_env *env, const struct version_
         status = output_finish(&output, err);
     if (status == LSM_OK && output.count > 0)
         status = io_dir_sync(env->tables->dir, err);
+    STEP("compaction: names synced");
     if (status == LSM_OK)
         status = remove_inputs(c, edit, err);
     if (status == LSM_OK)

@@ -107,9 +107,11 @@ static lsm_status flush_install(lsm_db *db, struct version_edit *edit, const str
         db_place_publish_locked(db);
         db_flush_done_locked(db, flush);
         db_state_publish_locked(db, blank);
+        STEP("flush: told");
         db_change_unlock(db);
         blank = NULL;
     }
+    STEP("flush: in force");
     db_edit_end(db);
     mem_free(blank);
     return status;
@@ -124,8 +126,10 @@ void db_forget_log(lsm_db *db, uint64_t position)
         return;
     }
     db_sync_lock(db);
+    STEP("log forget: begin");
     (void)wal_forget_locked(db->wal, position, NULL);
     shm_unlock(&db->layout->locks.sync);
+    STEP("log forget: unlocked");
 }
 
 static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_error *err)
@@ -154,6 +158,7 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
      * taken meanwhile may see it.
      */
     status = db_log_sync(db, edit.log_position, err);
+    STEP("flush: log synced");
     if (status == LSM_OK) {
         db_advance_visible(db);
         status = db_snapshot_list(db, &snapshots, &snapshot_count, err);
@@ -266,7 +271,6 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
         status = compact_run(&env, version, c, snapshots, snapshot_count, &edit, &result, err);
     mem_free(snapshots);
     STEP("compaction: written");
-
     lsm_status begun = db_edit_begin(db, status == LSM_OK ? err : NULL);
     if (begun == LSM_OK)
         db_job_end_locked(db, c);
@@ -282,6 +286,7 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     }
     if (status == LSM_OK) {
         db_state_publish(db, blank);
+        STEP("compaction: in force");
         blank = NULL;
     }
     if (begun == LSM_OK)

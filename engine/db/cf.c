@@ -6,6 +6,7 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 static struct db_name *name_new(const char *text)
 {
@@ -176,10 +177,12 @@ static lsm_status apply_locked(lsm_db *db, struct version_edit *edit, lsm_error 
     if (blank == NULL)
         return lsm_fail_memory(err, sizeof *blank);
     lsm_status status = version_set_apply(db->versions, edit, err);
+    STEP("family: durable");
     if (status == LSM_OK)
         db_state_publish(db, blank);
     else
         mem_free(blank);
+    STEP("family: in force");
     return status;
 }
 

@@ -131,12 +131,15 @@ lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
             shm_event_wait(&l->commit.flushed, seen, DB_WAIT_NS);
             continue;
         }
+        STEP("sync: locked");
         if (atomic_load(&l->commit.durable) < position) {
             gather_group_locked(db);
             status = wal_sync_locked(db->wal, atomic_load(&l->commit.staged), err);
         }
         shm_unlock(&l->locks.sync);
+        STEP("sync: unlocked");
         db_advance_visible(db);
+        STEP("sync: visible");
         shm_event_signal(&l->commit.flushed);
         if (status != LSM_OK)
             return status;
@@ -150,8 +153,10 @@ static lsm_status log_drain(lsm_db *db, lsm_error *err)
     uint64_t begin = io_now_ns(db->io);
     db_stall_tell(db, LSM_STALL_LOG);
     db_sync_lock(db);
+    STEP("drain: locked");
     lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
     shm_unlock(&l->locks.sync);
+    STEP("drain: done");
     db_stall_count(db, begin);
     db_stall_update(db);
     return status;

@@ -20,9 +20,12 @@ void db_change_lock(lsm_db *db)
     struct shm_lock *lock = &db->layout->locks.change;
     if (shm_lock(lock) == SHM_LOCKED)
         return;
+    STEP("repair: begin");
     db_memtables_repair_locked(db);
+    STEP("repair: memtables");
     db_view_changed_locked(db);
     shm_lock_repaired(lock);
+    STEP("repair: done");
 }
 
 void db_change_unlock(lsm_db *db)
@@ -35,6 +38,7 @@ void db_view_changed_locked(lsm_db *db)
     struct shm_version *v = &db->layout->version;
     /* Release: pairs with db_refresh(). */
     atomic_fetch_add_explicit(&v->number, 1, memory_order_release);
+    STEP("view: number told");
     shm_event_signal(&v->changed);
 }
 
@@ -46,6 +50,7 @@ static void sync_taken(lsm_db *db, enum shm_lock_result result)
     if (result != SHM_LOCKED_OWNER_DIED)
         return;
     (void)wal_takeover_locked(db->wal, NULL);
+    STEP("log takeover: done");
     shm_lock_repaired(&db->layout->locks.sync);
 }
 
@@ -117,12 +122,15 @@ static lsm_status roll_forward_locked(lsm_db *db, lsm_error *err)
     if (status != LSM_OK)
         return status;
     version_set_state(db->versions, &state);
+    STEP("roll forward: adopted");
     db_change_lock(db);
     db_place_publish_locked(db);
     db_memtables_flushed_locked(db, state.log_position);
     db_view_changed_locked(db);
     db_change_unlock(db);
+    STEP("roll forward: published");
     atomic_store(&db->layout->version.roll_forward_due, 0);
+    STEP("roll forward: done");
     return LSM_OK;
 }
 
@@ -140,9 +148,12 @@ static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm
 {
     struct shm_layout *l = db->layout;
     if (result == SHM_LOCKED_OWNER_DIED) {
+        STEP("roll forward: owner dead");
         atomic_store(&l->version.roll_forward_due, 1);
         shm_lock_repaired(&l->locks.version);
+        STEP("roll forward: due");
     }
+    STEP("edit: locked");
     pthread_mutex_lock(&db->view_lock);
     lsm_status status = LSM_OK;
     if (!atomic_load(&l->ctl.ready)) /* nobody else is there */
@@ -155,6 +166,7 @@ static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm
         pthread_mutex_unlock(&db->view_lock);
         shm_unlock(&l->locks.version);
     }
+    STEP("edit: begun");
     return status;
 }
 
@@ -189,7 +201,9 @@ void db_edit_end(lsm_db *db)
     pthread_mutex_unlock(&db->view_lock);
     STEP("edit: published");
     shm_unlock(&db->layout->locks.version);
+    STEP("edit: unlocked");
     version_set_clean(db->versions);
+    STEP("edit: cleaned up");
 }
 
 /* ---- what is in use -------------------------------------------------------------------------- */

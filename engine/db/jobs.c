@@ -9,6 +9,7 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #define JOB_WHOLE_FAMILY UINT32_MAX /* as input_count: more inputs than there is room for */
 
@@ -78,8 +79,10 @@ static void fill_job(struct shm_job *job, const struct compaction *c)
         c->input_count <= SHM_JOB_INPUTS ? (uint32_t)c->input_count : JOB_WHOLE_FAMILY;
     for (size_t i = 0; i < c->input_count && i < SHM_JOB_INPUTS; i++)
         job->inputs[i] = c->inputs[i]->meta.number;
+    STEP("job: filled");
     /* Release: who sees the state sees the inputs. */
     atomic_store_explicit(&job->state, SHM_JOB_RUNNING, memory_order_release);
+    STEP("job: running");
 }
 
 bool db_job_take_locked(lsm_db *db, const struct version *version, struct compaction *c,
@@ -104,6 +107,7 @@ void db_job_end_locked(lsm_db *db, struct compaction *c)
     struct shm_job *job = c->claim;
     db_pin_remove(db, job_pin(db, job));
     atomic_store_explicit(&job->state, SHM_JOB_NONE, memory_order_release);
+    STEP("job: ended");
     c->claim = NULL;
 }
 
@@ -122,6 +126,7 @@ void db_outputs_begin(lsm_db *db)
     if (db->output_jobs++ == 0)
         atomic_store(&db->slot->out_floor, atomic_load(&db->layout->ctl.next_file_number));
     pthread_mutex_unlock(&db->arena_lock);
+    STEP("outputs: floor told");
 }
 
 void db_outputs_end(lsm_db *db)
@@ -130,6 +135,7 @@ void db_outputs_end(lsm_db *db)
     if (--db->output_jobs == 0)
         atomic_store(&db->slot->out_floor, 0);
     pthread_mutex_unlock(&db->arena_lock);
+    STEP("outputs: over");
 }
 
 /* Files below it that nobody names are nobody's. */
@@ -152,6 +158,7 @@ static uint64_t orphan_limit(lsm_db *db)
 lsm_status db_remove_orphans(lsm_db *db, bool *done, lsm_error *err)
 {
     uint64_t limit = orphan_limit(db);
+    STEP("orphans: limit known");
     lsm_status status = db_edit_try_begin(db, done, err);
     if (!*done)
         return status;

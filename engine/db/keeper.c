@@ -6,6 +6,8 @@
  */
 #include "engine/db/db_private.h"
 
+#include "engine/base/step.h"
+
 #define KEEPER_PERIOD_NS UINT64_C(1000000000) /* between two looks at who is alive */
 
 /* What a dead process had taken is anybody's again. May be repeated. */
@@ -23,6 +25,7 @@ static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index,
             atomic_store(&m->state, SHM_MEMTABLE_SEALED);
         else if (state == SHM_MEMTABLE_BUILDING)
             atomic_store(&m->state, SHM_MEMTABLE_FREE);
+        STEP("reap: a memtable given back");
     }
     db_view_changed_locked(db);
     db_change_unlock(db);
@@ -42,6 +45,7 @@ lsm_status db_reap(lsm_db *db, lsm_error *err)
         atomic_store(due, 1);
     if (status == LSM_OK && atomic_load(due) != 0 && atomic_exchange(due, 0) != 0) {
         status = db_remove_orphans(db, &done, err);
+        STEP("orphans: removed");
         if (!done)
             atomic_store(due, 1);
     }
@@ -75,6 +79,7 @@ static void *keeper(void *argument)
         uint32_t seen = shm_event_count(&db->layout->version.changed);
         if (atomic_load(&db->view_number) != atomic_load(&db->layout->version.number)) {
             (void)db_refresh(db, NULL);
+            STEP("keeper: refreshed");
             db_stall_update(db);
             db_work_signal(db);
         }

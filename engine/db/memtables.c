@@ -207,6 +207,7 @@ static void reclaim_locked(lsm_db *db)
         if (state_of(db, i) == SHM_MEMTABLE_FLUSHED && (used >> i & 1) == 0)
             set_state(db, i, SHM_MEMTABLE_FREE);
     }
+    STEP("switch: old arenas freed");
 }
 
 /* Takes a free arena, the first one, so that as few as can be take memory. */
@@ -221,6 +222,7 @@ static bool arena_take(lsm_db *db, uint32_t *arena)
             *arena = i;
             arena_of(db, i)->owner_slot = (uint32_t)(db->slot - db->layout->slots);
             set_state(db, i, SHM_MEMTABLE_BUILDING);
+            STEP("switch: arena taken");
         }
     }
     db_change_unlock(db);
@@ -245,6 +247,7 @@ static lsm_status arena_format(lsm_db *db, uint32_t arena, struct db_memtable **
     size_t low, high;
     memtable_reach_new(m->size, &low, &high);
     lsm_status status = shm_arena_back(db->segment, arena, low, high, err);
+    STEP("switch: arena backed");
     if (status == LSM_OK)
         status = memtable_new(memtable_kind_of(db), shm_arena(db->segment, arena), m->size, id,
                               &m->table, err);
@@ -308,7 +311,9 @@ lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
     db_memtable_drop(db->newest);
     db->newest = fresh;
     db_memtable_keep(fresh);
+    STEP("switch: activated");
     db_state_switch_locked(db, blank);
+    STEP("switch: told");
     db_change_unlock(db);
     STEP("switch: done");
     db_memtable_drop(db->active_memtable);
@@ -334,6 +339,7 @@ void db_memtables_repair_locked(lsm_db *db)
         return;
     if (state_of(db, newest) == SHM_MEMTABLE_SEALED)
         set_state(db, newest, SHM_MEMTABLE_ACTIVE);
+    STEP("repair: state set");
     db->layout->version.active_memtable = arena_of(db, newest)->id;
 }
 
@@ -344,6 +350,7 @@ void db_memtables_flushed_locked(lsm_db *db, uint64_t position)
         bool is_waiting = state == SHM_MEMTABLE_SEALED || state == SHM_MEMTABLE_FLUSHING;
         if (is_waiting && arena_of(db, i)->log_end <= position)
             set_state(db, i, SHM_MEMTABLE_FLUSHED);
+        STEP("roll forward: an arena looked at");
     }
 }
 
@@ -463,8 +470,10 @@ lsm_status db_flush_take(lsm_db *db, struct db_flush *flush, lsm_error *err)
             db->recovered_flushing = true;
         else
             claim(db, m, SHM_MEMTABLE_FLUSHING);
+        STEP("flush: a memtable claimed");
     }
     db_change_unlock(db);
+    STEP("flush: taken");
     return status;
 }
 
@@ -475,6 +484,7 @@ void db_flush_done_locked(lsm_db *db, const struct db_flush *flush)
             db_memtable_drop(db->recovered[--db->recovered_count]);
         else
             set_state(db, flush->memtables[i]->arena, SHM_MEMTABLE_FLUSHED);
+        STEP("flush: a memtable done");
     }
     if (flush->recovered_count > 0)
         db->recovered_flushing = false;

@@ -15,6 +15,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
 #include "engine/base/parse.h"
+#include "engine/base/step.h"
 #include "engine/format/file_name.h"
 
 #include <stdio.h>
@@ -299,14 +300,18 @@ static lsm_status recover(lsm_db *db, const struct version_state *state, bool is
     if (!is_new)
         status = wal_replay(&options, state->log_position, state->log_chain, state->clean,
                             replay_record, db, &end, err);
+    STEP("recover: log read");
     if (status == LSM_OK && !db->options.read_only)
         status = wal_open(&options, &end, &db->wal, err);
+    STEP("recover: log open");
     if (status == LSM_OK)
         status = first_view(db, err);
+    STEP("recover: first view");
     if (status != LSM_OK)
         return status;
     if (!db->options.read_only && state->clean)
         status = mark_log(db, state->log_position, state->log_chain, false, err);
+    STEP("recover: log marked");
     if (status != LSM_OK)
         return status;
     uint64_t last = atomic_load(&c->applied_sequence);
@@ -427,6 +432,7 @@ static lsm_status found(lsm_db *db, lsm_error *err)
         status = db_cf_load(db, err);
     if (status == LSM_OK && !db->options.read_only)
         leave_old_log(db);
+    STEP("recover: old log left");
     db->opening = false;
     /* What could not be put into tables is in this process's memory alone: nobody else may join. */
     if (status == LSM_OK && !db->options.exclusive && !db->is_private && db->recovered_count == 0)
@@ -449,6 +455,7 @@ static lsm_status join(lsm_db *db, lsm_error *err)
     db->arena_size = (size_t)db->layout->ident.arena_size;
     memcpy(db->tables.uuid, db->layout->ident.uuid, sizeof db->tables.uuid);
     lsm_status status = db->options.read_only ? LSM_OK : join_log(db, err);
+    STEP("join: log attached");
     if (status != LSM_OK)
         return status;
     struct version_options options = version_options_of(db);
@@ -456,10 +463,13 @@ static lsm_status join(lsm_db *db, lsm_error *err)
     db_change_lock(db);
     db_place_read_locked(db, &place);
     atomic_store(&db->slot->pin, place.frame_number - 1);
+    STEP("join: pinned");
     db_change_unlock(db);
     status = version_set_attach(&options, &place, &db->versions, err);
+    STEP("join: manifest read");
     if (status == LSM_OK)
         status = db_refresh(db, err);
+    STEP("join: refreshed");
     if (status == LSM_OK)
         (void)db_reap(db, NULL); /* where nobody has a keeper a dead one's slot is freed here */
     return status;
@@ -614,10 +624,13 @@ static lsm_status check_unused(lsm_db *db, lsm_error *err)
 static lsm_status close_files(lsm_db *db, lsm_error *err)
 {
     lsm_status status = flush_all(db, err);
+    STEP("close: flushed");
     if (status == LSM_OK)
         status = mark_log(db, atomic_load(&db->layout->commit.staged), db->layout->commit.chain,
                           true, err);
+    STEP("close: marked clean");
     lsm_status closed = wal_close(db->wal, status == LSM_OK, status == LSM_OK ? err : NULL);
+    STEP("close: log closed");
     return status == LSM_OK ? closed : status;
 }
 
@@ -634,7 +647,9 @@ static void stop_threads(lsm_db *db)
 static lsm_status leave(lsm_db *db, lsm_error *err)
 {
     bool is_last = false;
+    STEP("close: begin");
     stop_threads(db);
+    STEP("close: threads ended");
     lsm_status status = shm_detach_begin(db->attachment, &is_last, err);
     db->is_leaving = status == LSM_OK;
     /* The last one who only reads leaves to the next opening what writers that died, or left it

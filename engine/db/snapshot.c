@@ -9,6 +9,7 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <stdlib.h>
 
@@ -34,6 +35,7 @@ static bool slot_take(lsm_db *db, uint64_t *sequence)
         entry = slot_entry(db->slot, 0);
     if (entry != NULL)
         atomic_store(entry, *sequence + 1);
+    STEP("snapshot: told");
     db_change_unlock(db);
     return entry != NULL;
 }
@@ -44,6 +46,7 @@ static void slot_leave(lsm_db *db, uint64_t sequence)
     _Atomic uint64_t *entry = slot_entry(db->slot, sequence + 1);
     if (entry != NULL)
         atomic_store(entry, 0);
+    STEP("snapshot: left");
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------- */

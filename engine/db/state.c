@@ -35,6 +35,7 @@ void db_state_drop(struct db_state *state)
         db_memtable_drop(state->memtables[i]);
     version_drop(state->version);
     db_pin_remove(state->db, &state->pin);
+    STEP("state: pin removed");
     mem_free(state);
 }
 
@@ -62,6 +63,7 @@ static void install_locked(lsm_db *db, struct db_state *blank, struct version *v
     blank->version = version;
     blank->db = db;
     db_pin_add(db, &blank->pin, version->number);
+    STEP("state: pinned");
     /* Release: pairs with db_state_current(). */
     struct db_state *old = atomic_exchange_explicit(&db->state, blank, memory_order_acq_rel);
     atomic_store_explicit(&db->view_number, number, memory_order_release);
@@ -128,8 +130,10 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
     db_place_read_locked(db, &place);
     lsm_status status = is_due ? db_memtables_list_locked(db, list, &count, err) : LSM_OK;
     db_change_unlock(db);
+    STEP("refresh: listed");
     if (is_due && status == LSM_OK && !db->is_private)
         status = version_set_refresh(db->versions, &place, err);
+    STEP("refresh: manifest read");
     if (is_due && status == LSM_OK) /* before the view counts as new, for it may fail */
         status = db_cf_follow(db, err);
     if (is_due && status == LSM_OK) {
@@ -147,6 +151,7 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
         db_memtable_drop(list[--count]);
     mem_free(blank);
     pthread_mutex_unlock(&db->view_lock);
+    STEP("refresh: done");
     return status;
 }
 

@@ -68,12 +68,16 @@ static lsm_status redo_locked(lsm_db *db, struct buffer *bytes, lsm_error *err)
         return status;
     if (intent->durability == LSM_SYNC)
         redo_pending_locked(c, intent->sequence, intent->position + intent->size);
+    STEP("redo: pending");
     status = republish_locked(db, err);
     if (status != LSM_OK)
         return status;
+    STEP("redo: staged");
     memtable_rewind(db->active, (size_t)intent->memtable_place);
     db_commit_insert_locked(db, record.batch, intent->sequence);
+    STEP("redo: inserted");
     db_commit_publish_locked(db, intent->sequence);
+    STEP("redo: published");
     db_commit_done_locked(db);
     return LSM_OK;
 }
@@ -99,6 +103,7 @@ static lsm_status take_over_locked(lsm_db *db, lsm_error *err)
     STEP("takeover: done");
     if (status == LSM_OK)
         atomic_store(&db->layout->intent.takeover_due, 0);
+    STEP("takeover: told");
     return status;
 }
 
@@ -106,8 +111,10 @@ lsm_status db_append_lock(lsm_db *db, lsm_error *err)
 {
     struct shm_lock *lock = &db->layout->locks.append;
     if (shm_lock(lock) == SHM_LOCKED_OWNER_DIED) {
+        STEP("takeover: owner dead");
         atomic_store(&db->layout->intent.takeover_due, 1);
         shm_lock_repaired(lock);
+        STEP("takeover: due");
     }
     bool is_due = atomic_load_explicit(&db->layout->intent.takeover_due, memory_order_relaxed) != 0;
     if (__builtin_expect(is_due, 0)) {

@@ -19,6 +19,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -328,6 +329,7 @@ static lsm_status validate_locked(struct db_commit_check *check, lsm_error *err)
 {
     struct validation *v = (struct validation *)check;
     lsm_db *db = v->txn->db;
+    STEP("transaction: check");
     if (applied_sequence(db) == v->mark.sequence)
         return LSM_OK;
     bool is_same_memtable = memtable_id(db->active) == v->mark.memtable;

@@ -212,6 +212,7 @@ static lsm_status found(struct shm_attachment *a, const struct shm_options *opti
     memcpy(page->segment_name, shm_segment_name(a->segment),
            strlen(shm_segment_name(a->segment)) + 1);
     status = write_page(a, false, err); /* so that it is found, should recovery not end */
+    STEP("attach: segment named");
     return status == LSM_OK ? attach_take_slot(a, err) : status;
 }
 

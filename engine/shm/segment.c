@@ -16,6 +16,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
 #include "engine/base/parse.h"
+#include "engine/base/step.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -114,6 +115,7 @@ static lsm_status remove_if_dead(struct io_dir *dir, const char *name, struct io
     /* Of ours a dying process may hold the lock a little longer. */
     if (io_try_lock(file, PRESENCE_BYTE, &lock, NULL) == LSM_OK || is_ours)
         status = io_dir_unlink(dir, name, NULL, err);
+    STEP("segment: a stale one looked at");
     io_unlock(lock);
     io_file_close(file);
     return status;
@@ -385,12 +387,14 @@ lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
         status = remove_stale_in(s->dir, options->uuid, options->lock_file, err);
     if (status == LSM_OK)
         status = make_file(s, options, nonce, io, err);
+    STEP("segment: file made");
     if (status == LSM_OK)
         status = io_file_truncate(s->file, size, err);
     if (status == LSM_OK)
         status = back(s, 0, round_up(sizeof(struct shm_layout), IO_ALIGNMENT), err);
     if (status == LSM_OK)
         status = map_segment(s, size, err);
+    STEP("segment: mapped");
     if (status == LSM_OK)
         status = init_layout(s, options, nonce, size, err);
     if (status != LSM_OK) {

@@ -2,6 +2,7 @@
 #include "engine/sst/table_output.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <assert.h>
 #include <time.h>
@@ -16,6 +17,7 @@ lsm_status table_output_open(struct table_output *o, struct io *io, struct io_di
     o->status =
         io_file_open(dir, name, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | IO_FILE_DIRECT, mode,
                      &o->file, err);
+    STEP("table: made");
     return o->status;
 }
 
@@ -158,8 +160,10 @@ lsm_status table_output_finish(struct table_output *o, lsm_error *err)
         pay(o, o->used);
         o->status = io_file_write(o->file, o->pieces[o->current].memory, o->used, o->offset, err);
     }
+    STEP("table: written");
     if (o->status == LSM_OK)
         o->status = io_file_sync(o->file, err);
+    STEP("table: synced");
     return o->status;
 }
 

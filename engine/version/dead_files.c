@@ -2,6 +2,7 @@
 #include "engine/version/dead_files.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 #include "engine/format/file_name.h"
 
 void dead_files_init(struct dead_files *dead, struct io_dir *dir,
@@ -26,6 +27,7 @@ static void remove_file(struct dead_files *dead, enum file_kind kind, uint64_t n
     char name[FILE_NAME_SIZE];
     if (io_dir_unlink(dead->dir, file_name_make(kind, number, name), NULL, NULL) != LSM_OK)
         atomic_fetch_add_explicit(&dead->unlink_failures, 1, memory_order_relaxed);
+    STEP("clean: a file removed");
 }
 
 void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t number,

@@ -15,6 +15,8 @@
  */
 #include "engine/version/set_private.h"
 
+#include "engine/base/step.h"
+
 #include <assert.h>
 
 /* ---- one step ---------------------------------------------------------------------------------
@@ -301,6 +303,7 @@ static lsm_status adopt_manifest(struct version_set *set, uint64_t number, lsm_e
                         io_dir_path(env->dir), number, published);
     /* The dead owner may have renamed CURRENT without making that durable. */
     lsm_status status = io_dir_sync(env->dir, err);
+    STEP("roll forward: directory synced");
     if (status == LSM_OK)
         status = manifest_open(env, number, MANIFEST_HEAD, true, &next, &snapshot, err);
     if (status == LSM_OK && next.chain.number <= set->manifest.chain.number)
@@ -350,6 +353,7 @@ static lsm_status make_frame_durable(struct manifest *m, const struct frame *fra
                                      const void *bytes, lsm_error *err)
 {
     lsm_status status = io_file_write(m->file, bytes, frame->size, frame->offset, err);
+    STEP("roll forward: frame written");
     return status == LSM_OK ? io_file_sync(m->file, err) : status;
 }
 
@@ -407,6 +411,7 @@ static lsm_status adopt_tail(struct version_set *set, lsm_error *err)
         if (!frame_follow(&set->manifest.place, LSM_SLICE(rest, bytes.size - at), &chain, &frame) ||
             frame.more > 0) {
             status = cut_tail(set, err);
+            STEP("roll forward: tail cut");
             break;
         }
         status = adopt_frame(set, &frame, &chain, rest, err);

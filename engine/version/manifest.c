@@ -6,6 +6,7 @@
 #include "engine/version/manifest.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
 #include "engine/version/replay.h"
@@ -152,11 +153,15 @@ static lsm_status write_new_file(const struct table_env *env, const char *name, 
                                      env->mode, &made, err);
     if (status != LSM_OK)
         return status;
+    STEP("manifest file: made");
     status = io_file_write(made, bytes.data, bytes.size, 0, err);
+    STEP("manifest file: written");
     if (status == LSM_OK)
         status = io_file_sync(made, err);
+    STEP("manifest file: synced");
     if (status == LSM_OK)
         status = io_dir_sync(env->dir, err);
+    STEP("manifest file: name synced");
     if (status != LSM_OK) {
         io_file_close(made);
         (void)io_dir_unlink(env->dir, name, NULL, NULL); /* or the next recovery removes it */
@@ -206,8 +211,10 @@ lsm_status manifest_put_in_force(const struct table_env *env, uint64_t number, b
     io_file_close(file);
     *is_uncertain = true;
     status = io_dir_rename(env->dir, temporary, file_name_make(FILE_CURRENT, 0, current), err);
+    STEP("manifest: current renamed");
     if (status == LSM_OK)
         status = io_dir_sync(env->dir, err);
+    STEP("manifest: current synced");
     *is_uncertain = status != LSM_OK;
     return status;
 }
@@ -226,9 +233,12 @@ lsm_status manifest_append(struct manifest *m, const struct version_edit *edit, 
         status = lsm_fail_memory(err, payload.size);
         goto out;
     }
+    STEP("manifest: frame begins");
     status = io_file_write(m->file, bytes.data, bytes.size, m->chain.offset, err);
+    STEP("manifest: frame written");
     if (status == LSM_OK) {
         status = io_file_sync(m->file, err);
+        STEP("manifest: frame synced");
         *is_broken = status != LSM_OK;
     } else {
         /* Cutting off what was written makes the end known again, unless the device is bad. */

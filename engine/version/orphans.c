@@ -5,6 +5,8 @@
  */
 #include "engine/version/set_private.h"
 
+#include "engine/base/step.h"
+
 static bool is_orphan(const struct version_set *set, const struct found_file *file, uint64_t limit,
                       const struct listing *known)
 {
@@ -35,6 +37,7 @@ lsm_status version_set_remove_orphans(struct version_set *set, uint64_t limit, l
     if (status == LSM_OK)
         status = dead_files_list(&set->dead, &known, err);
     listing_sort(&known);
+    STEP("orphans: listed");
     for (size_t i = 0; status == LSM_OK && i < found.count; i++) {
         const struct found_file *file = &found.files[i];
         if (is_orphan(set, file, limit, &known))

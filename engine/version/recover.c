@@ -5,6 +5,7 @@
  */
 #include "engine/version/set_private.h"
 
+#include "engine/base/step.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
 
@@ -189,6 +190,7 @@ static lsm_status remove_orphans(struct version_set *set, const struct listing *
         file_name_make(list->files[i].kind, list->files[i].number, name);
         if (io_dir_unlink(set->options.env->dir, name, NULL, NULL) != LSM_OK)
             atomic_fetch_add(&set->dead.unlink_failures, 1);
+        STEP("recover: an orphan removed");
     }
     listing_release(&live);
     return status;
@@ -231,12 +233,14 @@ static lsm_status begin_anew(struct version_set *set, lsm_error *err)
     /* The process that renamed CURRENT may have been killed before it made that durable. A new
      * manifest must not become durable without a CURRENT beside it. */
     lsm_status status = io_dir_sync(set->options.env->dir, err);
+    STEP("recover: directory synced");
     if (status == LSM_OK)
         status = listing_read(&list, set->options.env->dir, err);
     if (status == LSM_OK) {
         count_past_files(set, &list);
         status = version_set_rotate_current(set, set->manifest.chain.number, &is_uncertain, err);
     }
+    STEP("recover: manifest begun");
     if (status == LSM_OK)
         status = remove_orphans(set, &list, err);
     listing_release(&list);

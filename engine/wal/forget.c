@@ -189,12 +189,14 @@ static lsm_status finish_removal(struct wal *wal, const struct removal *removal,
 {
     if (removal->count > 0) {
         lsm_status synced = wal_sync_dir(wal, status == LSM_OK ? err : NULL);
+        STEP("log forget: names synced");
         status = status == LSM_OK ? synced : status;
     }
     for (size_t i = 0; i < removal->recycled_count; i++) {
         uint64_t number = wal_packed_number(removal->recycled[i]);
         if (status == LSM_OK && wal_spare_put(wal, number, wal_packed_filled(removal->recycled[i])))
             continue;
+        STEP("log forget: a spare too many");
         if (unlink_file(wal, FILE_WAL_SPARE, number, NULL) != LSM_OK) /* wal_prepare() was faster */
             atomic_store(&wal->log->sweep_due, 1);
     }
@@ -222,6 +224,7 @@ static lsm_status sweep_spares(struct wal *wal, const struct segment_list *list,
         if (wal_spare_is_known(wal, list->spares[i]))
             continue;
         status = unlink_file(wal, FILE_WAL_SPARE, list->spares[i], err);
+        STEP("log forget: a spare removed");
         removal->count += status == LSM_OK;
     }
     shm_unlock(&wal->log->spare_lock);
@@ -266,6 +269,7 @@ static lsm_status forget(struct wal *wal, uint64_t position, lsm_error *err)
         atomic_store(&wal->log->sweep_due, 1);
     } else if (chain.is_whole) {
         wal->log->forgotten = oldest;
+        STEP("log forget: done");
         forget_links(wal, oldest);
     }
 out:

@@ -61,6 +61,7 @@ lsm_status wal_take_up(struct wal *wal, lsm_error *err)
     lsm_status status = open_current(wal, err);
     if (status == LSM_OK)
         log->holder = wal->handle;
+    STEP("log: taken up");
     return status;
 }
 

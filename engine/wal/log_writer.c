@@ -109,6 +109,7 @@ static lsm_status sync_current(struct wal *wal, lsm_error *err)
     set_busy(wal, 0);
     if (status == LSM_OK)
         wal_set_durable(wal, written);
+    STEP("log: durable told");
     return status;
 }
 
@@ -300,6 +301,7 @@ static void count_written(struct wal *wal)
      */
     atomic_store_explicit(&commit->reusable, wal_block_start(wal, wal->flight_record),
                           memory_order_release);
+    STEP("log: reusable told");
 }
 
 lsm_status wal_write_finish_locked(struct wal *wal, lsm_error *err)
@@ -332,6 +334,7 @@ static lsm_status write_now(struct wal *wal, lsm_error *err)
     set_busy(wal, 1);
     STEP("log: write begins");
     status = io_file_write(r->file, r->memory, r->size, r->offset, err);
+    STEP("log: write over");
     set_busy(wal, 0);
     if (status == LSM_OK)
         count_written(wal);

@@ -5,6 +5,7 @@
 #include "engine/wal/segment.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <stdlib.h>
 
@@ -296,6 +297,7 @@ lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, ui
                                      IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW, &made.file, err);
     if (status != LSM_OK)
         return status;
+    STEP("log file: made");
     status = io_file_allocate(made.file, 0, size, err);
     if (status == LSM_OK)
         *spare = made;

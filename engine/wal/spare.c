@@ -73,6 +73,7 @@ static lsm_status make_spare(struct wal *wal, lsm_error *err)
         segment_spare_discard(&wal->dir, &spare); /* recycling was faster */
         return LSM_OK;
     }
+    STEP("log spare: told");
     io_file_close(spare.file);
     return LSM_OK;
 }
@@ -223,6 +224,7 @@ static void switch_to(struct wal *wal, const struct log_segment_header *header,
     wal->reached = wal->fits = header->start;
     wal_add_link(wal, &(struct wal_link){header->number, header->start, header->previous});
     log->holder = wal->handle;
+    STEP("log segment: in force");
 }
 
 lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *b, lsm_error *err)

@@ -5,6 +5,7 @@
 #include "engine/wal/wal_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #define FILL_STEP ((size_t)1 << 20)
 
@@ -74,10 +75,13 @@ static lsm_status make_file(const struct segment_dir *dir, uint64_t size, uint64
                               dir->mode, &file, err);
     if (status != LSM_OK)
         return status;
+    STEP("stage file: made");
     status = fill_with_zeros(file, size, err);
     io_file_close(file);
+    STEP("stage file: filled");
     if (status == LSM_OK)
         status = io_dir_rename(dir->dir, temporary, stage_name(name), err);
+    STEP("stage file: renamed");
     if (status != LSM_OK) {
         (void)io_dir_unlink(dir->dir, temporary, NULL, NULL); /* the first failure is told */
         return status;

@@ -8,6 +8,7 @@
 #include "engine/wal/wal_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/step.h"
 
 #include <stdio.h>
 
@@ -230,10 +231,12 @@ static lsm_status open_at(struct wal *wal, const struct wal_options *options,
     if (status != LSM_OK)
         return status;
     draw_nonce(wal, opening);
+    STEP("log open: old segments synced");
     status = begin_first_segment(wal, opening, err);
     if (status != LSM_OK)
         return status;
     trim_old_segment(wal, opening);
+    STEP("log open: old segment cut");
     uint64_t number = atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
     status = wal_stage_open(&wal->stage, &wal->dir, options->stage_size, options->refuse_mapping,
                             number, err);

@@ -28,17 +28,32 @@ static const struct {
     const char *name;
     bool alone, beside, leaves_slot;
 } steps[] = {
-    {"attach: locked", true, true, false},           {"attach: presence locked", true, true, false},
-    {"attach: page cleared", true, false, false},    {"attach: segment made", true, false, false},
-    {"attach: slot locked", true, true, false},      {"attach: slot taken", true, true, true},
-    {"attach: joined", false, true, true},           {"attach: segment ready", true, false, false},
-    {"attach: page written", true, false, false},    {"attach: presence free", true, false, false},
-    {"attach: presence shared", true, false, false}, {"attach: founded", true, false, false},
-    {"reap: slot locked", false, false, false},      {"reap: cleaned", false, false, false},
-    {"reap: slot free", false, false, false},        {"detach: locked", true, true, true},
-    {"detach: presence free", true, true, true},     {"detach: decided", true, true, true},
-    {"detach: segment removed", true, false, false}, {"detach: slot free", false, true, false},
-    {"detach: presence left", true, true, false},    {"detach: done", true, true, false},
+    {"attach: locked", true, true, false},
+    {"attach: presence locked", true, true, false},
+    {"attach: page cleared", true, false, false},
+    {"segment: a stale one looked at", false, false, false}, /* the last one was removed */
+    {"segment: file made", true, false, false},
+    {"segment: mapped", true, false, false},
+    {"attach: segment made", true, false, false},
+    {"attach: segment named", true, false, false},
+    {"attach: slot locked", true, true, false},
+    {"attach: slot taken", true, true, true},
+    {"attach: joined", false, true, true},
+    {"attach: segment ready", true, false, false},
+    {"attach: page written", true, false, false},
+    {"attach: presence free", true, false, false},
+    {"attach: presence shared", true, false, false},
+    {"attach: founded", true, false, false},
+    {"reap: slot locked", false, false, false},
+    {"reap: cleaned", false, false, false},
+    {"reap: slot free", false, false, false},
+    {"detach: locked", true, true, true},
+    {"detach: presence free", true, true, true},
+    {"detach: decided", true, true, true},
+    {"detach: segment removed", true, false, false},
+    {"detach: slot free", false, true, false},
+    {"detach: presence left", true, true, false},
+    {"detach: done", true, true, false},
 };
 
 #define STEPS (sizeof steps / sizeof *steps)
