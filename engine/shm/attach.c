@@ -117,7 +117,7 @@ static lsm_status settle_presence(struct shm_attachment *a, uint64_t deadline, l
 static lsm_status begin_founding(struct shm_attachment *a, lsm_error *err)
 {
     struct attach_page before;
-    if (attach_read_page(a->file, &before, NULL) == LSM_OK && before.segment_name[0] != '\0')
+    if (attach_read_page(a->file, &before, NULL) == LSM_OK && before.directory[0] != '\0')
         (void)shm_segment_remove_stale(a->options.io, before.directory, before.uuid, a->lock_file,
                                        NULL); /* if not here, then by the next one */
     attach_page_init(&a->page, &a->process);
@@ -198,7 +198,15 @@ lsm_status shm_attach_begin(const struct shm_attach_options *options,
 static lsm_status found(struct shm_attachment *a, const struct shm_options *options, lsm_error *err)
 {
     struct attach_page *page = &a->page;
-    lsm_status status = shm_segment_create(a->options.io, options, &a->segment, err);
+    /* Where it will be, so that the next founder finds one that is only half made. */
+    memcpy(page->uuid, options->uuid, sizeof page->uuid);
+    lsm_status status = shm_segment_directory(a->options.io, options->directory, page->directory,
+                                              sizeof page->directory, err);
+    if (status == LSM_OK)
+        status = write_page(a, false, err);
+    STEP("attach: segment announced");
+    if (status == LSM_OK)
+        status = shm_segment_create(a->options.io, options, &a->segment, err);
     if (status != LSM_OK)
         return status;
     STEP("attach: segment made");
@@ -207,7 +215,6 @@ static lsm_status found(struct shm_attachment *a, const struct shm_options *opti
     if (status != LSM_OK)
         return status;
     const struct shm_ident *ident = &shm_layout(a->segment)->ident;
-    memcpy(page->uuid, ident->uuid, sizeof page->uuid);
     memcpy(page->nonce, ident->nonce, sizeof page->nonce);
     memcpy(page->segment_name, shm_segment_name(a->segment),
            strlen(shm_segment_name(a->segment)) + 1);

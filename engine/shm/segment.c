@@ -363,6 +363,18 @@ static lsm_status map_segment(struct shm_segment *segment, uint64_t size, lsm_er
     return status;
 }
 
+lsm_status shm_segment_directory(struct io *io, const char *directory, char *path, size_t size,
+                                 lsm_error *err)
+{
+    struct io_dir *dir = NULL;
+    lsm_status status = io_dir_open(io, directory_or_default(directory), IO_DIR_CREATE,
+                                    SEGMENT_DIR_MODE, &dir, err);
+    if (status == LSM_OK)
+        status = io_dir_real_path(dir, path, size, err);
+    io_dir_close(dir);
+    return status;
+}
+
 static uint64_t size_for(const struct shm_options *options)
 {
     return round_up(sizeof(struct shm_layout), IO_ALIGNMENT) +

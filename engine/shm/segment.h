@@ -244,6 +244,9 @@ struct shm_options {
  */
 lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
                               struct shm_segment **segment, lsm_error *err);
+/* Full path of the directory that segments are made in; makes it where it is missing. */
+lsm_status shm_segment_directory(struct io *io, const char *directory, char *path, size_t size,
+                                 lsm_error *err);
 /*
  * Maps the segment `name` in `directory`, if it is the very file `expected` and lies as this build
  * lays it out. LSM_MISSING when there is no such file, LSM_UNSUPPORTED when it is another one or

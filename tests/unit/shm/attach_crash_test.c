@@ -31,6 +31,7 @@ static const struct {
     {"attach: locked", true, true, false},
     {"attach: presence locked", true, true, false},
     {"attach: page cleared", true, false, false},
+    {"attach: segment announced", true, false, false},
     {"segment: a stale one looked at", false, false, false}, /* the last one was removed */
     {"segment: file made", true, false, false},
     {"segment: mapped", true, false, false},

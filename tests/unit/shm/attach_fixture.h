@@ -70,6 +70,16 @@ static inline struct shm_options segment_options(void)
     return o;
 }
 
+/* Leaves as far as that is possible. */
+static inline void give_up(struct shm_attachment *a, bool is_in)
+{
+    bool is_last;
+    if (is_in && shm_detach_begin(a, &is_last, NULL) == LSM_OK)
+        shm_detach_end(a);
+    else
+        shm_attachment_abandon(a);
+}
+
 /* Founds and is ready, or joins. */
 static inline lsm_status attach_with(const struct shm_attach_options *o,
                                      struct shm_attachment **attachment, enum shm_attach_role *role,
@@ -77,13 +87,15 @@ static inline lsm_status attach_with(const struct shm_attach_options *o,
 {
     struct shm_attachment *a = NULL;
     struct shm_options so = segment_options();
+    bool is_in = false;
     lsm_status status = shm_attach_begin(o, &a, role, err);
     if (status == LSM_OK && *role == SHM_ATTACH_FOUNDER)
         status = shm_attach_found(a, &so, err);
+    is_in = status == LSM_OK;
     if (status == LSM_OK && *role == SHM_ATTACH_FOUNDER)
         status = shm_attach_ready(a, err);
     if (status != LSM_OK)
-        shm_attachment_abandon(a);
+        give_up(a, is_in);
     else
         *attachment = a;
     return status;
