@@ -12,6 +12,7 @@
 #include "engine/base/random.h"
 #include "engine/lsm.h"
 #include "tests/lib/scratch.h"
+#include "tests/lib/verdict.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -19,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,8 +37,7 @@ struct place {
 struct board {
     struct place places[MAX_PROCESSES];
     _Atomic uint64_t writes;
-    _Atomic uint32_t failed;
-    char message[1200];
+    struct verdict verdict;
 };
 
 static struct board *board;
@@ -47,22 +46,6 @@ static char path[SCRATCH_PATH_SIZE + 8];
 static struct {
     uint64_t seed, kills, seconds, processes;
 } arguments = {.seed = 1, .kills = 60, .seconds = 12, .processes = 6};
-
-static void complain(const char *what, const lsm_error *err)
-{
-    if (atomic_exchange(&board->failed, 1) == 0)
-        snprintf(board->message, sizeof board->message, "%s: %s", what,
-                 err == NULL ? "" : err->message);
-    _exit(1);
-}
-
-#define must(call)                                                                                 \
-    do {                                                                                           \
-        lsm_error err_ = {0};                                                                      \
-        lsm_error *err = &err_;                                                                    \
-        if ((call) != LSM_OK)                                                                      \
-            complain(#call, err);                                                                  \
-    } while (0)
 
 static lsm_slice make_key(unsigned place, uint64_t number, unsigned member, char key[48])
 {
@@ -88,7 +71,7 @@ static lsm_db *open_it(bool with_workers, lsm_cf **second)
         if (status == LSM_EXISTS) /* somebody else was first */
             status = lsm_cf_open(db, "second", second, &err);
         if (status != LSM_OK)
-            complain("making the second family", &err);
+            verdict_end("making the second family: %s", err.message);
     }
     return db;
 }
@@ -134,14 +117,12 @@ static void read_of_others(lsm_db *db, lsm_cf *second, struct random_state *r)
         return;
     uint64_t number = random_below(r, 3) == 0 ? 1 + random_below(r, newest) : newest;
     for (unsigned i = 0; i < MEMBERS; i++) {
-        char key[48], text[200];
+        char key[48];
         uint64_t found = read_number(db, i == 1 ? second : NULL, make_key(place, number, i, key));
         if (found == number)
             continue;
-        snprintf(text, sizeof text,
-                 "process %u reads %" PRIu64 " at '%s' while %" PRIu64 " is acknowledged",
-                 (unsigned)getpid(), found, key, newest);
-        complain(text, NULL);
+        verdict_end("process %u reads %" PRIu64 " at '%s' while %" PRIu64 " is acknowledged",
+                    (unsigned)getpid(), found, key, newest);
     }
 }
 
@@ -209,17 +190,14 @@ static uint64_t check(void)
             bool must_be = n <= atomic_load(&p->acknowledged);
             if (there == MEMBERS)
                 writes++;
-            else if (there > 0 || must_be) {
-                char text[160];
-                snprintf(text, sizeof text, "%u of %d members of write %" PRIu64 " of place %u%s",
-                         there, MEMBERS, n, place, must_be ? ", which was acknowledged" : "");
-                complain(text, NULL);
-            }
+            else if (there > 0 || must_be)
+                verdict_end("%u of %d members of write %" PRIu64 " of place %u%s", there, MEMBERS,
+                            n, place, must_be ? ", which was acknowledged" : "");
         }
     }
     uint64_t first = count_all(db, NULL), other = count_all(db, second);
     if (first != 2 * writes || other != writes)
-        complain("the families hold other entries than were written", NULL);
+        verdict_end("the families hold other entries than were written");
     must(lsm_close(db, err));
     return writes;
 }
@@ -233,8 +211,7 @@ static void check_end(int status)
 {
     if (is_killed(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
         return;
-    if (atomic_exchange(&board->failed, 1) == 0)
-        snprintf(board->message, sizeof board->message, "a process ended with status %d", status);
+    verdict_fail("a process ended with status %d", status);
 }
 
 static void sleep_us(uint64_t us)
@@ -273,7 +250,7 @@ static uint64_t storm(void)
     time_t end = time(NULL) + (time_t)arguments.seconds, moved = time(NULL);
     for (unsigned i = 0; i < arguments.processes; i++)
         pids[i] = start(i);
-    while (kills < arguments.kills && time(NULL) < end && !atomic_load(&board->failed)) {
+    while (kills < arguments.kills && time(NULL) < end && !verdict_is_failed()) {
         sleep_us(1000 + random_below(&r, 200000));
         kill_some(pids, &r);
         kills++;
@@ -282,11 +259,8 @@ static uint64_t storm(void)
         if (writes != writes_before)
             moved = time(NULL);
         writes_before = writes;
-        if (time(NULL) - moved > STUCK_SECONDS) {
-            atomic_store(&board->failed, 1);
-            snprintf(board->message, sizeof board->message, "nobody has written for %d seconds",
-                     STUCK_SECONDS);
-        }
+        if (time(NULL) - moved > STUCK_SECONDS)
+            verdict_fail("nobody has written for %d seconds", STUCK_SECONDS);
     }
     for (unsigned i = 0; i < arguments.processes; i++) {
         int status;
@@ -329,18 +303,17 @@ static void take_arguments(int count, char **words)
 int main(int count, char **words)
 {
     take_arguments(count, words);
-    board = mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (board == MAP_FAILED)
-        return 99;
+    board = shared_memory(sizeof *board);
+    verdict = &board->verdict;
     scratch_make(directory);
     snprintf(path, sizeof path, "%s/db", directory);
     uint64_t kills = storm();
-    if (!atomic_load(&board->failed)) {
+    if (!verdict_is_failed()) {
         pid_t checker = fork();
         if (checker == 0) {
             uint64_t first = check();
             if (check() != first) /* a clean close in between */
-                complain("the second look finds other writes than the first", NULL);
+                verdict_end("the second look finds other writes than the first");
             _exit(0);
         }
         int status;
@@ -349,8 +322,8 @@ int main(int count, char **words)
     }
     printf("processes: kills=%" PRIu64 " acknowledged=%" PRIu64 " seed=%" PRIu64 "\n", kills,
            atomic_load(&board->writes), arguments.seed);
-    if (atomic_load(&board->failed)) {
-        printf("FAILED: %s\n(left in %s)\n", board->message, directory);
+    if (verdict_is_failed()) {
+        printf("FAILED: %s\n(left in %s)\n", verdict->message, directory);
         return 1;
     }
     scratch_remove(directory);

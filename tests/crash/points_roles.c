@@ -1,0 +1,281 @@
+/*
+ * What the victim is about. Sizes are the smallest that there are, so that few writes fill a
+ * memtable (64 KiB), the stage ring and a log segment (16 KiB).
+ */
+#include "tests/crash/points.h"
+
+#include "engine/db/db_private.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ALL    (1u << SURVIVORS_NONE | 1u << SURVIVORS_LIGHT | 1u << SURVIVORS_WORKERS)
+#define ALONE  (1u << SURVIVORS_NONE)
+#define BESIDE (ALL & ~ALONE)
+
+void actor_open(struct actor *a)
+{
+    lsm_options options = LSM_OPTIONS_INIT;
+    must(lsm_options_parse(&options,
+                           "create=true,shared=true,memtable_size=64KiB,stage_size=16KiB,"
+                           "wal_segment_size=16KiB,table_size=32KiB,level_base_size=64KiB,"
+                           "level0_trigger=2,cache_size=256KiB,compression=none",
+                           err));
+    options.workers = a->has_workers ? 2 : LSM_NO_WORKERS;
+    options.shm_dir = a->shm_dir;
+    must(lsm_open(a->path, &options, &a->db, err));
+    lsm_error error = {0};
+    lsm_status status = lsm_cf_open(a->db, "second", &a->second, &error);
+    if (status == LSM_MISSING)
+        status = lsm_cf_create(a->db, "second", NULL, &a->second, &error);
+    if (status == LSM_EXISTS)
+        status = lsm_cf_open(a->db, "second", &a->second, &error);
+    if (status != LSM_OK)
+        verdict_end("opening the second family: %s", error.message);
+}
+
+void actor_close(struct actor *a)
+{
+    must(lsm_close(a->db, err));
+    a->db = NULL;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void put_a_few(struct actor *a)
+{
+    for (unsigned i = 0; i < 4; i++)
+        actor_put(a, LSM_WRITE, 100);
+    actor_batch(a, LSM_WRITE, 4, 60);
+}
+
+/* Goes round the stage ring and through some log segments. */
+static void write_many(struct actor *a)
+{
+    for (unsigned i = 0; i < 60; i++)
+        actor_put(a, LSM_WRITE, 700);
+}
+
+static void write_synced(struct actor *a)
+{
+    for (unsigned i = 0; i < 6; i++)
+        actor_put(a, LSM_SYNC, 300);
+    actor_put(a, LSM_WRITE, 300);
+    for (unsigned i = 0; i < 10; i++)
+        actor_put(a, LSM_SYNC, 4000);
+}
+
+static void write_batches(struct actor *a)
+{
+    actor_batch(a, LSM_WRITE, 4, 60);
+    actor_batch(a, LSM_SYNC, 5, 60);
+    actor_batch(a, LSM_SYNC, 70, 20); /* so many that the log is written meanwhile */
+}
+
+static void write_over_a_switch(struct actor *a)
+{
+    for (unsigned i = 0; i < 22; i++)
+        actor_batch(a, LSM_WRITE, 3, 1200);
+}
+
+static void commit_transactions(struct actor *a)
+{
+    actor_transaction(a, LSM_WRITE, 3);
+    actor_transaction(a, LSM_SYNC, 3);
+}
+
+/* ---- flushing and compacting ----------------------------------------------------------------- */
+
+static void flush_twice(struct actor *a)
+{
+    must(lsm_flush(a->db, err));
+    put_a_few(a);
+    must(lsm_flush(a->db, err));
+}
+
+static void make_tables(struct actor *a)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        actor_batch(a, LSM_WRITE, 6, 1000);
+        actor_put(a, LSM_WRITE, 500);
+        must(lsm_flush(a->db, err));
+    }
+}
+
+static void compact(struct actor *a)
+{
+    lsm_compact_options options = {.force_bottom = true};
+    must(lsm_compact_range(a->db, NULL, &options, err));
+    must(lsm_compact_range(a->db, a->second, NULL, err));
+}
+
+static void let_workers_compact(struct actor *a)
+{
+    make_tables(a);
+    must(lsm_wait_idle(a->db, err));
+}
+
+/* ---- coming and going ------------------------------------------------------------------------ */
+
+static void open_only(struct actor *a)
+{
+    actor_open(a);
+}
+
+static void fill_and_die(struct actor *a)
+{
+    write_over_a_switch(a);
+    must(lsm_flush(a->db, err));
+    write_over_a_switch(a);
+    actor_put(a, LSM_SYNC, 100);
+    kill(getpid(), SIGKILL);
+}
+
+static void die_while_flushing(struct actor *a)
+{
+    put_a_few(a);
+    stepping_begin(NULL, (struct step_point){"flush: names synced", 1}, SIGKILL);
+    must(lsm_flush(a->db, err));
+}
+
+static void die_with_an_edit(struct actor *a)
+{
+    put_a_few(a);
+    stepping_begin(NULL, (struct step_point){"manifest: frame synced", 1}, SIGKILL);
+    must(lsm_flush(a->db, err));
+}
+
+static void die_in_a_commit(struct actor *a)
+{
+    put_a_few(a);
+    stepping_begin(NULL, (struct step_point){"commit: an entry inserted", 2}, SIGKILL);
+    actor_batch(a, LSM_SYNC, 5, 60);
+}
+
+static void die_in_a_switch(struct actor *a)
+{
+    put_a_few(a);
+    stepping_begin(NULL, (struct step_point){"switch: none active", 1}, SIGKILL);
+    must(lsm_flush(a->db, err));
+}
+
+static void reap_and_write(struct actor *a)
+{
+    must(db_reap(a->db, err));
+    put_a_few(a);
+    actor_put(a, LSM_SYNC, 100);
+    must(lsm_flush(a->db, err));
+    must(db_reap(a->db, err));
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static void change_the_view(struct actor *a)
+{
+    put_a_few(a);
+    must(lsm_flush(a->db, err));
+    put_a_few(a);
+}
+
+static void read_all_ways(struct actor *a)
+{
+    lsm_snapshot *snapshot = NULL;
+    lsm_iter *it = NULL;
+    oracle_look(a);
+    must(lsm_snapshot_acquire(a->db, &snapshot, err));
+    lsm_read_options options = {.snapshot = snapshot};
+    must(lsm_iter_open(a->db, NULL, &options, &it, err));
+    for (lsm_iter_first(it); lsm_iter_valid(it); lsm_iter_next(it))
+        ;
+    must(lsm_iter_status(it, err));
+    lsm_iter_close(it);
+    lsm_snapshot_release(a->db, snapshot);
+    must(lsm_snapshot_acquire(a->db, &snapshot, err));
+    lsm_snapshot_release(a->db, snapshot);
+}
+
+/* ---- families -------------------------------------------------------------------------------- */
+
+static void family_goes_on(struct actor *a, enum family_stage stage)
+{
+    atomic_store(&a->board->family_begun, stage);
+}
+
+static void family_is(struct actor *a, enum family_stage stage)
+{
+    atomic_store(&a->board->family_done, stage);
+}
+
+static void change_families(struct actor *a)
+{
+    lsm_cf *cf = NULL;
+    family_goes_on(a, FAMILY_CREATED);
+    must(lsm_cf_create(a->db, "third", NULL, &cf, err));
+    family_is(a, FAMILY_CREATED);
+    must(lsm_put(a->db, cf, LSM_SLICE("key", 3), LSM_SLICE("value", 5), NULL, err));
+    must(lsm_flush(a->db, err));
+    family_goes_on(a, FAMILY_RENAMED);
+    must(lsm_cf_rename(a->db, cf, "fourth", err));
+    family_is(a, FAMILY_RENAMED);
+    must(lsm_put(a->db, cf, LSM_SLICE("key", 3), LSM_SLICE("other", 5), NULL, err));
+    family_goes_on(a, FAMILY_DROPPED);
+    must(lsm_cf_drop(a->db, cf, err));
+    family_is(a, FAMILY_DROPPED);
+    must(lsm_flush(a->db, err));
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+const struct role roles[] = {
+    {.name = "write", .survivors = ALL, .prepare = put_a_few, .act = write_many},
+    {.name = "sync", .survivors = ALL, .prepare = put_a_few, .act = write_synced},
+    {.name = "batch", .survivors = ALL, .prepare = put_a_few, .act = write_batches},
+    {.name = "switch", .survivors = ALL, .prepare = put_a_few, .act = write_over_a_switch},
+    {.name = "workers",
+     .survivors = ALL,
+     .has_workers = true,
+     .prepare = put_a_few,
+     .act = write_over_a_switch},
+    {.name = "transaction", .survivors = ALL, .prepare = put_a_few, .act = commit_transactions},
+    {.name = "flush", .survivors = ALL, .prepare = put_a_few, .act = flush_twice},
+    {.name = "compact", .survivors = ALL, .prepare = make_tables, .act = compact},
+    {.name = "compacting-worker",
+     .survivors = ALL,
+     .has_workers = true,
+     .prepare = put_a_few,
+     .act = let_workers_compact},
+    {.name = "found", .survivors = ALONE, .opens = true, .act = open_only},
+    {.name = "recover",
+     .survivors = ALONE,
+     .opens = true,
+     .before = fill_and_die,
+     .act = open_only},
+    {.name = "recover-edit",
+     .survivors = ALONE,
+     .opens = true,
+     .before = die_with_an_edit,
+     .act = open_only},
+    {.name = "join", .survivors = BESIDE, .opens = true, .act = open_only},
+    {.name = "leave",
+     .survivors = BESIDE,
+     .prepare = put_a_few,
+     .act = actor_close,
+     .closes = true},
+    {.name = "close", .survivors = ALONE, .prepare = put_a_few, .act = actor_close, .closes = true},
+    {.name = "reap-flush",
+     .survivors = BESIDE,
+     .before = die_while_flushing,
+     .act = reap_and_write},
+    {.name = "reap-edit", .survivors = BESIDE, .before = die_with_an_edit, .act = reap_and_write},
+    {.name = "reap-commit", .survivors = BESIDE, .before = die_in_a_commit, .act = reap_and_write},
+    {.name = "reap-switch", .survivors = BESIDE, .before = die_in_a_switch, .act = reap_and_write},
+    {.name = "read",
+     .survivors = BESIDE,
+     .prepare = put_a_few,
+     .between = change_the_view,
+     .act = read_all_ways},
+    {.name = "families", .survivors = ALL, .prepare = put_a_few, .act = change_families},
+};
+
+const size_t role_count = sizeof roles / sizeof *roles;
