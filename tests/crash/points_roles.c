@@ -18,7 +18,7 @@ void actor_open(struct actor *a)
 {
     lsm_options options = LSM_OPTIONS_INIT;
     must(lsm_options_parse(&options,
-                           "create=true,shared=true,memtable_size=64KiB,stage_size=16KiB,"
+                           "create=true,memtable_size=64KiB,stage_size=16KiB,"
                            "wal_segment_size=16KiB,table_size=32KiB,level_base_size=64KiB,"
                            "level0_trigger=2,cache_size=256KiB,compression=none",
                            err));
