@@ -391,6 +391,28 @@ LSM_API void lsm_snapshot_release(lsm_db *db, lsm_snapshot *snapshot); /* NULL i
 LSM_API uint64_t lsm_snapshot_sequence(const lsm_snapshot *snapshot);
 
 /*
+ * A token is text that names a snapshot, for another process that shares the database: it goes
+ * through a pipe, an environment variable or an argument. It keeps nothing: the snapshot has to be
+ * held until the other one has opened it, and may be released then.
+ */
+#define LSM_SNAPSHOT_TOKEN_SIZE ((size_t)128) /* bytes, the NUL included; the rest is zero */
+
+/* LSM_INVALID: not a snapshot of this handle. LSM_READ_ONLY: such a handle shares nothing. */
+LSM_API LSM_MUST_CHECK lsm_status lsm_snapshot_export(lsm_db *db, const lsm_snapshot *snapshot,
+                                                      char token[LSM_SNAPSHOT_TOKEN_SIZE],
+                                                      lsm_error *err);
+/*
+ * Holds the state of a token for reading, as a snapshot of this handle. Any number of times, in any
+ * process, also where the token was made.
+ *
+ * LSM_INVALID: it is no token, damaged, or of another database. LSM_MISSING: its snapshot was
+ * released, its process closed the database or died, or all have closed it since. LSM_TOO_LARGE as
+ * above.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_snapshot_open(lsm_db *db, const char *token,
+                                                    lsm_snapshot **snapshot, lsm_error *err);
+
+/*
  * An iterator sees one moment of one family, in key order. It begins unpositioned (not valid).
  * After an error it is not valid and lsm_iter_status() says why.
  */

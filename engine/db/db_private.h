@@ -417,6 +417,20 @@ static inline bool db_has_workers(const lsm_db *db)
  * Owned by the caller (mem_free). */
 lsm_status db_snapshot_list(lsm_db *db, uint64_t **sequences, size_t *count, lsm_error *err);
 
+/* Where in the segment a snapshot of any process stands; what a token says (db/token.c). */
+struct db_snapshot_place {
+    uint32_t slot; /* < SHM_MAX_SLOTS */
+    uint32_t generation;
+    uint32_t entry; /* < SHM_SLOT_SNAPSHOTS */
+    uint64_t sequence;
+};
+/* False when this handle holds no such snapshot. */
+bool db_snapshot_place(lsm_db *db, const lsm_snapshot *snapshot, struct db_snapshot_place *place);
+/* A snapshot of this process at the number of another's, which must still be held. LSM_MISSING when
+ * it is not; LSM_TOO_LARGE as lsm_snapshot_acquire(). */
+lsm_status db_snapshot_join(lsm_db *db, const struct db_snapshot_place *place,
+                            lsm_snapshot **snapshot, lsm_error *err);
+
 /* ---- families (db/cf.c) ---------------------------------------------------------------------- */
 
 lsm_status db_cf_load(lsm_db *db, lsm_error *err); /* handles for all families of the version */

@@ -51,6 +51,27 @@ static void slot_leave(lsm_db *db, uint64_t sequence)
 
 /* ---- snapshots ------------------------------------------------------------------------------- */
 
+/* Into the ring, at its place (snapshot_lock held). Most are the newest. */
+static void ring_add_locked(lsm_db *db, lsm_snapshot *s)
+{
+    lsm_snapshot *after = db->snapshots.previous;
+    while (after != &db->snapshots && after->sequence > s->sequence)
+        after = after->previous;
+    s->previous = after;
+    s->next = after->next;
+    s->previous->next = s;
+    s->next->previous = s;
+    db->snapshot_count++;
+}
+
+static lsm_status slot_is_full(const lsm_db *db, lsm_error *err)
+{
+    return lsm_fail(err, LSM_TOO_LARGE,
+                    "this process holds snapshots of %d states of '%s' already, as many as can "
+                    "be; release some",
+                    SHM_SLOT_SNAPSHOTS, db->path);
+}
+
 LSM_API lsm_status lsm_snapshot_acquire(lsm_db *db, lsm_snapshot **snapshot, lsm_error *err)
 {
     lsm_status status = db_check(db, err);
@@ -63,20 +84,12 @@ LSM_API lsm_status lsm_snapshot_acquire(lsm_db *db, lsm_snapshot **snapshot, lsm
         return lsm_fail_memory(err, sizeof *s);
     pthread_mutex_lock(&db->snapshot_lock);
     bool taken = slot_take(db, &s->sequence);
-    if (taken) {
-        s->next = &db->snapshots;
-        s->previous = db->snapshots.previous;
-        s->previous->next = s;
-        s->next->previous = s;
-        db->snapshot_count++;
-    }
+    if (taken)
+        ring_add_locked(db, s);
     pthread_mutex_unlock(&db->snapshot_lock);
     if (!taken) {
         mem_free(s);
-        return lsm_fail(err, LSM_TOO_LARGE,
-                        "this process holds snapshots of %d states of '%s' already, as many as can "
-                        "be; release some",
-                        SHM_SLOT_SNAPSHOTS, db->path);
+        return slot_is_full(db, err);
     }
     *snapshot = s;
     return LSM_OK;
@@ -102,6 +115,99 @@ LSM_API uint64_t lsm_snapshot_sequence(const lsm_snapshot *snapshot)
 {
     return snapshot->sequence;
 }
+
+/* ---- of other processes ---------------------------------------------------------------------- */
+
+bool db_snapshot_place(lsm_db *db, const lsm_snapshot *snapshot, struct db_snapshot_place *place)
+{
+    pthread_mutex_lock(&db->snapshot_lock);
+    const _Atomic uint64_t *entry = slot_entry(db->slot, snapshot->sequence + 1);
+    if (entry != NULL)
+        *place = (struct db_snapshot_place){.slot = (uint32_t)(db->slot - db->layout->slots),
+                                            .generation = atomic_load(&db->slot->generation),
+                                            .entry = (uint32_t)(entry - db->slot->snapshots),
+                                            .sequence = snapshot->sequence};
+    pthread_mutex_unlock(&db->snapshot_lock);
+    return entry != NULL;
+}
+
+static bool place_is_held(struct shm_slot *slot, const struct db_snapshot_place *place)
+{
+    return atomic_load(&slot->snapshots[place->entry]) == place->sequence + 1;
+}
+
+static bool place_is_owned(struct shm_slot *slot, const struct db_snapshot_place *place)
+{
+    return atomic_load(&slot->state) == SHM_SLOT_IN_USE &&
+           atomic_load(&slot->generation) == place->generation;
+}
+
+/*
+ * Why no flush and no compaction can drop what the new snapshot sees: its number is entered while
+ * the change lock is held, and only after the other's was seen to stand. They, too, list under that
+ * lock. One that lists later finds the new entry. One that listed before found the other's, if that
+ * stood then; and if it did not stand yet, it was taken later, at a number that was the newest
+ * visible one (or by this very step from one that was), so that nothing the job merges is above
+ * what it lists as the newest. Releasing and reaping clear entries without the lock: an entry that
+ * stands here stood at every moment since it was made, since a cleared one only comes back as a
+ * snapshot of the same number taken anew, of which the same holds.
+ */
+static lsm_status slot_join(lsm_db *db, const struct db_snapshot_place *place, lsm_error *err)
+{
+    struct shm_slot *other = &db->layout->slots[place->slot];
+    _Atomic uint64_t *entry = NULL;
+    db_change_lock(db);
+    bool is_held = place_is_held(other, place);
+    bool is_owned = place_is_owned(other, place);
+    STEP("snapshot: other's seen");
+    if (is_held && is_owned) {
+        entry = slot_entry(db->slot, place->sequence + 1);
+        if (entry == NULL)
+            entry = slot_entry(db->slot, 0);
+        if (entry != NULL)
+            atomic_store(entry, place->sequence + 1);
+    }
+    STEP("snapshot: own entered");
+    db_change_unlock(db);
+    if (!is_owned)
+        return lsm_fail(err, LSM_MISSING,
+                        "the process that made the snapshot token has closed '%s' or died",
+                        db->path);
+    if (!is_held)
+        return lsm_fail(err, LSM_MISSING,
+                        "the snapshot of '%s' at sequence number %" PRIu64
+                        " was released; it has to be held until it is opened",
+                        db->path, place->sequence);
+    return entry == NULL ? slot_is_full(db, err) : LSM_OK;
+}
+
+lsm_status db_snapshot_join(lsm_db *db, const struct db_snapshot_place *place,
+                            lsm_snapshot **snapshot, lsm_error *err)
+{
+    /* A dead process's entries stand until it is reaped, so they are safe; but whether they still
+     * do would be a matter of luck. */
+    if (!shm_slot_is_alive(db->attachment, place->slot))
+        return lsm_fail(err, LSM_MISSING,
+                        "the process that made the snapshot token has closed '%s' or died",
+                        db->path);
+    lsm_snapshot *s = mem_alloc(sizeof *s);
+    if (s == NULL)
+        return lsm_fail_memory(err, sizeof *s);
+    s->sequence = place->sequence;
+    pthread_mutex_lock(&db->snapshot_lock);
+    lsm_status status = slot_join(db, place, err);
+    if (status == LSM_OK)
+        ring_add_locked(db, s);
+    pthread_mutex_unlock(&db->snapshot_lock);
+    if (status != LSM_OK) {
+        mem_free(s);
+        return status;
+    }
+    *snapshot = s;
+    return LSM_OK;
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 static int compare_numbers(const void *a, const void *b)
 {
