@@ -56,7 +56,9 @@ extern "C" {
     X(LSM_FORKED, 13, "the handle was inherited over fork")                                        \
     X(LSM_POISONED, 14, "a sync failed earlier; reopen the database")                              \
     X(LSM_UNSUPPORTED, 15, "this system cannot do it")                                             \
-    X(LSM_CONFLICT, 16, "another write came between; run the transaction again")
+    X(LSM_CONFLICT, 16, "another write came between; run the transaction again")                   \
+    X(LSM_TIMEOUT, 17, "the time was up; nothing was written")                                     \
+    X(LSM_PENDING, 18, "written, but not durable or visible when the time was up")
 
 typedef enum lsm_status {
 #define LSM_STATUS_ENUM(name, number, text) name = number,
@@ -293,6 +295,7 @@ typedef enum lsm_durability {
 typedef struct lsm_write_options {
     lsm_durability durability;
     bool no_wait; /* LSM_BUSY instead of waiting when writers are stalled; nothing was written */
+    uint32_t timeout_ms; /* longest wait; 0: no limit. See LSM_TIMEOUT and LSM_PENDING below */
 } lsm_write_options;
 
 /*
@@ -300,6 +303,13 @@ typedef struct lsm_write_options {
  * Deleting what is not there is no error. May wait when compaction is behind (see lsm_stall).
  *
  * LSM_TOO_LARGE, LSM_READ_ONLY, LSM_NO_SPACE, LSM_IO; LSM_POISONED after a sync failed.
+ *
+ * After timeout_ms, where that is not 0, with a message that names the process in the way:
+ * LSM_TIMEOUT: nothing was written. LSM_PENDING: it is written and survives kill -9, readers see it
+ * as soon as it is durable (or what it waited for is), but whether it ever will be is not known: do
+ * not write it again without looking. Nobody is deprived of a lock: the process in the way goes on
+ * where it was. System calls that have begun, and the work of a process without workers, are
+ * waited for.
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_put(lsm_db *db, lsm_cf *cf, lsm_slice key, lsm_slice value,
                                           const lsm_write_options *options, lsm_error *err);
@@ -329,7 +339,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_batch_rollback(lsm_batch *batch, lsm_error
 LSM_API LSM_MUST_CHECK lsm_status lsm_write(lsm_db *db, const lsm_batch *batch,
                                             const lsm_write_options *options, lsm_error *err);
 
-/* Makes every write acknowledged before the call survive a power cut. */
+/* Makes every write acknowledged before the call survive a power cut. Without limit: where that
+ * matters make the last of the writes an LSM_SYNC with a timeout_ms. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_sync(lsm_db *db, lsm_error *err);
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -526,8 +537,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_txn_release_savepoint(lsm_txn *txn, lsm_er
  * LSM_CONFLICT: the message names the key, its family and both sequence numbers, which are also in
  * err->expected (the snapshot's) and err->found. Other statuses as lsm_write(). After LSM_CONFLICT
  * and after every failure that wrote nothing the transaction is still there, to be committed again
- * or freed. After LSM_IO and LSM_POISONED from a sync it has ended: the writes are in the log, and
- * whether they survive a power cut is unknown.
+ * or freed. After LSM_IO and LSM_POISONED from a sync, and after LSM_PENDING, it has ended: the
+ * writes are in the log, and whether they survive a power cut is unknown.
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_txn_commit(lsm_txn *txn, const lsm_write_options *options,
                                                  lsm_error *err);

@@ -19,6 +19,7 @@
 #include <time.h>
 
 #define WORK_RETRY_MS   200
+#define WORK_LOOK_MS    2 /* how often somebody with a deadline looks at the clock */
 #define WORKER_NICENESS 5
 
 /* ---- flush ----------------------------------------------------------------------------------- */
@@ -448,22 +449,42 @@ void db_work_signal(lsm_db *db)
     pthread_mutex_unlock(&db->work_lock);
 }
 
-static lsm_status work_here(lsm_db *db, lsm_error *err)
+/* Another thread of this process flushes (work_lock held). */
+static lsm_status await_flush_locked(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    while (db->flushing && !db_deadline_is_over(deadline)) {
+        if (db_deadline_is_set(deadline))
+            wait_ms(&db->work_done, &db->work_lock, WORK_LOOK_MS);
+        else
+            pthread_cond_wait(&db->work_done, &db->work_lock);
+    }
+    return db->flushing ? db_timeout(db, deadline, DB_BEHIND_MEMTABLES, err) : LSM_OK;
+}
+
+/* A step that was begun is ended, whatever the deadline; so none is begun that would have to wait.
+ */
+static lsm_status work_here(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
 {
     lsm_status status = LSM_OK;
+    bool more = true;
+    while (status == LSM_OK && more && !db_deadline_is_over(deadline)) {
+        if (db_deadline_is_set(deadline))
+            status = db_work_await(db, deadline, err);
+        pthread_mutex_lock(&db->work_lock);
+        more = status == LSM_OK && work_step_locked(db, err, &status);
+        pthread_mutex_unlock(&db->work_lock);
+    }
     pthread_mutex_lock(&db->work_lock);
-    while (status == LSM_OK && work_step_locked(db, err, &status))
-        ;
-    while (status == LSM_OK && db->flushing)
-        pthread_cond_wait(&db->work_done, &db->work_lock);
+    if (status == LSM_OK)
+        status = await_flush_locked(db, deadline, err);
     pthread_mutex_unlock(&db->work_lock);
     return status;
 }
 
-lsm_status db_work_wait(lsm_db *db, lsm_error *err)
+lsm_status db_work_wait_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
 {
     if (!db_has_workers(db))
-        return work_here(db, err);
+        return work_here(db, deadline, err);
     pthread_mutex_lock(&db->work_lock);
     announce_locked(db);
     lsm_status status = db->work_status;

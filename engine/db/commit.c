@@ -39,6 +39,7 @@ struct commit {
     lsm_durability durability;
     bool no_wait;
     struct db_commit_check *check; /* NULL: none */
+    struct db_deadline deadline;
 };
 
 /* ---- visibility ------------------------------------------------------------------------------ */
@@ -117,7 +118,8 @@ static void gather_group_locked(lsm_db *db)
     c->sync_group = (uint32_t)waiting;
 }
 
-lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
+lsm_status db_log_sync_until(lsm_db *db, uint64_t position, const struct db_deadline *deadline,
+                             lsm_error *err)
 {
     struct shm_layout *l = db->layout;
     for (;;) {
@@ -128,7 +130,9 @@ lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
         if (status != LSM_OK)
             return status;
         if (!db_sync_trylock(db)) {
-            shm_event_wait(&l->commit.flushed, seen, DB_WAIT_NS);
+            if (db_deadline_is_over(deadline))
+                return db_timeout(db, deadline, DB_BEHIND_SYNC, err);
+            shm_event_wait(&l->commit.flushed, seen, db_deadline_left_ns(deadline, DB_WAIT_NS));
             continue;
         }
         STEP("sync: locked");
@@ -147,23 +151,29 @@ lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
 }
 
 /* Makes room in the stage ring. */
-static lsm_status log_drain(lsm_db *db, lsm_error *err)
+static lsm_status log_drain(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
 {
     struct shm_layout *l = db->layout;
     uint64_t begin = io_now_ns(db->io);
     db_stall_tell(db, LSM_STALL_LOG);
-    db_sync_lock(db);
+    lsm_status status = db_sync_lock_until(db, deadline, err);
     STEP("drain: locked");
-    lsm_status status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
-    shm_unlock(&l->locks.sync);
+    if (status == LSM_OK) {
+        status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
+        shm_unlock(&l->locks.sync);
+    }
     STEP("drain: done");
     db_stall_count(db, begin);
-    db_stall_update(db);
+    if (status == LSM_OK && db_deadline_is_set(deadline))
+        status = db_change_await(db, deadline, err);
+    if (status == LSM_OK)
+        db_stall_update(db);
     return status;
 }
 
 /* An LSM_WRITE behind a sync write waits until that one is durable. */
-static lsm_status wait_visible(lsm_db *db, uint64_t sequence, uint64_t end, lsm_error *err)
+static lsm_status wait_visible(lsm_db *db, uint64_t sequence, uint64_t end,
+                               const struct db_deadline *deadline, lsm_error *err)
 {
     struct shm_commit *c = &db->layout->commit;
     for (;;) {
@@ -171,10 +181,22 @@ static lsm_status wait_visible(lsm_db *db, uint64_t sequence, uint64_t end, lsm_
         if (atomic_load_explicit(&c->visible_sequence, memory_order_acquire) >= sequence)
             return LSM_OK;
         /* Only sync writes before this one can hold it back; all of them end before `end`. */
-        lsm_status status = db_log_sync(db, end, err);
+        lsm_status status = db_log_sync_until(db, end, deadline, err);
         if (status != LSM_OK)
             return status;
     }
+}
+
+/* What an LSM_SYNC or a write behind one waits for, once it is in the log. */
+static lsm_status wait_durable(lsm_db *db, uint64_t sequence, uint64_t end, bool sync,
+                               struct db_deadline deadline, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    deadline.outcome = DB_NOT_DURABLE;
+    if (sync)
+        status = db_log_sync_until(db, end, &deadline, err);
+    deadline.outcome = DB_NOT_VISIBLE;
+    return status == LSM_OK ? wait_visible(db, sequence, end, &deadline, err) : status;
 }
 
 /* ---- room ------------------------------------------------------------------------------------ */
@@ -219,7 +241,9 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
     struct shm_layout *l = db->layout;
     for (;;) {
         uint32_t seen = shm_event_count(&l->version.changed);
-        lsm_status status = db_append_lock(db, err);
+        lsm_status status = __builtin_expect(w->deadline.at_ns == 0, 1)
+                                ? db_append_lock(db, err)
+                                : db_append_lock_until(db, &w->deadline, err);
         if (status != LSM_OK)
             return status;
         bool memtables_full = false;
@@ -233,7 +257,9 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
             if (status == LSM_OK) {
                 shm_unlock(&l->locks.append);
                 db_work_signal(db);
-                if (!db_has_workers(db) && (status = db_work_wait(db, err)) != LSM_OK)
+                if (!db_has_workers(db))
+                    status = db_work_wait_until(db, &w->deadline, err);
+                if (status != LSM_OK)
                     return status;
                 continue;
             }
@@ -249,14 +275,16 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
             db_stall_tell(db, LSM_STALL_MEMTABLES);
         if (memtables_full && !w->no_wait) {
             uint64_t begin = io_now_ns(db->io);
-            status = db_work_wait(db, err);
+            status = db_work_wait_until(db, &w->deadline, err);
+            if (status == LSM_OK && db_deadline_is_over(&w->deadline))
+                status = db_timeout(db, &w->deadline, DB_BEHIND_MEMTABLES, err);
             if (status == LSM_OK)
-                db_wait_changed(db, seen);
+                db_wait_changed_until(db, seen, &w->deadline);
             db_stall_count(db, begin);
         } else if (status == LSM_OK && ring_full) {
-            status = log_drain(db, err);
+            status = log_drain(db, &w->deadline, err);
         } else if (status == LSM_OK) {
-            status = db_log_sync(db, atomic_load(&l->commit.staged), err);
+            status = db_log_sync_until(db, atomic_load(&l->commit.staged), &w->deadline, err);
         }
         if (status != LSM_OK)
             return status;
@@ -328,7 +356,9 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         status_numbers(err, wal_max_batch(db->wal), w->size);
         return status;
     }
-    lsm_status status = db_stall_wait(db, w->size, w->no_wait, err);
+    lsm_status status = LSM_OK;
+    if (atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed) != 0)
+        status = db_stall_wait(db, w->size, w->no_wait, &w->deadline, err);
     if (status == LSM_OK)
         status = lock_with_room(db, w, err);
     if (status != LSM_OK)
@@ -378,11 +408,8 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         if (status != LSM_OK)
             return status;
     }
-    if (sync)
-        status = db_log_sync(db, end, err);
-    if (status == LSM_OK &&
-        atomic_load_explicit(&l->commit.visible_sequence, memory_order_acquire) < sequence)
-        status = wait_visible(db, sequence, end, err);
+    if (sync || atomic_load_explicit(&l->commit.visible_sequence, memory_order_acquire) < sequence)
+        status = wait_durable(db, sequence, end, sync, w->deadline, err);
     if (status == LSM_OK && !sync)
         db_log_writer_nudge(db);
     return status;
@@ -393,6 +420,8 @@ static void set_options(struct commit *w, const lsm_write_options *options)
     if (options != NULL) {
         w->durability = options->durability;
         w->no_wait = options->no_wait;
+        if (options->timeout_ms != 0)
+            db_deadline_set(&w->deadline, options->timeout_ms);
     }
 }
 
@@ -444,6 +473,8 @@ lsm_status db_commit_batch(lsm_db *db, lsm_slice batch, const lsm_write_options 
 {
     struct commit w = {.batch = batch, .entry_count = batch_count(batch), .check = check};
     set_options(&w, options);
+    if (check != NULL && db_deadline_is_set(&check->deadline))
+        w.deadline = check->deadline;
     w.pieces[0] = w.batch;
     w.piece_count = 1;
     w.size = w.batch.size;

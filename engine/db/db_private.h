@@ -299,6 +299,48 @@ void db_memtables_repair_locked(lsm_db *db);
 /* Tables hold the log up to `position`: so do those of memtables that end there. */
 void db_memtables_flushed_locked(lsm_db *db, uint64_t position);
 
+/* ---- deadlines (db/deadline.c) --------------------------------------------------------------- */
+
+/* What a write that gives up waiting leaves: which status, and what the sentence says. */
+enum db_outcome { DB_NOTHING_WRITTEN = 0, DB_NOT_DURABLE = 1, DB_NOT_VISIBLE = 2 };
+
+/* Until when a write waits. Everywhere NULL, or at_ns 0, means for ever. */
+struct db_deadline {
+    uint64_t at_ns; /* CLOCK_MONOTONIC */
+    uint32_t timeout_ms;
+    enum db_outcome outcome;
+};
+
+/* What it waited for. */
+enum db_obstacle {
+    DB_BEHIND_APPEND,     /* a lock */
+    DB_BEHIND_SYNC,       /* a lock */
+    DB_BEHIND_VERSION,    /* a lock */
+    DB_BEHIND_CHANGE,     /* a lock */
+    DB_BEHIND_MEMTABLES,  /* a flush, or readers that keep the arenas */
+    DB_BEHIND_COMPACTION, /* level 0 is too full */
+};
+
+void db_deadline_set(struct db_deadline *deadline, uint32_t timeout_ms);
+static inline bool db_deadline_is_set(const struct db_deadline *deadline)
+{
+    return deadline != NULL && deadline->at_ns != 0;
+}
+bool db_deadline_is_over(const struct db_deadline *deadline);
+/* The smaller of `most` and what is left. */
+uint64_t db_deadline_left_ns(const struct db_deadline *deadline, uint64_t most);
+/* LSM_TIMEOUT or LSM_PENDING, naming who is in the way. */
+lsm_status db_timeout(lsm_db *db, const struct db_deadline *deadline, enum db_obstacle obstacle,
+                      lsm_error *err);
+
+/* As the calls without a deadline; LSM_TIMEOUT with nothing held. */
+lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
+lsm_status db_sync_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
+/* Takes the change lock and lets go of it again: calls that wait for it without limit come next. */
+lsm_status db_change_await(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
+/* The same for the version lock and the sync lock, before work on the calling thread. */
+lsm_status db_work_await(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
+
 /* ---- locks and edits (db/edit.c) ------------------------------------------------------------- */
 
 /* Each finishes, or makes good, what a dead owner was about. */
@@ -353,7 +395,11 @@ void db_keeper_stop(lsm_db *db);
 lsm_status db_reap(lsm_db *db, lsm_error *err);
 /* Waits a moment for something to be published behind `seen`, which is version.changed's count from
  * before the caller looked. Where no keeper runs it also clears up after the dead. No lock held. */
-void db_wait_changed(lsm_db *db, uint32_t seen);
+void db_wait_changed_until(lsm_db *db, uint32_t seen, const struct db_deadline *deadline);
+static inline void db_wait_changed(lsm_db *db, uint32_t seen)
+{
+    db_wait_changed_until(db, seen, NULL);
+}
 
 /* ---- commit (db/commit.c) -------------------------------------------------------------------- */
 
@@ -369,14 +415,20 @@ lsm_status db_append_lock(lsm_db *db, lsm_error *err);
  */
 struct db_commit_check {
     lsm_status (*run_locked)(struct db_commit_check *check, lsm_error *err);
-    uint64_t sequence; /* out: the write's, once it is in the log; untouched until then */
+    struct db_deadline deadline; /* of the whole commit; set: counts instead of the options' */
+    uint64_t sequence;           /* out: the write's, once it is in the log; untouched until then */
 };
 /* Commits a batch (not empty, its families checked). check NULL: none. A status of the check's ends
  * the call with nothing written. */
 lsm_status db_commit_batch(lsm_db *db, lsm_slice batch, const lsm_write_options *options,
                            struct db_commit_check *check, lsm_error *err);
 /* Writes the log up to what is staged now and makes it durable. */
-lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err);
+lsm_status db_log_sync_until(lsm_db *db, uint64_t position, const struct db_deadline *deadline,
+                             lsm_error *err);
+static inline lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *err)
+{
+    return db_log_sync_until(db, position, NULL, err);
+}
 /* Raises visible_sequence as far as durability allows. Any thread. */
 void db_advance_visible(lsm_db *db);
 /* Seals the active memtable if it holds anything; waits for a free arena. */
@@ -390,7 +442,11 @@ void db_background_stop(lsm_db *db);
 void db_work_signal(lsm_db *db);
 /* Does due work on the calling thread when there are no workers; otherwise waits a little for
  * theirs. The status is that of failed background work. */
-lsm_status db_work_wait(lsm_db *db, lsm_error *err);
+lsm_status db_work_wait_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
+static inline lsm_status db_work_wait(lsm_db *db, lsm_error *err)
+{
+    return db_work_wait_until(db, NULL, err);
+}
 /* Flushes every sealed memtable; on the calling thread when there are no workers. */
 lsm_status db_flush_sealed(lsm_db *db, lsm_error *err);
 /* What the log holds below `position` is in tables now: it can go. A failure costs only space. */
@@ -446,8 +502,10 @@ lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, l
 
 /* Measures the debt of the current version; after each install. */
 void db_stall_update(lsm_db *db);
-/* Slows or stops the caller before a write of `bytes`; LSM_BUSY with no_wait. */
-lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, lsm_error *err);
+/* Slows or stops the caller before a write of `bytes`, where there is debt; LSM_BUSY with no_wait.
+ */
+lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db_deadline *deadline,
+                         lsm_error *err);
 /* Remembers why writers wait, and tells the listener when that changed. */
 void db_stall_tell(lsm_db *db, lsm_stall reason);
 void db_stall_count(lsm_db *db, uint64_t since_ns);

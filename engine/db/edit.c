@@ -15,17 +15,31 @@
 
 /* ---- the change lock ------------------------------------------------------------------------- */
 
-void db_change_lock(lsm_db *db)
+static void change_owner_died(lsm_db *db)
 {
-    struct shm_lock *lock = &db->layout->locks.change;
-    if (shm_lock(lock) == SHM_LOCKED)
-        return;
     STEP("repair: begin");
     db_memtables_repair_locked(db);
     STEP("repair: memtables");
     db_view_changed_locked(db);
-    shm_lock_repaired(lock);
+    shm_lock_repaired(&db->layout->locks.change);
     STEP("repair: done");
+}
+
+void db_change_lock(lsm_db *db)
+{
+    if (shm_lock(&db->layout->locks.change) != SHM_LOCKED)
+        change_owner_died(db);
+}
+
+lsm_status db_change_await(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    enum shm_lock_result result = shm_lock_until(&db->layout->locks.change, deadline->at_ns);
+    if (result == SHM_LOCK_TIMED_OUT)
+        return db_timeout(db, deadline, DB_BEHIND_CHANGE, err);
+    if (result == SHM_LOCKED_OWNER_DIED)
+        change_owner_died(db);
+    db_change_unlock(db);
+    return LSM_OK;
 }
 
 void db_change_unlock(lsm_db *db)
@@ -57,6 +71,19 @@ static void sync_taken(lsm_db *db, enum shm_lock_result result)
 void db_sync_lock(lsm_db *db)
 {
     sync_taken(db, shm_lock(&db->layout->locks.sync));
+}
+
+lsm_status db_sync_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    enum shm_lock_result result = SHM_LOCKED;
+    if (db_deadline_is_set(deadline))
+        result = shm_lock_until(&db->layout->locks.sync, deadline->at_ns);
+    else
+        result = shm_lock(&db->layout->locks.sync);
+    if (result == SHM_LOCK_TIMED_OUT)
+        return db_timeout(db, deadline, DB_BEHIND_SYNC, err);
+    sync_taken(db, result);
+    return LSM_OK;
 }
 
 bool db_sync_trylock(lsm_db *db)
@@ -173,6 +200,21 @@ static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm
 lsm_status db_edit_begin(lsm_db *db, lsm_error *err)
 {
     return edit_begin_locked(db, shm_lock(&db->layout->locks.version), err);
+}
+
+lsm_status db_work_await(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    enum shm_lock_result result = shm_lock_until(&db->layout->locks.version, deadline->at_ns);
+    if (result == SHM_LOCK_TIMED_OUT)
+        return db_timeout(db, deadline, DB_BEHIND_VERSION, err);
+    lsm_status status = edit_begin_locked(db, result, err);
+    if (status != LSM_OK)
+        return status;
+    db_edit_end(db);
+    status = db_sync_lock_until(db, deadline, err);
+    if (status == LSM_OK)
+        shm_unlock(&db->layout->locks.sync);
+    return status;
 }
 
 lsm_status db_edit_try_begin(lsm_db *db, bool *begun, lsm_error *err)

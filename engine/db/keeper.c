@@ -65,9 +65,9 @@ static void look_around(lsm_db *db)
     version_set_clean(db->versions);
 }
 
-void db_wait_changed(lsm_db *db, uint32_t seen)
+void db_wait_changed_until(lsm_db *db, uint32_t seen, const struct db_deadline *deadline)
 {
-    shm_event_wait(&db->layout->version.changed, seen, DB_WAIT_NS);
+    shm_event_wait(&db->layout->version.changed, seen, db_deadline_left_ns(deadline, DB_WAIT_NS));
     if (!db->options.exclusive && !db->keeper_runs)
         look_around(db);
 }

@@ -62,48 +62,61 @@ static uint64_t allowed_rate(const lsm_db *db, uint32_t ppm)
     return rate > 0 ? rate : 1;
 }
 
-/* Takes a turn of `bytes` at the allowed rate and waits for it. */
-static void wait_turn(lsm_db *db, size_t bytes, uint32_t ppm)
+/* Takes a turn of `bytes` at the allowed rate and waits for it. A turn behind the deadline is not
+ * taken, but waited for while the debt may go. */
+static lsm_status wait_turn(lsm_db *db, size_t bytes, uint32_t ppm,
+                            const struct db_deadline *deadline, lsm_error *err)
 {
     uint64_t now = io_now_ns(db->io);
     uint64_t step = (uint64_t)bytes * 1000000000u / allowed_rate(db, ppm);
     uint64_t next = atomic_load(&db->throttle.next_write_ns), turn;
     do {
         turn = next > now ? next : now;
+        if (db_deadline_is_set(deadline) && turn > now &&
+            turn - now > db_deadline_left_ns(deadline, UINT64_MAX))
+            break;
     } while (!atomic_compare_exchange_weak(&db->throttle.next_write_ns, &next, turn + step));
     /* Small debts are not worth a system call: they add up and are slept off together. */
     if (turn < now + STALL_STEP_NS / 4)
-        return;
+        return LSM_OK;
     for (uint64_t left = turn - now; left > 0 && atomic_load(&db->throttle.debt_ppm) > 0;) {
+        if (db_deadline_is_over(deadline)) {
+            db_stall_count(db, now);
+            return db_timeout(db, deadline, DB_BEHIND_COMPACTION, err);
+        }
         uint64_t part = left < STALL_STEP_NS ? left : STALL_STEP_NS;
         sleep_ns(part);
         left -= part;
     }
     db_stall_count(db, now);
+    return LSM_OK;
 }
 
-lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, lsm_error *err)
+lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db_deadline *deadline,
+                         lsm_error *err)
 {
     uint32_t ppm = atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed);
     if (ppm == 0)
         return LSM_OK;
     if (!db_has_workers(db))
-        return db_work_wait(db, err);
+        return db_work_wait_until(db, deadline, err);
     if (no_wait)
         return lsm_fail(err, LSM_BUSY,
                         "writes to '%s' wait: compaction is behind, too many level-0 tables",
                         db->path);
-    if (ppm < PPM) {
-        wait_turn(db, bytes, ppm);
-        return LSM_OK;
-    }
+    if (ppm < PPM)
+        return wait_turn(db, bytes, ppm, deadline, err);
     uint64_t begin = io_now_ns(db->io);
     lsm_status status = LSM_OK;
     while (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM) {
         uint32_t seen = shm_event_count(&db->layout->version.changed);
         status = db_work_wait(db, err);
+        if (status == LSM_OK && db_deadline_is_over(deadline))
+            status = db_timeout(db, deadline, DB_BEHIND_COMPACTION, err);
         if (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM)
-            db_wait_changed(db, seen);
+            db_wait_changed_until(db, seen, deadline);
+        if (status == LSM_OK && db_deadline_is_set(deadline))
+            status = db_change_await(db, deadline, err);
         /* Two workers that measured at once may have stored the older debt last. */
         db_stall_update(db);
     }

@@ -107,15 +107,9 @@ static lsm_status take_over_locked(lsm_db *db, lsm_error *err)
     return status;
 }
 
-lsm_status db_append_lock(lsm_db *db, lsm_error *err)
+/* The lock was taken. */
+static inline lsm_status append_begin_locked(lsm_db *db, lsm_error *err)
 {
-    struct shm_lock *lock = &db->layout->locks.append;
-    if (shm_lock(lock) == SHM_LOCKED_OWNER_DIED) {
-        STEP("takeover: owner dead");
-        atomic_store(&db->layout->intent.takeover_due, 1);
-        shm_lock_repaired(lock);
-        STEP("takeover: due");
-    }
     bool is_due = atomic_load_explicit(&db->layout->intent.takeover_due, memory_order_relaxed) != 0;
     if (__builtin_expect(is_due, 0)) {
         db_change_lock(db); /* it may have died in a switch */
@@ -125,6 +119,39 @@ lsm_status db_append_lock(lsm_db *db, lsm_error *err)
     if (__builtin_expect(is_due, 0) && status == LSM_OK)
         status = take_over_locked(db, err);
     if (status != LSM_OK)
-        shm_unlock(lock);
+        shm_unlock(&db->layout->locks.append);
     return status;
+}
+
+static void append_owner_died(lsm_db *db)
+{
+    STEP("takeover: owner dead");
+    atomic_store(&db->layout->intent.takeover_due, 1);
+    shm_lock_repaired(&db->layout->locks.append);
+    STEP("takeover: due");
+}
+
+lsm_status db_append_lock(lsm_db *db, lsm_error *err)
+{
+    if (shm_lock(&db->layout->locks.append) == SHM_LOCKED_OWNER_DIED)
+        append_owner_died(db);
+    return append_begin_locked(db, err);
+}
+
+lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    struct shm_lock *lock = &db->layout->locks.append;
+    if (!db_deadline_is_set(deadline))
+        return db_append_lock(db, err);
+    enum shm_lock_result result = shm_lock_until(lock, deadline->at_ns);
+    if (result == SHM_LOCK_TIMED_OUT)
+        return db_timeout(db, deadline, DB_BEHIND_APPEND, err);
+    if (result == SHM_LOCKED_OWNER_DIED)
+        append_owner_died(db);
+    lsm_status status = db_change_await(db, deadline, err);
+    if (status != LSM_OK) {
+        shm_unlock(lock);
+        return status;
+    }
+    return append_begin_locked(db, err);
 }

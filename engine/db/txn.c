@@ -20,6 +20,8 @@ static const char *const ended_texts[] = {
     [TXN_COMMITTED] = "the transaction was committed; begin another one",
     [TXN_ROLLED_BACK] = "the transaction was rolled back; begin another one",
     [TXN_UNKNOWN] = "the transaction ended with a failed sync; reopen the database",
+    [TXN_PENDING] = "the transaction was written, but was not durable or visible in time; look at "
+                    "what it wrote, and begin another one",
 };
 
 static lsm_status txn_check(const lsm_txn *txn, lsm_error *err)
@@ -502,7 +504,9 @@ static lsm_status commit_writes(lsm_txn *txn, const lsm_write_options *options, 
     buffer_release(&batch);
     if (sequence != 0) {
         txn->sequence = sequence;
-        txn_end(txn, status == LSM_OK ? TXN_COMMITTED : TXN_UNKNOWN);
+        txn_end(txn, status == LSM_OK        ? TXN_COMMITTED
+                     : status == LSM_PENDING ? TXN_PENDING
+                                             : TXN_UNKNOWN);
     }
     return status;
 }

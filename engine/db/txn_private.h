@@ -18,6 +18,7 @@ enum txn_state {
     TXN_COMMITTED,
     TXN_ROLLED_BACK,
     TXN_UNKNOWN, /* in the log, and then a sync failed */
+    TXN_PENDING, /* in the log, and then its time was up */
 };
 
 /* Keys of one family that an iterator has walked over: [low, high). */

@@ -292,7 +292,7 @@ static uint64_t applied_sequence(lsm_db *db)
 static lsm_status set_mark(struct validation *v, struct db_state **state, lsm_error *err)
 {
     lsm_db *db = v->txn->db;
-    lsm_status status = db_append_lock(db, err);
+    lsm_status status = db_append_lock_until(db, &v->check.deadline, err);
     if (status != LSM_OK)
         return status;
     status = db_refresh(db, err);
@@ -352,12 +352,12 @@ static lsm_status validate_locked(struct db_commit_check *check, lsm_error *err)
  * it, so running the transaction again at once would meet it again. What the wait may fail with is
  * told to the next write.
  */
-static void wait_until_visible(lsm_db *db, uint64_t sequence)
+static void wait_until_visible(lsm_db *db, uint64_t sequence, const struct db_deadline *deadline)
 {
     const struct shm_commit *c = &db->layout->commit;
     db_advance_visible(db);
     if (atomic_load(&c->visible_sequence) < sequence &&
-        db_log_sync(db, atomic_load(&c->staged), NULL) == LSM_OK)
+        db_log_sync_until(db, atomic_load(&c->staged), deadline, NULL) == LSM_OK)
         db_advance_visible(db);
 }
 
@@ -383,6 +383,8 @@ lsm_status txn_validate_and_write(lsm_txn *txn, lsm_slice batch, const lsm_write
 {
     struct validation v = {
         .check.run_locked = validate_locked, .txn = txn, .mark.sequence = txn->snapshot->sequence};
+    if (options != NULL && options->timeout_ms != 0)
+        db_deadline_set(&v.check.deadline, options->timeout_ms);
     lsm_status status = collect_spans(&v, err);
     for (unsigned round = 1; status == LSM_OK; round++) {
         uint64_t floor = v.mark.sequence;
@@ -403,7 +405,7 @@ lsm_status txn_validate_and_write(lsm_txn *txn, lsm_slice batch, const lsm_write
         status = LSM_OK;
     }
     if (status == LSM_CONFLICT && (options == NULL || !options->no_wait))
-        wait_until_visible(txn->db, v.newest);
+        wait_until_visible(txn->db, v.newest, &v.check.deadline);
     if (v.check.sequence != 0)
         *sequence = v.check.sequence;
     mem_free(v.spans);

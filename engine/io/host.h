@@ -58,6 +58,7 @@ void host_unlock(struct io_lock *lock);
 int host_lock_test(struct io_file *file, uint64_t byte, bool *held);
 
 void host_describe_process(struct io *io, struct io_process *process);
+void host_describe_thread(struct io *io, int64_t thread, struct io_thread *found);
 uint64_t host_now_ns(struct io *io);
 uint64_t host_wall_ms(struct io *io);
 void host_random(struct io *io, void *bytes, size_t size);
@@ -72,8 +73,8 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
 /* All of struct io_ops but close and queue_open. */
 #define HOST_OPS                                                                                   \
     .now_ns = host_now_ns, .wall_ms = host_wall_ms, .random = host_random,                         \
-    .describe_process = host_describe_process, .dir_open = host_dir_open,                          \
-    .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,                              \
+    .describe_process = host_describe_process, .describe_thread = host_describe_thread,            \
+    .dir_open = host_dir_open, .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,   \
     .dir_remote_name = host_dir_remote_name, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
     .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
     .file_open = host_file_open, .file_close = host_file_close,                                    \

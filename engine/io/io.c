@@ -171,6 +171,12 @@ void io_describe_process(struct io *io, struct io_process *process)
     io->ops->describe_process(io, process);
 }
 
+void io_describe_thread(struct io *io, int64_t thread, struct io_thread *found)
+{
+    *found = (struct io_thread){0};
+    io->ops->describe_thread(io, thread, found);
+}
+
 uint64_t io_submission_count(struct io *io)
 {
     return atomic_load_explicit(&io->submission_count, memory_order_relaxed);

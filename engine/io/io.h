@@ -59,6 +59,14 @@ struct io_process {
 };
 void io_describe_process(struct io *io, struct io_process *process);
 
+/* Whose a thread of this machine is; for messages only. */
+struct io_thread {
+    int64_t pid;      /* 0: there is no such thread any more, or it is not told */
+    char command[16]; /* of the thread */
+    bool is_stopped;  /* by a signal or a debugger */
+};
+void io_describe_thread(struct io *io, int64_t thread, struct io_thread *found);
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 enum io_dir_flags {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,6 +35,36 @@ void host_describe_process(struct io *io, struct io_process *process)
     read_line("/proc/self/comm", process->command, sizeof process->command);
     process->pid_namespace = stat("/proc/self/ns/pid", &about) == 0 ? about.st_ino : 0;
     process->pid = getpid();
+}
+
+/* The value of a line of /proc/<thread>/status, or NULL. */
+static const char *find_field(const char *status, const char *name)
+{
+    const char *at = strstr(status, name);
+    return at == NULL ? NULL : at + strlen(name) + strspn(at + strlen(name), " \t");
+}
+
+void host_describe_thread(struct io *io, int64_t thread, struct io_thread *found)
+{
+    (void)io;
+    char path[48], status[1024];
+    snprintf(path, sizeof path, "/proc/%lld/status", (long long)thread);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t got = read(fd, status, sizeof status - 1);
+    close(fd);
+    status[got > 0 ? got : 0] = '\0';
+    const char *name = find_field(status, "Name:"), *state = find_field(status, "\nState:"),
+               *group = find_field(status, "\nTgid:");
+    if (name == NULL || state == NULL || group == NULL)
+        return;
+    size_t length = strcspn(name, "\n");
+    if (length >= sizeof found->command)
+        length = sizeof found->command - 1;
+    memcpy(found->command, name, length);
+    found->is_stopped = *state == 'T' || *state == 't';
+    found->pid = strtoll(group, NULL, 10);
 }
 
 int host_file_identity(struct io_file *file, struct io_identity *identity)

@@ -85,6 +85,14 @@ static void describe_process(struct io *io, struct io_process *process)
     process->pid = getpid();
 }
 
+/* Nobody outside the simulation is told of. */
+static void describe_thread(struct io *io, int64_t thread, struct io_thread *found)
+{
+    (void)io;
+    (void)thread;
+    (void)found;
+}
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 static int open_folder_locked(struct sim_disk *disk, const char *path, unsigned flags,
@@ -688,6 +696,7 @@ static const struct io_ops sim_ops = {
     .wall_ms = wall,
     .random = fill_random,
     .describe_process = describe_process,
+    .describe_thread = describe_thread,
     .dir_open = dir_open,
     .dir_close = dir_close,
     .dir_real_path = dir_real_path,

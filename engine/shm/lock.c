@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define NS_PER_SECOND UINT64_C(1000000000)
 
 /* Asked once a thread: the system call costs more than the lock. Only for messages, but a child
  * must not speak with its parent's number, so fork forgets it. */
@@ -84,6 +87,16 @@ enum shm_lock_result shm_trylock(struct shm_lock *lock)
     if (error == EBUSY)
         return SHM_LOCK_BUSY;
     return locked(lock, "trying", error);
+}
+
+enum shm_lock_result shm_lock_until(struct shm_lock *lock, uint64_t deadline_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
+                             .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
+    int error = pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until);
+    if (error == ETIMEDOUT)
+        return SHM_LOCK_TIMED_OUT;
+    return locked(lock, "waiting for", error);
 }
 
 void shm_lock_repaired(struct shm_lock *lock)

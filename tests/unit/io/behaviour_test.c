@@ -490,6 +490,25 @@ START_TEST(test_process_is_described)
 }
 END_TEST
 
+START_TEST(test_thread_is_described_with_its_process)
+{
+    BEGIN
+    struct io_process process;
+    struct io_thread found;
+    io_describe_process(b.io, &process);
+    io_describe_thread(b.io, getpid(), &found);
+    if (b.disk == NULL) { /* a simulated machine tells of nobody */
+        ck_assert_int_eq(found.pid, getpid());
+        ck_assert_str_eq(found.command, process.command);
+        ck_assert(!found.is_stopped);
+    }
+    io_describe_thread(b.io, INT32_MAX, &found); /* above the kernel's largest */
+    ck_assert_int_eq(found.pid, 0);
+    ck_assert_str_eq(found.command, "");
+    backend_close(&b);
+}
+END_TEST
+
 START_TEST(test_lock_outlives_its_file_handle)
 {
     BEGIN
@@ -665,6 +684,7 @@ int main(void)
         test_identity_tells_files_apart_whatever_their_names,
         test_real_path_finds_the_directory_again,
         test_process_is_described,
+        test_thread_is_described_with_its_process,
         test_lock_outlives_its_file_handle,
         test_environment_has_clock_randomness_and_a_reason,
         test_every_failed_allocation_is_reported_and_leaks_nothing,

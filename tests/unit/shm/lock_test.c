@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 struct shared {
@@ -191,6 +192,54 @@ START_TEST(test_lock_many_processes_exclude_each_other)
 }
 END_TEST
 
+static uint64_t in_ms(unsigned ms)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec + ms * UINT64_C(1000000);
+}
+
+START_TEST(test_lock_until_gives_up_and_never_takes_over_from_the_living)
+{
+    ck_assert_int_eq(shm_lock_until(&shared->lock, 1), SHM_LOCKED); /* free, so it does not wait */
+    ck_assert_int_eq(shm_lock_owner(&shared->lock), syscall(SYS_gettid));
+    shm_unlock(&shared->lock);
+    ck_assert_int_eq(shm_lock_owner(&shared->lock), 0);
+    pid_t child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        (void)shm_lock(&shared->lock);
+        shared->value = 1;
+        raise(SIGSTOP);
+        shared->value = 2;
+        shm_unlock(&shared->lock);
+        _exit(0);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert(WIFSTOPPED(status));
+    uint64_t deadline = in_ms(30);
+    ck_assert_int_eq(shm_lock_until(&shared->lock, deadline), SHM_LOCK_TIMED_OUT);
+    ck_assert_uint_ge(in_ms(0), deadline);
+    ck_assert_int_eq(shm_lock_owner(&shared->lock), child);
+    ck_assert_int_eq(shared->value, 1);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(shm_lock_until(&shared->lock, in_ms(30000)), SHM_LOCKED);
+    ck_assert_int_eq(shared->value, 2);
+    shm_unlock(&shared->lock);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+END_TEST
+
+START_TEST(test_lock_until_hears_of_the_owners_death)
+{
+    kill_owner(NULL);
+    ck_assert_int_eq(shm_lock_until(&shared->lock, in_ms(30000)), SHM_LOCKED_OWNER_DIED);
+    shm_lock_repaired(&shared->lock);
+    shm_unlock(&shared->lock);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("shm lock");
@@ -204,6 +253,8 @@ int main(void)
     tcase_add_test(tests, test_lock_unrepaired_unlock_aborts_the_next_owner);
     tcase_add_test(tests, test_lock_waiter_is_woken_by_the_owners_death);
     tcase_add_test(tests, test_lock_many_processes_exclude_each_other);
+    tcase_add_test(tests, test_lock_until_gives_up_and_never_takes_over_from_the_living);
+    tcase_add_test(tests, test_lock_until_hears_of_the_owners_death);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
