@@ -425,11 +425,25 @@ static void set_options(struct commit *w, const lsm_write_options *options)
     }
 }
 
+/* Brings the handles of families up to date: another process may have dropped one. */
+static lsm_status see_drops(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    uint64_t newest = atomic_load_explicit(&db->layout->version.number, memory_order_acquire);
+    if (atomic_load_explicit(&db->view_number, memory_order_acquire) >= newest)
+        return LSM_OK;
+    lsm_status status = db_deadline_is_set(deadline) ? db_change_await(db, deadline, err) : LSM_OK;
+    return status == LSM_OK ? db_refresh(db, err) : status;
+}
+
 static lsm_status commit_single(lsm_db *db, lsm_cf *cf, enum entry_type type, lsm_slice key,
                                 lsm_slice value, const lsm_write_options *options, lsm_error *err)
 {
     lsm_status status = db_check_write(db, err);
     struct batch_entry entry = {.type = type, .key = key, .value = value};
+    struct commit w = {.single = &entry, .entry_count = 1};
+    set_options(&w, options);
+    if (status == LSM_OK && cf != NULL)
+        status = see_drops(db, &w.deadline, err);
     if (status == LSM_OK)
         status = db_check_cf(db, cf, &entry.cf, err);
     if (status == LSM_OK)
@@ -437,9 +451,7 @@ static lsm_status commit_single(lsm_db *db, lsm_cf *cf, enum entry_type type, ls
     if (status != LSM_OK)
         return status;
 
-    struct commit w = {
-        .single = &entry, .single_hash = hash_key(key.data, key.size), .entry_count = 1};
-    set_options(&w, options);
+    w.single_hash = hash_key(key.data, key.size);
     uint8_t head[BATCH_HEADER_SIZE + BATCH_ENTRY_HEAD], value_head[BATCH_VALUE_HEAD];
     bytes_put_u32(head, 1);
     size_t head_size = BATCH_HEADER_SIZE +
@@ -484,12 +496,19 @@ lsm_status db_commit_batch(lsm_db *db, lsm_slice batch, const lsm_write_options 
 LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
                              lsm_error *err)
 {
+    struct commit w = {.piece_count = 1};
+    set_options(&w, options);
     lsm_status status = db_check_write(db, err);
+    if (status == LSM_OK)
+        status = see_drops(db, &w.deadline, err);
     if (status == LSM_OK)
         status = batch_check_families(db, batch, err);
     if (status != LSM_OK || lsm_batch_count(batch) == 0)
         return status;
-    return db_commit_batch(db, batch_bytes(batch), options, NULL, err);
+    w.batch = w.pieces[0] = batch_bytes(batch);
+    w.size = w.batch.size;
+    w.entry_count = batch_count(w.batch);
+    return commit(db, &w, err);
 }
 
 LSM_API lsm_status lsm_sync(lsm_db *db, lsm_error *err)

@@ -134,7 +134,8 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
     if (is_due && status == LSM_OK && !db->is_private)
         status = version_set_refresh(db->versions, &place, err);
     STEP("refresh: manifest read");
-    if (is_due && status == LSM_OK) /* before the view counts as new, for it may fail */
+    /* First: it may fail, and who sees the new number sees what was dropped. */
+    if (is_due && status == LSM_OK)
         status = db_cf_follow(db, err);
     if (is_due && status == LSM_OK) {
         db_change_lock(db);

@@ -203,6 +203,35 @@ static lsm_status key_newer_than(const struct db_state *state, const struct vers
     return status;
 }
 
+static lsm_status find_families(const lsm_db *db, const struct db_state *state,
+                                const struct txn_map *map, lsm_error *err)
+{
+    const struct version_cf *family = NULL;
+    lsm_status status = LSM_OK;
+    for (const struct txn_node *n = txn_map_first(map); n != NULL && status == LSM_OK;
+         n = n->next[0])
+        if (family == NULL || family->id != n->cf)
+            status = find_family(db, state, n->cf, &family, err);
+    return status;
+}
+
+/*
+ * A drop has no sequence number, so no search finds it. A handle says that its family was dropped
+ * only once this process has looked since, which the state here has.
+ */
+static lsm_status check_families(const struct validation *v, const struct db_state *state,
+                                 lsm_error *err)
+{
+    const lsm_db *db = v->txn->db;
+    const struct version_cf *family;
+    lsm_status status = find_families(db, state, &v->txn->writes, err);
+    if (status == LSM_OK)
+        status = find_families(db, state, &v->txn->reads, err);
+    for (size_t i = 0; i < v->span_count && status == LSM_OK; i++)
+        status = find_family(db, state, v->spans[i].cf, &family, err);
+    return status;
+}
+
 static lsm_status search_keys(struct validation *v, const struct db_state *state,
                               const struct txn_map *map, uint64_t floor, lsm_error *err)
 {
@@ -390,6 +419,8 @@ lsm_status txn_validate_and_write(lsm_txn *txn, lsm_slice batch, const lsm_write
         uint64_t floor = v.mark.sequence;
         struct db_state *state = NULL;
         status = set_mark(&v, &state, err);
+        if (status == LSM_OK)
+            status = check_families(&v, state, err);
         if (status == LSM_OK && v.mark.sequence > floor)
             status = search(&v, state, floor, err);
         db_state_drop(state);
