@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define SHARED_OPTIONS                                                                             \
-    "create=true,shared=true,memtable_size=64KiB,stage_size=128KiB,wal_segment_size=128KiB,"       \
+    "create=true,memtable_size=64KiB,stage_size=128KiB,wal_segment_size=128KiB,"       \
     "cache_size=1MiB,memtable_count=2"
 #define LIGHT    SHARED_OPTIONS ",workers=none"
 #define SHORT    100   /* ms */
@@ -186,7 +186,7 @@ END_TEST
 START_TEST(test_deadline_behind_a_full_ring_writes_nothing)
 {
     char value[4000];
-    lsm_db *db = open_with("create=true,shared=true,workers=none,memtable_size=1MiB,"
+    lsm_db *db = open_with("create=true,workers=none,memtable_size=1MiB,"
                            "stage_size=64KiB,wal_segment_size=64KiB,cache_size=1MiB");
     struct peer other = peer_start(sync_writer);
     put_text(db, NULL, "ours", "new");

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,shared=true,workers=none,memtable_size=64KiB,stage_size=128KiB,"                  \
+    "create=true,workers=none,memtable_size=64KiB,stage_size=128KiB,"                  \
     "wal_segment_size=128KiB,cache_size=1MiB"
 #define KEYS 100
 
