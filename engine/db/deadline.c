@@ -52,9 +52,9 @@ uint64_t db_deadline_left_ns(const struct db_deadline *deadline, uint64_t most)
 static void describe_process(lsm_db *db, int64_t thread, char who[WHO_SIZE])
 {
     struct io_thread found;
-    io_describe_thread(db->io, thread, &found);
+    bool is_told = io_describe_thread(db->io, thread, &found);
     const char *stopped = found.is_stopped ? ", which is stopped," : "";
-    if (found.pid == 0)
+    if (!is_told)
         snprintf(who, WHO_SIZE, "thread %" PRId64, thread);
     else if (found.pid == getpid())
         snprintf(who, WHO_SIZE, "thread %" PRId64 " of this process%s", thread, stopped);

@@ -58,7 +58,7 @@ void host_unlock(struct io_lock *lock);
 int host_lock_test(struct io_file *file, uint64_t byte, bool *held);
 
 void host_describe_process(struct io *io, struct io_process *process);
-void host_describe_thread(struct io *io, int64_t thread, struct io_thread *found);
+void host_describe_thread(struct io *io, int64_t id, struct io_thread *thread);
 uint64_t host_now_ns(struct io *io);
 uint64_t host_wall_ms(struct io *io);
 void host_random(struct io *io, void *bytes, size_t size);

@@ -171,10 +171,11 @@ void io_describe_process(struct io *io, struct io_process *process)
     io->ops->describe_process(io, process);
 }
 
-void io_describe_thread(struct io *io, int64_t thread, struct io_thread *found)
+bool io_describe_thread(struct io *io, int64_t id, struct io_thread *thread)
 {
-    *found = (struct io_thread){0};
-    io->ops->describe_thread(io, thread, found);
+    *thread = (struct io_thread){0};
+    io->ops->describe_thread(io, id, thread);
+    return thread->pid != 0;
 }
 
 uint64_t io_submission_count(struct io *io)

@@ -59,13 +59,16 @@ struct io_process {
 };
 void io_describe_process(struct io *io, struct io_process *process);
 
-/* Whose a thread of this machine is; for messages only. */
+/* What the system says of a thread of any process, for messages only; a process's id is that of its
+ * first thread. */
 struct io_thread {
-    int64_t pid;      /* 0: there is no such thread any more, or it is not told */
+    int64_t pid;      /* of the process it belongs to; 0: there is none, or nothing is told of it */
+    char state;       /* as in proc(5): 'R' running, 'S' asleep, 'Z' dead, ... */
     char command[16]; /* of the thread */
     bool is_stopped;  /* by a signal or a debugger */
 };
-void io_describe_thread(struct io *io, int64_t thread, struct io_thread *found);
+/* False when there is no such thread, or nothing is told of it; *thread is empty then. */
+bool io_describe_thread(struct io *io, int64_t id, struct io_thread *thread);
 
 /* ---- directories ----------------------------------------------------------------------------- */
 

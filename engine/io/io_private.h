@@ -82,7 +82,7 @@ struct io_ops {
     void (*random)(struct io *io, void *bytes, size_t size);
 
     void (*describe_process)(struct io *io, struct io_process *process); /* zeroed before */
-    void (*describe_thread)(struct io *io, int64_t thread, struct io_thread *found); /* the same */
+    void (*describe_thread)(struct io *io, int64_t id, struct io_thread *thread); /* the same */
 
     int (*dir_open)(struct io *io, const char *path, unsigned flags, uint32_t mode,
                     struct io_dir **dir);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,17 +15,24 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* The first line of a small file under /proc, cut to fit; empty when it cannot be read. */
-static void read_line(const char *path, char *line, size_t size)
+/* The head of a small file under /proc, cut to fit; empty when it cannot be read. */
+static size_t read_small(const char *path, char *text, size_t size)
 {
-    line[0] = '\0';
+    text[0] = '\0';
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return;
-    ssize_t got = read(fd, line, size - 1);
-    line[got > 0 ? got : 0] = '\0';
-    line[strcspn(line, "\n")] = '\0';
+        return 0;
+    ssize_t got = read(fd, text, size - 1);
+    text[got > 0 ? got : 0] = '\0';
     close(fd);
+    return got > 0 ? (size_t)got : 0;
+}
+
+/* Its first line. */
+static void read_line(const char *path, char *line, size_t size)
+{
+    (void)read_small(path, line, size);
+    line[strcspn(line, "\n")] = '\0';
 }
 
 void host_describe_process(struct io *io, struct io_process *process)
@@ -37,34 +45,25 @@ void host_describe_process(struct io *io, struct io_process *process)
     process->pid = getpid();
 }
 
-/* The value of a line of /proc/<thread>/status, or NULL. */
-static const char *find_field(const char *status, const char *name)
+/* The value behind `name` in a /proc/ID/status; empty when it is not there. */
+static const char *status_value(const char *text, const char *name)
 {
-    const char *at = strstr(status, name);
-    return at == NULL ? NULL : at + strlen(name) + strspn(at + strlen(name), " \t");
+    const char *at = strstr(text, name);
+    return at == NULL ? "" : at + strlen(name) + strspn(at + strlen(name), " \t");
 }
 
-void host_describe_thread(struct io *io, int64_t thread, struct io_thread *found)
+void host_describe_thread(struct io *io, int64_t id, struct io_thread *thread)
 {
     (void)io;
-    char path[48], status[1024];
-    snprintf(path, sizeof path, "/proc/%lld/status", (long long)thread);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    char path[40], text[1024];
+    snprintf(path, sizeof path, "/proc/%" PRId64 "/status", id);
+    if (id <= 0 || read_small(path, text, sizeof text) == 0)
         return;
-    ssize_t got = read(fd, status, sizeof status - 1);
-    close(fd);
-    status[got > 0 ? got : 0] = '\0';
-    const char *name = find_field(status, "Name:"), *state = find_field(status, "\nState:"),
-               *group = find_field(status, "\nTgid:");
-    if (name == NULL || state == NULL || group == NULL)
-        return;
-    size_t length = strcspn(name, "\n");
-    if (length >= sizeof found->command)
-        length = sizeof found->command - 1;
-    memcpy(found->command, name, length);
-    found->is_stopped = *state == 'T' || *state == 't';
-    found->pid = strtoll(group, NULL, 10);
+    const char *name = status_value(text, "Name:");
+    snprintf(thread->command, sizeof thread->command, "%.*s", (int)strcspn(name, "\n"), name);
+    thread->state = status_value(text, "\nState:")[0];
+    thread->is_stopped = thread->state == 'T' || thread->state == 't';
+    thread->pid = strtoll(status_value(text, "\nTgid:"), NULL, 10);
 }
 
 int host_file_identity(struct io_file *file, struct io_identity *identity)

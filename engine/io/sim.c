@@ -86,11 +86,11 @@ static void describe_process(struct io *io, struct io_process *process)
 }
 
 /* Nobody outside the simulation is told of. */
-static void describe_thread(struct io *io, int64_t thread, struct io_thread *found)
+static void describe_thread(struct io *io, int64_t id, struct io_thread *thread)
 {
     (void)io;
+    (void)id;
     (void)thread;
-    (void)found;
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */

@@ -163,6 +163,24 @@ void memtable_free(struct memtable *mt)
 
 /* ---- counters and room ----------------------------------------------------------------------- */
 
+/* Plain fields are loaded like atomic ones: the arena may be formatted anew meanwhile. */
+bool memtable_look(const void *arena, size_t size, struct memtable_glance *glance)
+{
+    const struct arena_header *h = arena;
+    if (size < MEMTABLE_HEADER_SIZE || __atomic_load_n(&h->magic, __ATOMIC_RELAXED) != ARENA_MAGIC)
+        return false;
+    uint64_t used_size = __atomic_load_n(&h->size, __ATOMIC_RELAXED);
+    uint64_t progress = atomic_load_explicit(&h->progress, memory_order_relaxed);
+    uint32_t low = atomic_load_explicit(&h->node_low, memory_order_relaxed);
+    if (used_size > size || progress_end(progress) > low || low > used_size / ARENA_UNIT)
+        return false;
+    *glance = (struct memtable_glance){
+        .id = __atomic_load_n(&h->id, __ATOMIC_RELAXED),
+        .entry_count = progress_count(progress),
+        .bytes_used = used_size - (uint64_t)(low - progress_end(progress)) * ARENA_UNIT};
+    return true;
+}
+
 uint64_t memtable_id(const struct memtable *mt)
 {
     return mt->header->id;
@@ -200,6 +218,8 @@ size_t memtable_entry_room(const struct memtable *mt, size_t key_size, size_t va
 }
 
 /* The most entries that `bytes` can be the sum of. */
+static_assert(sizeof(struct arena_header) == MEMTABLE_HEADER_SIZE, "what memtable_look() reads");
+
 static size_t max_entry_count(const struct memtable *mt, size_t bytes)
 {
     return bytes / (RECORD_MIN_SIZE + node_room(mt));

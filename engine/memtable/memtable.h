@@ -43,6 +43,19 @@ void memtable_reach_new(size_t size, size_t *low, size_t *high);
 /* Over an arena that memtable_new() formatted, in this or another process. LSM_CORRUPT when its
  * header does not fit. */
 lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_error *err);
+
+/*
+ * The counters in the header of an arena of `size` bytes that others use, and perhaps for another
+ * memtable meanwhile: only its first MEMTABLE_HEADER_SIZE bytes are read. False when they are no
+ * header.
+ */
+#define MEMTABLE_HEADER_SIZE ((size_t)192)
+struct memtable_glance {
+    uint64_t id;
+    uint64_t entry_count;
+    uint64_t bytes_used;
+};
+bool memtable_look(const void *arena, size_t size, struct memtable_glance *glance);
 void memtable_free(struct memtable *mt); /* leaves the arena alone; NULL is allowed */
 
 uint64_t memtable_id(const struct memtable *mt);

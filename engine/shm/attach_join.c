@@ -71,7 +71,7 @@ static lsm_status refuse(const struct shm_attachment *a, lsm_status status, cons
     return status;
 }
 
-static lsm_status check_page(const struct shm_attachment *a, lsm_error *err)
+lsm_status attach_check_page(const struct shm_attachment *a, lsm_error *err)
 {
     const struct attach_page *page = &a->page;
     struct attach_page here;
@@ -88,24 +88,30 @@ static lsm_status check_page(const struct shm_attachment *a, lsm_error *err)
     if (page->layout_hash != here.layout_hash)
         return refuse(a, LSM_UNSUPPORTED, "with another version of libengine",
                       "use one version in all processes, or close it there first", err);
-    if (!page->ready)
-        return refuse(a, LSM_CORRUPT, "and says it is not ready although others are in",
-                      "close it in all processes, then open it again", err);
     return LSM_OK;
 }
 
-static lsm_status check_segment(const struct shm_attachment *a, lsm_error *err)
+static const char advice[] = "close it in all processes, then open it again";
+
+lsm_status attach_check_segment(const struct shm_attachment *a, lsm_error *err)
 {
-    struct shm_layout *layout = shm_layout(a->segment);
-    const struct shm_ident *ident = &layout->ident;
-    const char *advice = "close it in all processes, then open it again";
+    const struct shm_ident *ident = &shm_layout(a->segment)->ident;
     if (!io_identity_equal(ident->lock_file, a->lock_file))
         return refuse(a, LSM_CORRUPT, "with a segment that belongs to another LOCK file", advice,
                       err);
     if (memcmp(ident->uuid, a->page.uuid, SHM_UUID_SIZE) != 0 ||
         memcmp(ident->nonce, a->page.nonce, SHM_UUID_SIZE) != 0)
         return refuse(a, LSM_CORRUPT, "with a segment other than its LOCK file says", advice, err);
-    if (atomic_load_explicit(&layout->ctl.ready, memory_order_acquire) != 1)
+    return LSM_OK;
+}
+
+static lsm_status check_ready(const struct shm_attachment *a, lsm_error *err)
+{
+    if (!a->page.ready)
+        return refuse(a, LSM_CORRUPT, "and says it is not ready although others are in", advice,
+                      err);
+    if (a->segment != NULL &&
+        atomic_load_explicit(&shm_layout(a->segment)->ctl.ready, memory_order_acquire) != 1)
         return refuse(a, LSM_CORRUPT, "with a segment that is not ready", advice, err);
     return LSM_OK;
 }
@@ -148,11 +154,15 @@ lsm_status attach_join(struct shm_attachment *a, lsm_error *err)
         return status;
     }
     if (status == LSM_OK)
-        status = check_page(a, err);
+        status = attach_check_page(a, err);
+    if (status == LSM_OK)
+        status = check_ready(a, err);
     if (status == LSM_OK)
         status = open_segment(a, err);
     if (status == LSM_OK)
-        status = check_segment(a, err);
+        status = attach_check_segment(a, err);
+    if (status == LSM_OK)
+        status = check_ready(a, err);
     if (status == LSM_OK)
         status = attach_take_slot(a, err);
     return status;

@@ -31,6 +31,10 @@ const struct shm_slot *attach_living_slot(struct shm_segment *segment, struct io
 
 /* The page of an open LOCK file: LSM_CORRUPT, LSM_NEWER_FORMAT or what reading it failed with. */
 lsm_status attach_read_page(struct io_file *file, struct attach_page *page, lsm_error *err);
+/* Can the population of `page` be understood from here: the same machine, namespace and build? */
+lsm_status attach_check_page(const struct shm_attachment *a, lsm_error *err);
+/* Is the mapped segment the one of `page`, and of this LOCK file? */
+lsm_status attach_check_segment(const struct shm_attachment *a, lsm_error *err);
 /* Checks that this process may enter the population of `page`, maps its segment, takes a slot. */
 lsm_status attach_join(struct shm_attachment *a, lsm_error *err);
 /* LSM_BUSY, naming a process that has the database of the LOCK file open. */

@@ -354,10 +354,11 @@ static lsm_status make_file(struct shm_segment *segment, const struct shm_option
     }
 }
 
-static lsm_status map_segment(struct shm_segment *segment, uint64_t size, lsm_error *err)
+static lsm_status map_segment(struct shm_segment *segment, uint64_t size, unsigned flags,
+                              lsm_error *err)
 {
     lsm_status status =
-        io_map(segment->file, (size_t)size, IO_MAP_WRITE | IO_MAP_HOLES, &segment->mapping, err);
+        io_map(segment->file, (size_t)size, flags | IO_MAP_HOLES, &segment->mapping, err);
     if (status == LSM_OK)
         segment->layout = io_mapping_memory(segment->mapping);
     return status;
@@ -405,7 +406,7 @@ lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
     if (status == LSM_OK)
         status = back(s, 0, round_up(sizeof(struct shm_layout), IO_ALIGNMENT), err);
     if (status == LSM_OK)
-        status = map_segment(s, size, err);
+        status = map_segment(s, size, IO_MAP_WRITE, err);
     STEP("segment: mapped");
     if (status == LSM_OK)
         status = init_layout(s, options, nonce, size, err);
@@ -452,21 +453,21 @@ static lsm_status check_layout(struct shm_segment *segment, uint64_t file_size, 
 }
 
 static lsm_status open_file(struct shm_segment *segment, struct io_identity expected,
-                            lsm_error *err)
+                            bool is_writable, lsm_error *err)
 {
     struct io_identity found = {0};
-    lsm_status status =
-        io_file_open(segment->dir, segment->name, IO_FILE_WRITE, 0, &segment->file, err);
+    lsm_status status = io_file_open(segment->dir, segment->name, is_writable ? IO_FILE_WRITE : 0,
+                                     0, &segment->file, err);
     if (status == LSM_OK)
         status = io_file_identity(segment->file, &found, err);
     if (status == LSM_OK && !io_identity_equal(found, expected))
         return differs(segment, LSM_UNSUPPORTED, "inode", expected.inode, found.inode, err);
-    return status == LSM_OK ? take_presence(segment, err) : status;
+    return status == LSM_OK && is_writable ? take_presence(segment, err) : status;
 }
 
-lsm_status shm_segment_open(struct io *io, const char *directory, const char *name,
-                            struct io_identity expected, struct shm_segment **segment,
-                            lsm_error *err)
+static lsm_status open_named(struct io *io, const char *directory, const char *name,
+                             struct io_identity expected, bool is_writable,
+                             struct shm_segment **segment, lsm_error *err)
 {
     if (strlen(name) != NAME_SIZE)
         return lsm_fail(err, LSM_CORRUPT, "'%s' is not the name of a segment", name);
@@ -477,22 +478,36 @@ lsm_status shm_segment_open(struct io *io, const char *directory, const char *na
     uint64_t size = 0;
     lsm_status status = io_dir_open(io, directory, 0, 0, &s->dir, err);
     if (status == LSM_OK)
-        status = open_file(s, expected, err);
+        status = open_file(s, expected, is_writable, err);
     if (status == LSM_OK)
         status = io_file_size(s->file, &size, err);
     if (status == LSM_OK && size < sizeof(struct shm_layout))
         status = differs(s, LSM_UNSUPPORTED, "size", sizeof(struct shm_layout), size, err);
     if (status == LSM_OK)
-        status = map_segment(s, size, err);
+        status = map_segment(s, size, is_writable ? IO_MAP_WRITE : 0, err);
     if (status == LSM_OK)
         status = check_layout(s, size, err);
     if (status != LSM_OK) {
         shm_segment_close(s);
         return status;
     }
-    s->is_named = true;
+    s->is_named = is_writable;
     *segment = s;
     return LSM_OK;
+}
+
+lsm_status shm_segment_open(struct io *io, const char *directory, const char *name,
+                            struct io_identity expected, struct shm_segment **segment,
+                            lsm_error *err)
+{
+    return open_named(io, directory, name, expected, true, segment, err);
+}
+
+lsm_status shm_segment_look(struct io *io, const char *directory, const char *name,
+                            struct io_identity expected, struct shm_segment **segment,
+                            lsm_error *err)
+{
+    return open_named(io, directory, name, expected, false, segment, err);
 }
 
 /* ---- end ------------------------------------------------------------------------------------- */

@@ -255,6 +255,13 @@ lsm_status shm_segment_directory(struct io *io, const char *directory, char *pat
 lsm_status shm_segment_open(struct io *io, const char *directory, const char *name,
                             struct io_identity expected, struct shm_segment **segment,
                             lsm_error *err);
+/*
+ * The same for reading only: nothing is locked or written, and a store to it is a fault. Memory of
+ * an arena is looked at only below its backed_low, since reading a hole would allocate it.
+ */
+lsm_status shm_segment_look(struct io *io, const char *directory, const char *name,
+                            struct io_identity expected, struct shm_segment **segment,
+                            lsm_error *err);
 /* Unmaps it; others go on with it. NULL is allowed. */
 void shm_segment_close(struct shm_segment *segment);
 /* Unmaps and unlinks it. NULL is allowed. */

@@ -496,13 +496,14 @@ START_TEST(test_thread_is_described_with_its_process)
     struct io_process process;
     struct io_thread found;
     io_describe_process(b.io, &process);
-    io_describe_thread(b.io, getpid(), &found);
-    if (b.disk == NULL) { /* a simulated machine tells of nobody */
+    bool is_told = io_describe_thread(b.io, getpid(), &found);
+    ck_assert(is_told == (b.disk == NULL)); /* a simulated machine tells of nobody */
+    if (is_told) {
         ck_assert_int_eq(found.pid, getpid());
         ck_assert_str_eq(found.command, process.command);
         ck_assert(!found.is_stopped);
     }
-    io_describe_thread(b.io, INT32_MAX, &found); /* above the kernel's largest */
+    ck_assert(!io_describe_thread(b.io, INT32_MAX, &found)); /* above the kernel's largest */
     ck_assert_int_eq(found.pid, 0);
     ck_assert_str_eq(found.command, "");
     backend_close(&b);
