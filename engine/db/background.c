@@ -362,6 +362,7 @@ static void keep_failure(lsm_db *db, lsm_status status, const lsm_error *error)
     db->work_status = status;
     if (status != LSM_OK)
         status_copy(&db->work_error, error);
+    db_report_work(db, status, status == LSM_OK ? "" : db->work_error.message);
 }
 
 /* Something may be due, or is done (work_lock held). */

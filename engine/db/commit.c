@@ -154,7 +154,7 @@ lsm_status db_log_sync_until(lsm_db *db, uint64_t position, const struct db_dead
 static lsm_status log_drain(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
 {
     struct shm_layout *l = db->layout;
-    uint64_t begin = io_now_ns(db->io);
+    uint64_t begin = db_stall_begin(db);
     db_stall_tell(db, LSM_STALL_LOG);
     lsm_status status = db_sync_lock_until(db, deadline, err);
     STEP("drain: locked");
@@ -274,7 +274,7 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
         if (memtables_full)
             db_stall_tell(db, LSM_STALL_MEMTABLES);
         if (memtables_full && !w->no_wait) {
-            uint64_t begin = io_now_ns(db->io);
+            uint64_t begin = db_stall_begin(db);
             status = db_work_wait_until(db, &w->deadline, err);
             if (status == LSM_OK && db_deadline_is_over(&w->deadline))
                 status = db_timeout(db, &w->deadline, DB_BEHIND_MEMTABLES, err);

@@ -498,6 +498,14 @@ void db_cf_free_all(lsm_db *db);
 
 lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, lsm_error *err);
 
+/* ---- reports (db/report.c) ------------------------------------------------------------------- */
+
+/* What others see of this process, see struct shm_report. Any thread; the opening is over. */
+void db_report_begin(lsm_db *db);
+void db_report(lsm_db *db);
+void db_report_stall(lsm_db *db, lsm_stall reason);
+void db_report_work(lsm_db *db, lsm_status status, const char *sentence);
+
 /* ---- stalls (db/stall.c) --------------------------------------------------------------------- */
 
 /* Measures the debt of the current version; after each install. */
@@ -508,6 +516,8 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db
                          lsm_error *err);
 /* Remembers why writers wait, and tells the listener when that changed. */
 void db_stall_tell(lsm_db *db, lsm_stall reason);
+/* A writer begins to wait; returns now. Then it has waited since then. */
+uint64_t db_stall_begin(lsm_db *db);
 void db_stall_count(lsm_db *db, uint64_t since_ns);
 void db_tell(lsm_db *db, const lsm_event *event);
 

@@ -254,8 +254,10 @@ void db_edit_end(lsm_db *db)
 static void tell_oldest_locked(lsm_db *db)
 {
     const struct db_pin *oldest = db->pins.next;
-    if (oldest != &db->pins)
-        atomic_store(&db->slot->pin, oldest->number);
+    if (oldest == &db->pins || oldest->number == atomic_load(&db->slot->pin))
+        return;
+    atomic_store(&db->slot->pin, oldest->number);
+    atomic_store_explicit(&db->slot->report.pin_ns, io_now_ns(db->io), memory_order_relaxed);
 }
 
 void db_pin_add(lsm_db *db, struct db_pin *pin, uint64_t number)

@@ -502,6 +502,7 @@ lsm_status db_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options *options,
     if (txn != NULL)
         txn_scan_join(&it->scan, txn, it);
     atomic_fetch_add(&db->iterator_count, 1);
+    atomic_fetch_add_explicit(&db->slot->report.iterators, 1, memory_order_relaxed);
     status = set_bounds(it, options, err);
     if (status == LSM_OK)
         status = iter_attach(it, err);
@@ -526,6 +527,8 @@ LSM_API void lsm_iter_close(lsm_iter *it)
     txn_scan_leave(&it->scan);
     iter_release(it->merged);
     db_state_drop(it->state);
+    if (it->fork_count == db_fork_count()) /* a child has no shared memory */
+        atomic_fetch_sub_explicit(&it->db->slot->report.iterators, 1, memory_order_relaxed);
     atomic_fetch_sub(&it->db->iterator_count, 1);
     buffer_release(&it->first);
     buffer_release(&it->limit);

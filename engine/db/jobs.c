@@ -70,8 +70,9 @@ static struct db_pin *job_pin(lsm_db *db, const struct shm_job *job)
     return &db->job_pins[job - db->slot->jobs];
 }
 
-static void fill_job(struct shm_job *job, const struct compaction *c)
+static void fill_job(struct shm_job *job, const struct compaction *c, uint64_t since_ns)
 {
+    job->since_ns = since_ns;
     job->cf = c->cf;
     job->input_level = c->input_level;
     job->output_level = c->output_level;
@@ -96,7 +97,7 @@ bool db_job_take_locked(lsm_db *db, const struct version *version, struct compac
     unmark_all(version);
     if (!found)
         return false;
-    fill_job(job, c);
+    fill_job(job, c, io_now_ns(db->io));
     c->claim = job;
     db_pin_add(db, job_pin(db, job), version->number);
     return true;

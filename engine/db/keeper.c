@@ -63,6 +63,7 @@ static void look_around(lsm_db *db)
         return;
     (void)db_reap(db, NULL);
     version_set_clean(db->versions);
+    db_report(db);
 }
 
 void db_wait_changed_until(lsm_db *db, uint32_t seen, const struct db_deadline *deadline)

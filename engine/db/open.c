@@ -464,6 +464,7 @@ static lsm_status join(lsm_db *db, lsm_error *err)
     db_place_read_locked(db, &place);
     atomic_store(&db->slot->pin, place.frame_number - 1);
     STEP("join: pinned");
+    atomic_store_explicit(&db->slot->report.pin_ns, io_now_ns(db->io), memory_order_relaxed);
     db_change_unlock(db);
     status = version_set_attach(&options, &place, &db->versions, err);
     STEP("join: manifest read");
@@ -479,15 +480,17 @@ static lsm_status start_threads(lsm_db *db, lsm_error *err)
 {
     if (db->is_private)
         return LSM_OK;
-    if (db->options.read_only)
-        return db_keeper_start(db, err);
-    lsm_status status = db_background_start(db, err);
-    if (status == LSM_OK)
+    lsm_status status = LSM_OK;
+    if (!db->options.read_only)
+        status = db_background_start(db, err);
+    if (status == LSM_OK && !db->options.read_only)
         status = db_log_writer_start(db, err);
     if (status == LSM_OK)
         status = db_keeper_start(db, err);
-    if (status == LSM_OK)
+    if (status == LSM_OK) {
+        db_report_begin(db);
         db_stall_update(db);
+    }
     return status;
 }
 

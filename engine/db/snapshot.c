@@ -31,8 +31,12 @@ static bool slot_take(lsm_db *db, uint64_t *sequence)
     db_change_lock(db);
     *sequence = atomic_load(&db->layout->commit.visible_sequence);
     _Atomic uint64_t *entry = slot_entry(db->slot, *sequence + 1);
-    if (entry == NULL)
+    if (entry == NULL) {
         entry = slot_entry(db->slot, 0);
+        if (entry != NULL)
+            atomic_store_explicit(&db->slot->report.snapshot_ns[entry - db->slot->snapshots],
+                                  io_now_ns(db->io), memory_order_relaxed);
+    }
     if (entry != NULL)
         atomic_store(entry, *sequence + 1);
     STEP("snapshot: told");

@@ -29,8 +29,10 @@ void db_tell(lsm_db *db, const lsm_event *event)
 void db_stall_tell(lsm_db *db, lsm_stall reason)
 {
     uint32_t before = atomic_exchange(&db->throttle.reason, (uint32_t)reason);
-    if (before != (uint32_t)reason)
-        db_tell(db, &(lsm_event){.kind = LSM_EVENT_STALL, .reason = reason});
+    if (before == (uint32_t)reason)
+        return;
+    db_report_stall(db, reason);
+    db_tell(db, &(lsm_event){.kind = LSM_EVENT_STALL, .reason = reason});
 }
 
 void db_stall_update(lsm_db *db)
@@ -46,11 +48,21 @@ void db_stall_update(lsm_db *db)
     uint32_t ppm = debt <= 0 ? 0 : debt >= 1 ? PPM : (uint32_t)(debt * PPM);
     atomic_store(&db->throttle.debt_ppm, ppm);
     db_stall_tell(db, ppm == 0 ? LSM_STALL_NONE : LSM_STALL_LEVEL0);
+    db_report(db);
+}
+
+uint64_t db_stall_begin(lsm_db *db)
+{
+    atomic_fetch_add_explicit(&db->slot->report.stalled_writers, 1, memory_order_relaxed);
+    return io_now_ns(db->io);
 }
 
 void db_stall_count(lsm_db *db, uint64_t since_ns)
 {
-    atomic_fetch_add(&db->statistics.stall_us, (io_now_ns(db->io) - since_ns) / 1000);
+    uint64_t us = (io_now_ns(db->io) - since_ns) / 1000;
+    us += atomic_fetch_add(&db->statistics.stall_us, us);
+    atomic_store_explicit(&db->slot->report.stalled_us, us, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&db->slot->report.stalled_writers, 1, memory_order_relaxed);
 }
 
 static uint64_t allowed_rate(const lsm_db *db, uint32_t ppm)
@@ -79,6 +91,7 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint32_t ppm,
     /* Small debts are not worth a system call: they add up and are slept off together. */
     if (turn < now + STALL_STEP_NS / 4)
         return LSM_OK;
+    (void)db_stall_begin(db);
     for (uint64_t left = turn - now; left > 0 && atomic_load(&db->throttle.debt_ppm) > 0;) {
         if (db_deadline_is_over(deadline)) {
             db_stall_count(db, now);
@@ -106,7 +119,7 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db
                         db->path);
     if (ppm < PPM)
         return wait_turn(db, bytes, ppm, deadline, err);
-    uint64_t begin = io_now_ns(db->io);
+    uint64_t begin = db_stall_begin(db);
     lsm_status status = LSM_OK;
     while (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM) {
         uint32_t seen = shm_event_count(&db->layout->version.changed);

@@ -73,7 +73,15 @@ static const struct inspect_table *find_table(const struct inspect_files *f, uin
     return first < f->table_count && f->tables[first].number == number ? &f->tables[first] : NULL;
 }
 
-static void read_jobs(const struct shm_slot *slot, const struct inspect_files *files,
+/* How long ago; the clock is the same for all processes, but is looked at before theirs may be. */
+static uint64_t age_of(uint64_t now, uint64_t then)
+{
+    if (then == 0)
+        return INSPECT_UNKNOWN;
+    return now > then ? now - then : 0;
+}
+
+static void read_jobs(const struct shm_slot *slot, const struct inspect_files *files, uint64_t now,
                       struct inspect_process *p)
 {
     for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++) {
@@ -85,7 +93,8 @@ static void read_jobs(const struct shm_slot *slot, const struct inspect_files *f
                                     .input_level = LOAD(job->input_level),
                                     .output_level = LOAD(job->output_level),
                                     .input_count = LOAD(job->input_count),
-                                    .input_bytes = INSPECT_UNKNOWN};
+                                    .input_bytes = INSPECT_UNKNOWN,
+                                    .age_ns = age_of(now, LOAD(job->since_ns))};
         if (found.input_count <= SHM_JOB_INPUTS) {
             found.input_bytes = 0;
             for (uint32_t i = 0; i < found.input_count; i++) {
@@ -97,24 +106,55 @@ static void read_jobs(const struct shm_slot *slot, const struct inspect_files *f
     }
 }
 
-static void read_snapshots(const struct shm_slot *slot, struct inspect_process *p)
+static void read_snapshots(const struct shm_slot *slot, uint64_t now, struct inspect_process *p)
 {
     p->oldest_snapshot = INSPECT_UNKNOWN;
+    p->oldest_snapshot_age_ns = INSPECT_UNKNOWN;
     for (uint32_t i = 0; i < SHM_SLOT_SNAPSHOTS; i++) {
         uint64_t stored = LOAD_ATOMIC(slot->snapshots[i]);
         if (stored == 0)
             continue;
         p->snapshot_count++;
-        if (stored - 1 < p->oldest_snapshot)
+        if (stored - 1 < p->oldest_snapshot) {
             p->oldest_snapshot = stored - 1;
+            p->oldest_snapshot_age_ns = age_of(now, LOAD_ATOMIC(slot->report.snapshot_ns[i]));
+        }
     }
 }
 
-static void read_command(const struct shm_slot *slot, char command[SHM_COMMAND_SIZE + 1])
+/* `to` holds size + 1 bytes. */
+static void read_text(const char *from, size_t size, char *to)
 {
-    for (size_t i = 0; i < SHM_COMMAND_SIZE; i++)
-        command[i] = LOAD(slot->command[i]);
-    command[SHM_COMMAND_SIZE] = '\0';
+    for (size_t i = 0; i < size; i++)
+        to[i] = LOAD(from[i]);
+    to[size] = '\0';
+}
+
+static void read_report(const struct shm_report *r, uint64_t now, struct inspect_report *report)
+{
+    *report = (struct inspect_report){.attached_age_ns = age_of(now, LOAD_ATOMIC(r->attached_ns)),
+                                      .said_age_ns = age_of(now, LOAD_ATOMIC(r->said_ns)),
+                                      .stall_reason = LOAD_ATOMIC(r->stall_reason),
+                                      .stall_age_ns = age_of(now, LOAD_ATOMIC(r->stall_ns)),
+                                      .stalled_writers = LOAD_ATOMIC(r->stalled_writers),
+                                      .stalled_us = LOAD_ATOMIC(r->stalled_us),
+                                      .debt_ppm = LOAD_ATOMIC(r->debt_ppm),
+                                      .iterators = LOAD_ATOMIC(r->iterators),
+                                      .drain_rate = LOAD_ATOMIC(r->drain_rate),
+                                      .cache_size = LOAD_ATOMIC(r->cache_size),
+                                      .cache_bytes = LOAD_ATOMIC(r->cache_bytes),
+                                      .cache_hits = LOAD_ATOMIC(r->cache_hits),
+                                      .cache_misses = LOAD_ATOMIC(r->cache_misses),
+                                      .table_bytes = LOAD_ATOMIC(r->table_bytes),
+                                      .flush_bytes_written = LOAD_ATOMIC(r->flush_bytes_written),
+                                      .merge_bytes_read = LOAD_ATOMIC(r->merge_bytes_read),
+                                      .merge_bytes_written = LOAD_ATOMIC(r->merge_bytes_written),
+                                      .io_submissions = LOAD_ATOMIC(r->io_submissions),
+                                      .work_status = (lsm_status)LOAD_ATOMIC(r->work_status)};
+    read_text(r->io_name, sizeof r->io_name - 1, report->io_name);
+    read_text(r->io_reason, sizeof r->io_reason - 1, report->io_reason);
+    read_text(r->log_path, sizeof r->log_path - 1, report->log_path);
+    read_text(r->work_error, sizeof r->work_error - 1, report->work_error);
 }
 
 /* False when the slot is free, or was given up or changed hands while it was read. */
@@ -126,13 +166,18 @@ static bool read_process(struct io *io, const struct shm_peek *peek, uint32_t in
     /* Acquire: who finds it in use finds what its owner said of itself. */
     if (atomic_load_explicit(&slot->state, memory_order_acquire) != SHM_SLOT_IN_USE)
         return false;
+    uint64_t now = io_now_ns(io);
     *p = (struct inspect_process){.slot = index,
+                                  /* Acquire: pairs with the release at the opening's end. */
+                                  .roles = atomic_load_explicit(&slot->roles, memory_order_acquire),
                                   .pid = LOAD_ATOMIC(slot->pid),
                                   .pin = LOAD_ATOMIC(slot->pin),
                                   .arenas = LOAD_ATOMIC(slot->arenas)};
-    read_command(slot, p->command);
-    read_jobs(slot, files, p);
-    read_snapshots(slot, p);
+    read_text(slot->command, sizeof slot->command, p->command);
+    read_jobs(slot, files, now, p);
+    read_snapshots(slot, now, p);
+    read_report(&slot->report, now, &p->report);
+    p->pin_age_ns = age_of(now, LOAD_ATOMIC(slot->report.pin_ns));
     p->arena_count = (uint32_t)__builtin_popcountll(p->arenas);
     p->is_alive = shm_peek_slot_is_alive(peek, index);
     struct io_thread thread;

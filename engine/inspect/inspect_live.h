@@ -22,6 +22,29 @@ struct inspect_job {
     uint32_t output_level;
     uint32_t input_count;
     uint64_t input_bytes; /* INSPECT_UNKNOWN: more inputs than are told */
+    uint64_t age_ns;
+};
+
+/* What a process said of itself, the last time it did: see struct shm_report. */
+struct inspect_report {
+    uint64_t attached_age_ns; /* since its opening was over */
+    uint64_t said_age_ns;     /* since it said the numbers here; INSPECT_UNKNOWN: it did not yet */
+    uint32_t stall_reason;    /* enum lsm_stall */
+    uint64_t stall_age_ns;    /* since the reason is what it is */
+    uint32_t stalled_writers; /* that wait now */
+    uint64_t stalled_us;
+    uint32_t debt_ppm;
+    uint32_t iterators;
+    uint64_t drain_rate;
+    uint64_t cache_size, cache_bytes, cache_hits, cache_misses;
+    uint64_t table_bytes;
+    uint64_t flush_bytes_written, merge_bytes_read, merge_bytes_written;
+    uint64_t io_submissions;
+    lsm_status work_status; /* of its last background work */
+    char io_name[SHM_IO_NAME_SIZE];
+    char io_reason[SHM_REASON_SIZE];
+    char log_path[SHM_REASON_SIZE];
+    char work_error[SHM_REASON_SIZE];
 };
 
 struct inspect_process {
@@ -30,8 +53,11 @@ struct inspect_process {
     int64_t pid;
     char command[SHM_COMMAND_SIZE + 1];
     char run_state; /* of its first thread, as in proc(5): 'T' is stopped; 0: not known */
+    uint32_t roles; /* flags of enum shm_role; 0: it is still opening */
+    struct inspect_report report;
 
     uint64_t pin;             /* oldest version of the tables in use here; 0: none */
+    uint64_t pin_age_ns;      /* since the pin is what it is */
     uint64_t versions_behind; /* the newest one; 0 when there is no pin */
     bool holds_files;         /* superseded tables cannot go as long as it keeps this pin */
     uint64_t arenas;          /* a bit for each that it reads */
@@ -41,6 +67,7 @@ struct inspect_process {
 
     uint32_t snapshot_count;  /* different sequence numbers */
     uint64_t oldest_snapshot; /* sequence number; INSPECT_UNKNOWN: none */
+    uint64_t oldest_snapshot_age_ns;
 
     struct inspect_job jobs[SHM_SLOT_JOBS]; /* merges that it runs */
     size_t job_count;

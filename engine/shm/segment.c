@@ -259,6 +259,8 @@ uint64_t shm_layout_hash(void)
         sizeof(struct shm_slot),
         offsetof(struct shm_slot, jobs),
         sizeof(struct shm_job),
+        offsetof(struct shm_slot, report),
+        sizeof(struct shm_report),
         SHM_MAX_PENDING,
         BYTES_LE32(1), /* differs with the byte order */
     };

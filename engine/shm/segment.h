@@ -29,6 +29,8 @@
 #define SHM_SLOT_JOBS      4
 #define SHM_JOB_INPUTS     256
 #define SHM_COMMAND_SIZE   16
+#define SHM_IO_NAME_SIZE   16
+#define SHM_REASON_SIZE    240
 #define SHM_UUID_SIZE      16
 #define SHM_MAX_PENDING    256 /* a power of two */
 
@@ -194,7 +196,49 @@ struct shm_job {            /* a flush or compaction under way (version) */
     uint32_t input_level;
     uint32_t output_level;
     uint32_t input_count;
+    uint64_t since_ns;               /* see shm_report */
     uint64_t inputs[SHM_JOB_INPUTS]; /* file numbers */
+};
+
+enum shm_role {
+    SHM_ROLE_OPEN = 1,    /* the opening is over */
+    SHM_ROLE_WORKERS = 2, /* it has threads that flush and merge */
+    SHM_ROLE_KEEPER = 4,  /* and one that clears up after the dead, and reports each second */
+    SHM_ROLE_ALONE = 8,   /* it lets nobody in */
+    SHM_ROLE_READER = 16, /* it does not write */
+};
+
+/*
+ * What a process says of itself to those who look from outside (engine/inspect); nobody in the
+ * engine reads it. Its owner stores it, relaxed, at events and each second, never on the path of a
+ * write that does not wait. Times are io_now_ns(); 0: never.
+ */
+struct shm_report {
+    _Alignas(64) _Atomic uint64_t attached_ns; /* when the opening was over */
+    _Atomic uint64_t said_ns;                  /* when the numbers below were stored last */
+    _Atomic uint64_t pin_ns;                   /* since when the pin is what it is */
+    _Atomic uint64_t stall_ns;                 /* since when the reason is what it is */
+    _Atomic uint32_t stall_reason;             /* enum lsm_stall */
+    _Atomic uint32_t stalled_writers;          /* that wait now */
+    _Atomic uint64_t stalled_us;               /* of all writers so far */
+    _Atomic uint32_t debt_ppm;                 /* of compaction, of the way to stopping writers */
+    _Atomic uint32_t iterators;
+    _Atomic uint64_t drain_rate;  /* bytes a second that its merges take out of level 0 */
+    _Atomic uint64_t cache_size;  /* bytes: limit of the block cache, */
+    _Atomic uint64_t cache_bytes; /* and what is in it */
+    _Atomic uint64_t cache_hits;
+    _Atomic uint64_t cache_misses;
+    _Atomic uint64_t table_bytes; /* indexes and filters of open tables */
+    _Atomic uint64_t flush_bytes_written;
+    _Atomic uint64_t merge_bytes_read;
+    _Atomic uint64_t merge_bytes_written;
+    _Atomic uint64_t io_submissions;
+    _Atomic uint32_t work_status;                     /* lsm_status of its last background work */
+    char io_name[SHM_IO_NAME_SIZE];                   /* texts are NUL-terminated */
+    char io_reason[SHM_REASON_SIZE];                  /* why this one */
+    char log_path[SHM_REASON_SIZE];                   /* how the log is written */
+    char work_error[SHM_REASON_SIZE];                 /* the sentence of work_status */
+    _Atomic uint64_t snapshot_ns[SHM_SLOT_SNAPSHOTS]; /* when each was taken */
 };
 
 /*
@@ -204,7 +248,7 @@ struct shm_job {            /* a flush or compaction under way (version) */
 struct shm_slot {
     _Alignas(64) _Atomic uint32_t state; /* enum shm_slot_state */
     _Atomic uint32_t generation;         /* grows with every owner, and with every reaping */
-    _Atomic uint32_t roles;              /* flags of the engine above */
+    _Atomic uint32_t roles;              /* flags of enum shm_role */
     _Atomic int64_t pid;                 /* for messages only, like the next */
     char command[SHM_COMMAND_SIZE];
     _Alignas(64) _Atomic uint64_t pin; /* oldest version number in use here; 0: none (change) */
@@ -212,6 +256,7 @@ struct shm_slot {
     _Atomic uint64_t out_floor;        /* its running jobs' files are numbered from here; 0: none */
     _Atomic uint64_t snapshots[SHM_SLOT_SNAPSHOTS]; /* sequence numbers; 0: none */
     struct shm_job jobs[SHM_SLOT_JOBS];
+    struct shm_report report;
 };
 
 struct shm_layout {
