@@ -9,6 +9,12 @@
 enum stat_section {
     STAT_SUMMARY = 1,
     STAT_PROCESSES = 2,
+    STAT_LEVELS = 4,
+    STAT_CACHE = 8,
+    STAT_STALLS = 16,
+    STAT_IO = 32,
+    STAT_ENVIRONMENT = 64,
+    STAT_EXPLAIN = 128,
 };
 
 #define STAT_TEXT 128
@@ -23,7 +29,11 @@ const char *stat_run_state_name(char run_state);
 const char *stat_uuid(const uint8_t uuid[TABLE_UUID_SIZE], char text[2 * TABLE_UUID_SIZE + 1]);
 /* "4711 ('writer')", with '?' for what a terminal should not get. */
 const char *stat_who(int64_t pid, const char *command, char text[STAT_TEXT]);
-/* "1.5 s", "12 min", "3.2 h". */
+/* "none", "memtables", "level0", "log". */
+const char *stat_stall_name(uint32_t reason);
+/* "workers", "light client", "alone", "opening"; see enum shm_role. */
+const char *stat_role_name(uint32_t roles);
+/* "1.5 s", "12 min", "3.2 h"; "an unknown time". */
 const char *stat_duration(uint64_t ns, char text[STAT_TEXT]);
 /* "memtables": `one` and an s when there are more. */
 const char *stat_plural(uint64_t count, const char *one, char text[STAT_TEXT]);
@@ -32,6 +42,38 @@ const char *stat_family_name(const struct inspect_live *live, uint32_t id, char 
 
 /* Tables for people on stdout. */
 void stat_print(const struct cli *cli, const struct inspect_live *live, unsigned sections);
+/* The same, section by section: stat_sections.c. */
+void stat_print_levels(const struct cli *cli, const struct inspect_live *live);
+void stat_print_cache(const struct inspect_live *live);
+void stat_print_stalls(const struct inspect_live *live);
+void stat_print_io(const struct inspect_live *live);
+void stat_print_environment(const struct cli *cli, const struct inspect_live *live);
+
+/*
+ * A sentence for each thing that stops, slows or fails writers now, and for what keeps memory or
+ * files from being freed; each names the process and says what to do. False when `index` is beyond
+ * the last one.
+ */
+struct stat_cause {
+    const char *kind; /* static: "lock", "level0", ...; the metric's label */
+    enum {
+        STAT_HINDERS_NOTHING, /* it only costs space or is about to end */
+        STAT_SLOWS_WRITERS,
+        STAT_STOPS_WRITERS,
+    } effect;
+    int64_t pid; /* who holds it up; 0: nobody alone */
+    char sentence[512];
+};
+#define STAT_MOST_CAUSES 64
+size_t stat_explain(const struct inspect_live *live, struct stat_cause causes[STAT_MOST_CAUSES]);
+void stat_print_causes(const struct inspect_live *live);
+
+/* The text exposition format of Prometheus. */
+void stat_print_prometheus(const struct cli *cli, const struct inspect_live *live);
+
+/* Checks a file of options, one `name=value` a line or several with commas. Returns the code. */
+int stat_check_config(struct cli *cli, const char *path);
+
 /* The whole as members of `object`. */
 void stat_add_json(struct json_object *object, const struct cli *cli,
                    const struct inspect_live *live);

@@ -32,6 +32,8 @@ static struct json_object *json_family(const struct inspect_family *family)
     json_add_u64(o, "id", family->id);
     json_add_text(o, "name", family->name);
     json_add_u64(o, "level0_debt_ppm", family->level0_debt_ppm);
+    json_add_u64(o, "level0_slowdown", family->options.level0_slowdown);
+    json_add_u64(o, "level0_stop", family->options.level0_stop);
     for (size_t i = 0; i < VERSION_LEVELS; i++) {
         const struct inspect_level *level = &family->levels[i];
         struct json_object *l = json_object_new_object();
@@ -96,6 +98,36 @@ static struct json_object *json_job(const struct inspect_job *job)
     add_number(o, "inputs",
                job->input_bytes == INSPECT_UNKNOWN ? INSPECT_UNKNOWN : job->input_count);
     add_number(o, "input_bytes", job->input_bytes);
+    add_number(o, "age_ns", job->age_ns);
+    return o;
+}
+
+/* Of a process that reported once. */
+static struct json_object *json_report(const struct inspect_report *r)
+{
+    struct json_object *o = json_object_new_object();
+    add_number(o, "age_ns", r->said_age_ns);
+    json_add_text(o, "stall_reason", stat_stall_name(r->stall_reason));
+    add_number(o, "stall_age_ns", r->stall_age_ns);
+    json_add_u64(o, "stalled_writers", r->stalled_writers);
+    json_add_u64(o, "stalled_us", r->stalled_us);
+    json_add_u64(o, "debt_ppm", r->debt_ppm);
+    json_add_u64(o, "drain_rate", r->drain_rate);
+    json_add_u64(o, "iterators", r->iterators);
+    json_add_u64(o, "cache_size", r->cache_size);
+    json_add_u64(o, "cache_bytes", r->cache_bytes);
+    json_add_u64(o, "cache_hits", r->cache_hits);
+    json_add_u64(o, "cache_misses", r->cache_misses);
+    json_add_u64(o, "table_bytes", r->table_bytes);
+    json_add_u64(o, "flush_bytes_written", r->flush_bytes_written);
+    json_add_u64(o, "merge_bytes_read", r->merge_bytes_read);
+    json_add_u64(o, "merge_bytes_written", r->merge_bytes_written);
+    json_add_u64(o, "io_submissions", r->io_submissions);
+    json_add_text(o, "io_backend", r->io_name);
+    json_add_text(o, "io_reason", r->io_reason);
+    json_add_text(o, "log_path", r->log_path);
+    json_add_text(o, "work_status", cli_status_name(r->work_status));
+    json_add_text(o, "work_error", r->work_error);
     return o;
 }
 
@@ -108,6 +140,9 @@ static struct json_object *json_process(const struct inspect_process *p)
     json_add_text(o, "command", p->command);
     add_bool(o, "alive", p->is_alive);
     json_add_text(o, "run_state", stat_run_state_name(p->run_state));
+    json_add_text(o, "role", stat_role_name(p->roles));
+    add_number(o, "attached_age_ns", p->report.attached_age_ns);
+    add_number(o, "pin_age_ns", p->pin == 0 ? INSPECT_UNKNOWN : p->pin_age_ns);
     add_number(o, "pin", p->pin == 0 ? INSPECT_UNKNOWN : p->pin);
     json_add_u64(o, "versions_behind", p->versions_behind);
     add_bool(o, "blocks_tables", p->holds_files);
@@ -116,10 +151,12 @@ static struct json_object *json_process(const struct inspect_process *p)
     json_add_u64(o, "blocked_memtable_bytes", p->blocked_bytes);
     json_add_u64(o, "snapshots", p->snapshot_count);
     add_number(o, "oldest_snapshot", p->oldest_snapshot);
+    add_number(o, "oldest_snapshot_age_ns", p->oldest_snapshot_age_ns);
     json_add_u64(o, "flushing", p->flushing_count);
     for (size_t i = 0; i < p->job_count; i++)
         json_object_array_add(jobs, json_job(&p->jobs[i]));
     json_add(o, "jobs", jobs);
+    json_add(o, "report", (p->roles & SHM_ROLE_OPEN) == 0 ? NULL : json_report(&p->report));
     return o;
 }
 
@@ -203,6 +240,23 @@ static void add_segment(struct json_object *object, const struct inspect_live *l
     json_add(object, "locks", locks);
 }
 
+static struct json_object *json_causes(const struct inspect_live *live)
+{
+    static const char *const effects[] = {"none", "slows", "stops"};
+    struct stat_cause causes[STAT_MOST_CAUSES];
+    size_t count = stat_explain(live, causes);
+    struct json_object *array = json_object_new_array();
+    for (size_t i = 0; i < count; i++) {
+        struct json_object *o = json_object_new_object();
+        json_add_text(o, "kind", causes[i].kind);
+        json_add_text(o, "effect_on_writers", effects[causes[i].effect]);
+        json_add(o, "pid", causes[i].pid == 0 ? NULL : json_object_new_int64(causes[i].pid));
+        json_add_text(o, "sentence", causes[i].sentence);
+        json_object_array_add(array, o);
+    }
+    return array;
+}
+
 void stat_add_json(struct json_object *object, const struct cli *cli,
                    const struct inspect_live *live)
 {
@@ -219,4 +273,5 @@ void stat_add_json(struct json_object *object, const struct cli *cli,
     if (live->has_segment)
         add_segment(object, live);
     add_files(object, cli, &live->files);
+    json_add(object, "causes", json_causes(live));
 }

@@ -67,8 +67,27 @@ const char *stat_who(int64_t pid, const char *command, char text[STAT_TEXT])
     return text;
 }
 
+const char *stat_stall_name(uint32_t reason)
+{
+    static const char *const names[] = {"none", "memtables", "level0", "log"};
+    return reason < sizeof names / sizeof *names ? names[reason] : "unknown";
+}
+
+const char *stat_role_name(uint32_t roles)
+{
+    if ((roles & SHM_ROLE_OPEN) == 0)
+        return "opening";
+    if ((roles & SHM_ROLE_ALONE) != 0)
+        return "alone";
+    return (roles & SHM_ROLE_WORKERS) != 0 ? "workers" : "light client";
+}
+
 const char *stat_duration(uint64_t ns, char text[STAT_TEXT])
 {
+    if (ns == INSPECT_UNKNOWN) {
+        (void)snprintf(text, STAT_TEXT, "an unknown time");
+        return text;
+    }
     double seconds = (double)ns / 1e9;
     if (seconds < 120)
         (void)snprintf(text, STAT_TEXT, "%.1f s", seconds);

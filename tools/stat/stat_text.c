@@ -57,7 +57,8 @@ static void print_held(const struct inspect_live *live)
            stat_plural(f->superseded.count, "table", count),
            cli_format_size(f->superseded.bytes, size));
     if (holder != NULL)
-        printf(", kept for process %s, %s behind", stat_who(holder->pid, holder->command, who),
+        printf(", kept for %sprocess %s, %s behind", holder->is_alive ? "" : "dead ",
+               stat_who(holder->pid, holder->command, who),
                stat_plural(holder->versions_behind, "version", count));
     else
         printf(", removed %s", live->has_segment ? "soon" : "by the next open");
@@ -158,8 +159,24 @@ static void print_job(const struct inspect_live *live, const struct inspect_proc
     if (job->input_bytes != INSPECT_UNKNOWN)
         printf(", %s (%s)", stat_plural(job->input_count, "table", count),
                cli_format_size(job->input_bytes, size));
-    printf(", by process %s%s\n", stat_who(p->pid, p->command, who),
+    printf(", by process %s%s", stat_who(p->pid, p->command, who),
            p->is_alive ? "" : ", which is dead");
+    printf(", for %s\n", stat_duration(job->age_ns, who));
+}
+
+static void print_stalled(const struct inspect_live *live)
+{
+    char who[STAT_TEXT], count[STAT_TEXT];
+    for (size_t i = 0; i < live->process_count; i++) {
+        const struct inspect_process *p = &live->processes[i];
+        if (p->is_alive && p->report.stalled_writers > 0)
+            printf("stalled    %s of process %s: %s (see --explain-stall)\n",
+                   stat_plural(p->report.stalled_writers, "writer", count),
+                   stat_who(p->pid, p->command, who), stat_stall_name(p->report.stall_reason));
+        if (p->report.work_status != LSM_OK)
+            printf("FAILED     work of process %s: %s\n", stat_who(p->pid, p->command, who),
+                   p->report.work_error);
+    }
 }
 
 static void print_segment(const struct inspect_live *live)
@@ -176,6 +193,7 @@ static void print_segment(const struct inspect_live *live)
     }
     for (size_t i = 0; i < INSPECT_LOCK_COUNT; i++)
         print_lock(live, &live->locks[i]);
+    print_stalled(live);
 }
 
 /* ---- processes ------------------------------------------------------------------------------- */
@@ -190,6 +208,11 @@ static void print_process_head(const struct inspect_process *p)
         printf("STOPPED by a signal or a debugger\n");
     else
         printf("alive%s%s\n", p->run_state == 0 ? "" : ", ", stat_run_state_name(p->run_state));
+    printf("    role       %s, attached for %s", stat_role_name(p->roles),
+           stat_duration(p->report.attached_age_ns, who));
+    if (p->report.said_age_ns != INSPECT_UNKNOWN)
+        printf(", last report %s ago", stat_duration(p->report.said_age_ns, who));
+    printf("\n");
 }
 
 static void print_process(const struct inspect_live *live, const struct inspect_process *p)
@@ -197,12 +220,21 @@ static void print_process(const struct inspect_live *live, const struct inspect_
     char count[STAT_TEXT], more[STAT_TEXT], size[CLI_SIZE_TEXT];
     print_process_head(p);
     if (p->pin != 0)
-        printf("    pin        version %" PRIu64 ", %s behind\n", p->pin,
-               stat_plural(p->versions_behind, "version", count));
+        printf("    pin        version %" PRIu64 ", %s behind, for %s\n", p->pin,
+               stat_plural(p->versions_behind, "version", count),
+               stat_duration(p->pin_age_ns, more));
     printf("    arenas     %" PRIu32 "\n", p->arena_count);
     if (p->snapshot_count > 0)
-        printf("    snapshots  %s, the oldest at sequence %" PRIu64 "\n",
-               stat_plural(p->snapshot_count, "number", count), p->oldest_snapshot);
+        printf("    snapshots  %" PRIu32 ", the oldest at sequence %" PRIu64 ", for %s\n",
+               p->snapshot_count, p->oldest_snapshot,
+               stat_duration(p->oldest_snapshot_age_ns, more));
+    if (p->report.iterators > 0)
+        printf("    iterators  %" PRIu32 "\n", p->report.iterators);
+    if (p->report.stalled_writers > 0)
+        printf("    stalled    %s now (see -w)\n",
+               stat_plural(p->report.stalled_writers, "writer", count));
+    if (p->report.work_status != LSM_OK)
+        printf("    FAILED     its last flush or merge: %s\n", p->report.work_error);
     if (p->flushing_count > 0)
         printf("    flushes    %s\n", stat_plural(p->flushing_count, "memtable", count));
     if (p->job_count > 0)
@@ -235,6 +267,18 @@ void stat_print(const struct cli *cli, const struct inspect_live *live, unsigned
         if (live->has_segment)
             print_segment(live);
     }
+    if ((sections & STAT_EXPLAIN) != 0)
+        stat_print_causes(live);
     if ((sections & STAT_PROCESSES) != 0)
         print_processes(live);
+    if ((sections & STAT_LEVELS) != 0)
+        stat_print_levels(cli, live);
+    if ((sections & STAT_CACHE) != 0)
+        stat_print_cache(live);
+    if ((sections & STAT_STALLS) != 0)
+        stat_print_stalls(live);
+    if ((sections & STAT_IO) != 0)
+        stat_print_io(live);
+    if ((sections & STAT_ENVIRONMENT) != 0)
+        stat_print_environment(cli, live);
 }
