@@ -15,6 +15,16 @@ for page in "$top_srcdir"/man/*.3.in; do
     (cd "$name" && ./example >out 2>err) || { fail "the example of $name fails"; cat "$name/err"; }
     [ ! -s "$name/err" ] || { fail "the example of $name complains"; cat "$name/err"; }
 done
+# Those of lsm-stat run as they stand, on a database of that name.
+sed -n '/^\.SH EXAMPLES/,/^\.SH SEE/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;s/\\-/-/g;p}}' \
+    "$top_srcdir/man/lsm-stat.1.in" >stat_examples
+[ "$(wc -l <stat_examples)" -gt 4 ] || fail 'lsm-stat has no examples'
+printf 'hello\nworld\n' | lsm-load -q -T --create words.db || fail 'lsm-load'
+while read -r command; do
+    expect 0 sh -c "$command"
+    [ ! -s err ] || fail "the example '$command' complains: $(cat err)"
+done <stat_examples
+grep -q '^lsm_open{db="words.db"} 0$' words.prom || fail 'no metrics in words.prom'
 says lsm_get/out 'b is not there'
 says lsm_iter/out 'user:1 = ann'
 says lsm_snapshot/out old
