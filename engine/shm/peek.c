@@ -212,6 +212,7 @@ bool shm_peek_is_current(const struct shm_peek *peek)
     struct attach_page now;
     if (peek->view.file == NULL || !is_anybody_there(peek))
         return peek->state == SHM_PEEK_NOBODY;
-    return attach_read_page(peek->view.file, &now, NULL) == LSM_OK &&
-           memcmp(now.nonce, peek->view.page.nonce, sizeof now.nonce) == 0;
+    if (attach_read_page(peek->view.file, &now, NULL) != LSM_OK)
+        return peek->state == SHM_PEEK_HIDDEN;
+    return memcmp(now.nonce, peek->view.page.nonce, sizeof now.nonce) == 0;
 }
