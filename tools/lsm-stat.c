@@ -243,6 +243,8 @@ static int watch(struct stat_tool *t, int code)
 /* A lock that its owner cannot let go of would hold up whoever joins. */
 static bool may_join(struct stat_tool *t, const struct inspect_live *live, int *code)
 {
+    if (live->state != SHM_PEEK_SHARED || live->dead_count == 0)
+        return false;
     for (size_t i = 0; i < INSPECT_LOCK_COUNT; i++) {
         const struct inspect_lock *lock = &live->locks[i];
         if (lock->thread == 0 || (lock->run_state != 'T' && lock->run_state != 't'))
@@ -253,7 +255,7 @@ static bool may_join(struct stat_tool *t, const struct inspect_live *live, int *
                           lock->pid, lock->name);
         return false;
     }
-    return live->state == SHM_PEEK_SHARED && live->dead_count > 0;
+    return true;
 }
 
 static int join_and_leave(struct stat_tool *t)

@@ -394,8 +394,9 @@ static lsm_status read_files(struct io *io, struct io_dir *dir, const struct shm
         if (status == LSM_OK)
             status = inspect_read_directory(dir, limit, &live->files, err);
         live->current_version = has_place ? place.frame_number - 1 : live->files.version;
-        bool is_steady =
-            !has_place || (read_place(&layout->version, &after) && same_place(&place, &after));
+        bool is_steady = has_place
+                             ? read_place(&layout->version, &after) && same_place(&place, &after)
+                             : live->state == SHM_PEEK_NOBODY;
         if (status != LSM_OK || live->files.damage_count == 0 || is_steady)
             break;
     }

@@ -101,7 +101,7 @@ same files.now files
 # ---- alone
 hold a db workers=1
 expect 0 lsm-stat db
-says out 'open in one process alone'
+says out 'open in one process, which lets nobody in'
 expect 0 lsm-stat --json db
 expect_member state alone
 expect_member processes.0.pid "$pid_a"
@@ -111,7 +111,7 @@ wait "$pid_a" || fail 'a failed'
 
 # ---- shared, with somebody who reads old things
 rm -f a
-hold a 'we"ird\db' create=true,shared=true,memtable_size=256KiB
+hold a 'we"ird\db' create=true,shared=true,memtable_size=256KiB,level0_trigger=6,level0_slowdown=6,level0_stop=9
 db='we"ird\db'
 hold b "$db" shared=true,workers=none,io=posix
 expect 0 lsm-stat --json "$db"
@@ -181,6 +181,30 @@ says err 'cleaned up'
 lacks out DEAD
 expect 0 lsm-stat -rr "$db"
 kill -CONT "$pid_a"
+
+# ---- behind with compaction: nobody who runs has workers
+tell a 'put 0 10 10'
+kill -STOP "$pid_a"
+rm -f b
+hold b "$db" shared=true,workers=none
+for round in 1 2 3 4 5 6; do
+    tell b "put $round 10 10"
+    tell b flush
+done
+expect 0 lsm-stat --explain-stall "$db"
+says out "slows writers: compaction of 'default' is behind"
+says out 'no process that runs has workers'
+expect 0 lsm-stat -l "$db"
+says out 'writers slowed from 6'
+expect 0 lsm-stat --json "$db"
+expect_member causes.0.kind level0
+expect_member causes.0.effect_on_writers slows
+expect 0 lsm-stat --prometheus "$db"
+check_metrics
+says out 'lsm_writers_held_up{db="we\"ird\\db"} 1'
+kill -CONT "$pid_a"
+exec 6>&-
+wait "$pid_b" || fail 'b failed'
 
 # ---- again and again
 lsm-stat --watch=1 --json "$db" >watched &

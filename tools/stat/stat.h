@@ -49,18 +49,20 @@ void stat_print_stalls(const struct inspect_live *live);
 void stat_print_io(const struct inspect_live *live);
 void stat_print_environment(const struct cli *cli, const struct inspect_live *live);
 
+enum stat_effect {
+    STAT_HINDERS_NOTHING, /* it only costs space, or is about to end */
+    STAT_SLOWS_WRITERS,
+    STAT_STOPS_WRITERS,
+};
+
 /*
  * A sentence for each thing that stops, slows or fails writers now, and for what keeps memory or
- * files from being freed; each names the process and says what to do. False when `index` is beyond
- * the last one.
+ * files from being freed; each names the process and says what to do. Returns how many,
+ * those with the most effect first.
  */
 struct stat_cause {
     const char *kind; /* static: "lock", "level0", ...; the metric's label */
-    enum {
-        STAT_HINDERS_NOTHING, /* it only costs space or is about to end */
-        STAT_SLOWS_WRITERS,
-        STAT_STOPS_WRITERS,
-    } effect;
+    enum stat_effect effect;
     int64_t pid; /* who holds it up; 0: nobody alone */
     char sentence[512];
 };

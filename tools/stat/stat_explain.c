@@ -20,18 +20,17 @@ struct list {
     size_t count;
 };
 
-static void add(struct list *list, const char *kind, int effect, int64_t pid, const char *format,
-                ...) __attribute__((format(printf, 5, 6)));
+static void add(struct list *list, const char *kind, enum stat_effect effect, int64_t pid,
+                const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-static void add(struct list *list, const char *kind, int effect, int64_t pid, const char *format,
-                ...)
+static void add(struct list *list, const char *kind, enum stat_effect effect, int64_t pid,
+                const char *format, ...)
 {
     va_list arguments;
     if (list->count == STAT_MOST_CAUSES)
         return;
     struct stat_cause *cause = &list->causes[list->count++];
-    *cause = (struct stat_cause){.kind = kind, .pid = pid};
-    cause->effect = effect;
+    *cause = (struct stat_cause){.kind = kind, .effect = effect, .pid = pid};
     va_start(arguments, format);
     (void)vsnprintf(cause->sentence, sizeof cause->sentence, format, arguments);
     va_end(arguments);
@@ -99,7 +98,7 @@ static void explain_flushes(const struct inspect_live *live, struct list *list)
                    live->memtables[i].state == SHM_MEMTABLE_FLUSHING;
     bool stops = anybody_waits_for(live, LSM_STALL_MEMTABLES);
     const struct inspect_process *p = flusher_of(live);
-    int effect = stops ? STAT_STOPS_WRITERS : STAT_HINDERS_NOTHING;
+    enum stat_effect effect = stops ? STAT_STOPS_WRITERS : STAT_HINDERS_NOTHING;
     bool is_odd = p == NULL || !p->is_alive || is_stopped(p->run_state);
     if (waiting == 0 || (!stops && !is_odd))
         return;
@@ -213,7 +212,7 @@ static void explain_log(const struct inspect_live *live, struct list *list)
         return;
     bool has_owner = sync != NULL && sync->process != INSPECT_NOBODY;
     const struct inspect_process *p = has_owner ? &live->processes[sync->process] : NULL;
-    add(list, "log", is_full ? STAT_STOPS_WRITERS : STAT_SLOWS_WRITERS, p == NULL ? 0 : p->pid,
+    add(list, "log", STAT_SLOWS_WRITERS, p == NULL ? 0 : p->pid,
         "the stage file is %.0f%% full: the log is not written fast enough%s%s",
         log->stage_size == 0 ? 0.0 : 100.0 * (double)used / (double)log->stage_size,
         p == NULL ? "" : ", now by process ", p == NULL ? "" : stat_who(p->pid, p->command, who));

@@ -85,7 +85,8 @@ void stat_print_stalls(const struct inspect_live *live)
         if (!p->is_alive)
             continue;
         printf("process %s\n", stat_who(p->pid, p->command, who));
-        printf("    reason     %s", stat_stall_name(r->stall_reason));
+        printf("    %s     %s", r->stalled_writers > 0 ? "reason" : "state ",
+               stat_stall_name(r->stall_reason));
         if (r->stall_age_ns != INSPECT_UNKNOWN)
             printf(", for %s", stat_duration(r->stall_age_ns, age));
         printf("\n    waiting    %s now; all together waited %s\n",

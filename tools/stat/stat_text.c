@@ -25,7 +25,11 @@ static void print_state(const struct cli *cli, const struct inspect_live *live)
         printf("state      being opened or closed just now, last by process %s\n", who);
         break;
     case SHM_PEEK_ALONE:
-        printf("state      open in one process alone, or being opened by it: %s\n", who);
+        if (live->process_count > 0 && (live->processes[0].roles & SHM_ROLE_OPEN) == 0)
+            printf("state      being opened by process %s\n", who);
+        else
+            printf("state      open in one process, which lets nobody in or is closing it: %s\n",
+                   who);
         break;
     case SHM_PEEK_SHARED:
         printf("state      open in %s", stat_plural(alive, "process", count));

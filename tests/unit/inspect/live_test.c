@@ -225,6 +225,19 @@ START_TEST(test_live_tells_who_blocks_memtables_and_tables)
 }
 END_TEST
 
+/* The tool formats what was found; it must end by itself, whatever that is. */
+static void run_tool(const char *option)
+{
+    char command[1200];
+    const char *build = getenv("top_builddir");
+    if (build == NULL)
+        return;
+    snprintf(command, sizeof command, "'%s/lsm-stat' -q %s '%s' >'%s/out' 2>'%s/err'", build,
+             option, db_path, scratch, scratch);
+    int status = system(command);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) <= 12, "%s: %d", command, status);
+}
+
 static const char *fatal_step;
 static int fatal_signal;
 
@@ -264,11 +277,30 @@ static const struct inspect_lock *append_lock(const struct inspect_live *live)
     return NULL;
 }
 
+/* What the tool says in `file` ("out", "err"); it is run when the tests are run by make. */
+static void expect_tool(const char *option, const char *file, const char *wanted)
+{
+    char path[SCRATCH_PATH_SIZE + 8], said[4096] = "";
+    if (getenv("top_builddir") == NULL)
+        return;
+    run_tool(option);
+    snprintf(path, sizeof path, "%s/%s", scratch, file);
+    FILE *stream = fopen(path, "r");
+    ck_assert_ptr_nonnull(stream);
+    said[fread(said, 1, sizeof said - 1, stream)] = '\0';
+    fclose(stream);
+    ck_assert_msg(strstr(said, wanted) != NULL, "'%s' is not in '%s'", wanted, said);
+}
+
 START_TEST(test_live_names_a_stopped_owner_of_the_append_lock)
 {
+    struct member m = member_begin(do_nothing);
+    member_await(&m);
     pid_t pid = writer_gets(SIGSTOP);
+    member_kill(&m);
     struct inspect_live *live = look();
     const struct inspect_lock *lock = append_lock(live);
+    ck_assert_uint_eq(live->dead_count, 1);
     ck_assert_int_eq(lock->thread, pid); /* its first thread */
     ck_assert_int_eq(lock->pid, pid);
     ck_assert_int_eq(lock->run_state, 'T');
@@ -277,6 +309,10 @@ START_TEST(test_live_names_a_stopped_owner_of_the_append_lock)
     ck_assert_int_eq(live->processes[lock->process].pid, pid);
     ck_assert_int_eq(live->processes[lock->process].run_state, 'T');
     inspect_live_free(live);
+    expect_tool("--explain-stall", "out", "STOPS WRITERS: process ");
+    expect_tool("--explain-stall", "out", "is stopped and holds the append lock");
+    expect_tool("", "out", "lock       append (writers): thread ");
+    expect_tool("-rr", "err", "is stopped and holds the append lock");
     int status;
     kill(pid, SIGKILL);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -390,19 +426,6 @@ START_TEST(test_live_of_storming_processes_is_never_damaged)
 END_TEST
 
 /* ---- hostile memory -------------------------------------------------------------------------- */
-
-/* The tool formats what was found; it must end by itself, whatever that is. */
-static void run_tool(const char *option)
-{
-    char command[1200];
-    const char *build = getenv("top_builddir");
-    if (build == NULL)
-        return;
-    snprintf(command, sizeof command, "'%s/lsm-stat' -q %s '%s' >'%s/out' 2>'%s/err'", build,
-             option, db_path, scratch, scratch);
-    int status = system(command);
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) <= 12, "%s: %d", command, status);
-}
 
 static void scribble(struct random_state *random, uint8_t *at, size_t size)
 {
