@@ -158,7 +158,7 @@ LSM_API lsm_status lsm_cf_open(lsm_db *db, const char *name, lsm_cf **cf, lsm_er
     if (status == LSM_OK)
         status = check_name(name, err);
     if (status == LSM_OK)
-        status = db_refresh(db, err);
+        status = db_refresh(db, err); /* another process may have made it, or renamed it */
     if (status != LSM_OK)
         return status;
     if (cf == NULL)
