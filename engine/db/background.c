@@ -147,8 +147,9 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
     size_t snapshot_count = 0;
     uint64_t begin = io_now_ns(db->io);
     /* Another process may have made a family since, and have written to it: whoever writes to one
-     * has seen its edit published, so after the memtables were taken every family is found. */
-    lsm_status status = db_refresh(db, err);
+     * has seen its edit published, so after the memtables were taken every family is found. Nobody
+     * else is there while this one opens. */
+    lsm_status status = db->opening ? LSM_OK : db_refresh(db, err);
     if (status != LSM_OK)
         return status;
     struct version *version = version_set_current(db->versions);
