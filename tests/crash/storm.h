@@ -46,8 +46,8 @@ enum storm_name_state {
 struct storm_name {
     _Atomic uint64_t changes; /* grows before and after each change of state or number */
     _Atomic uint32_t state;
-    _Atomic uint64_t number;              /* in its name */
-    _Atomic uint64_t begun, acknowledged; /* keys in it */
+    _Atomic uint64_t number;       /* in its name */
+    _Atomic uint64_t acknowledged; /* keys in it */
 };
 
 struct storm_board {
@@ -98,6 +98,7 @@ uint64_t storm_check_all(struct storm_life *life);
 
 void storm_transfer(struct storm_life *life);
 void storm_count_accounts(struct storm_life *life);
+void storm_settle_name(struct storm_life *life);
 void storm_change_name(struct storm_life *life);
 void storm_use_name(struct storm_life *life);
 void storm_check_names(struct storm_life *life);

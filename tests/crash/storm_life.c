@@ -179,6 +179,7 @@ static void settle(struct storm_life *life)
     if (atomic_exchange(&place->in_transfer, 0) != 0)
         atomic_fetch_add(&storm_board->transfers_unknown, 1);
     storm_settle(life);
+    storm_settle_name(life);
 }
 
 void storm_live(unsigned place, uint64_t seed)

@@ -110,7 +110,6 @@ static void create_name(struct storm_life *life, unsigned name, struct storm_nam
     lsm_error error = {0};
     atomic_fetch_add(&n->changes, 1);
     if (atomic_load(&n->state) == STORM_NAME_NONE) {
-        atomic_store(&n->begun, 0);
         atomic_store(&n->acknowledged, 0);
         atomic_fetch_add(&n->number, 2);
         atomic_store(&n->state, STORM_NAME_CREATING);
@@ -175,15 +174,23 @@ static lsm_slice name_key(uint64_t number, char key[32])
 static void fill_name(struct storm_life *life, unsigned name, struct storm_name *n)
 {
     char key[32], value[200] = {0};
-    uint64_t number = atomic_load(&n->begun) + 1;
+    uint64_t number = atomic_load(&n->acknowledged) + 1; /* the last life may have begun it */
     lsm_cf *cf = find_name(life, name, atomic_load(&n->number));
     if (cf == NULL)
         storm_complain("a family that is to be filled is not there", NULL);
-    atomic_store(&n->begun, number);
     memcpy(value, &number, sizeof number);
     storm_must(
         lsm_put(life->db, cf, name_key(number, key), LSM_SLICE(value, sizeof value), NULL, err));
     atomic_store(&n->acknowledged, number);
+}
+
+void storm_settle_name(struct storm_life *life)
+{
+    if (life->place >= STORM_NAMES)
+        return;
+    struct storm_name *n = &storm_board->names[life->place];
+    if (atomic_load(&n->changes) % 2 != 0) /* it died within a change */
+        atomic_fetch_add(&n->changes, 1);
 }
 
 /* Name i belongs to place i; elsewhere nothing happens. */
