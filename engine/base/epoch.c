@@ -47,9 +47,45 @@ static void slot_give_back(void *slot)
     atomic_store_explicit(&s->taken, false, memory_order_release);
 }
 
+/* ---- fork ------------------------------------------------------------------------------------ */
+
+static void fork_prepare(void)
+{
+    pthread_mutex_lock(&retired_lock);
+    pthread_mutex_lock(&overflow_lock);
+}
+
+static void fork_parent(void)
+{
+    pthread_mutex_unlock(&overflow_lock);
+    pthread_mutex_unlock(&retired_lock);
+}
+
+/*
+ * A child has this thread only: nobody would ever leave what the others had entered. What was
+ * retired is the parent's to give up, for it may lie where the child has no memory, and is leaked.
+ */
+static void fork_child(void)
+{
+    for (uint32_t i = 0; i < EPOCH_SLOT_COUNT; i++) {
+        if (&slots[i] == my_slot)
+            continue;
+        atomic_store(&slots[i].epoch, 0);
+        atomic_store(&slots[i].taken, false);
+    }
+    overflow_count = my_depth > 0 && my_slot == NULL ? 1 : 0;
+    if (overflow_count == 0)
+        atomic_store(&overflow_epoch, 0);
+    retired_first = NULL;
+    retired_last = &retired_first;
+    collectors = 0;
+    fork_parent();
+}
+
 static void key_make(void)
 {
     (void)pthread_key_create(&slot_key, slot_give_back);
+    (void)pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
 static struct epoch_slot *slot_take(void)
@@ -131,6 +167,7 @@ static uint64_t oldest_announced(void)
 
 void epoch_retire(struct epoch_retired *thing, void (*retire)(struct epoch_retired *thing))
 {
+    pthread_once(&key_once, key_make); /* whatever is retired, a child must forget */
     thing->next = NULL;
     thing->retire = retire;
     pthread_mutex_lock(&retired_lock);

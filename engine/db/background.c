@@ -10,6 +10,7 @@
  */
 #include "engine/db/db_private.h"
 
+#include "engine/base/cancel.h"
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 #include "engine/format/file_name.h"
@@ -374,6 +375,13 @@ static void announce_locked(lsm_db *db)
     pthread_cond_broadcast(&db->work_done);
 }
 
+void db_work_done_wait_locked(lsm_db *db)
+{
+    int before = cancel_hold();
+    pthread_cond_wait(&db->work_done, &db->work_lock);
+    cancel_release(before);
+}
+
 static void wait_ms(pthread_cond_t *condition, pthread_mutex_t *lock, long ms)
 {
     struct timespec until;
@@ -381,7 +389,9 @@ static void wait_ms(pthread_cond_t *condition, pthread_mutex_t *lock, long ms)
     until.tv_nsec += ms % 1000 * 1000000L;
     until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
+    int before = cancel_hold();
     pthread_cond_timedwait(condition, lock, &until);
+    cancel_release(before);
 }
 
 static bool may_compact_locked(const lsm_db *db)
@@ -458,7 +468,7 @@ static lsm_status await_flush_locked(lsm_db *db, const struct db_deadline *deadl
         if (db_deadline_is_set(deadline))
             wait_ms(&db->work_done, &db->work_lock, WORK_LOOK_MS);
         else
-            pthread_cond_wait(&db->work_done, &db->work_lock);
+            db_work_done_wait_locked(db);
     }
     return db->flushing ? db_timeout(db, deadline, DB_BEHIND_MEMTABLES, err) : LSM_OK;
 }
@@ -512,7 +522,7 @@ lsm_status db_flush_sealed(lsm_db *db, lsm_error *err)
     bool did_work = true;
     while (status == LSM_OK && (db->flushing || has_sealed(db))) {
         if (db->flushing) {
-            pthread_cond_wait(&db->work_done, &db->work_lock);
+            db_work_done_wait_locked(db);
             continue;
         }
         if (!did_work)

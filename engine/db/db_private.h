@@ -447,6 +447,8 @@ static inline lsm_status db_work_wait(lsm_db *db, lsm_error *err)
 {
     return db_work_wait_until(db, NULL, err);
 }
+/* Until work_done is signalled (work_lock held). */
+void db_work_done_wait_locked(lsm_db *db);
 /* Flushes every sealed memtable; on the calling thread when there are no workers. */
 lsm_status db_flush_sealed(lsm_db *db, lsm_error *err);
 /* What the log holds below `position` is in tables now: it can go. A failure costs only space. */

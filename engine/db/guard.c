@@ -12,14 +12,31 @@
 _Atomic uint64_t db_forks;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
+/* Closed handles that are not freed yet, oldest overwritten first. */
+#define GRAVE_COUNT 64
+static pthread_mutex_t grave_lock = PTHREAD_MUTEX_INITIALIZER;
+static lsm_db *graves[GRAVE_COUNT];
+static size_t grave_next;
+
+static void fork_begins(void)
+{
+    pthread_mutex_lock(&grave_lock);
+}
+
+static void fork_is_over(void)
+{
+    pthread_mutex_unlock(&grave_lock);
+}
+
 static void fork_happened(void)
 {
     atomic_fetch_add(&db_forks, 1);
+    fork_is_over();
 }
 
 static void fork_watch(void)
 {
-    (void)pthread_atfork(NULL, NULL, fork_happened);
+    (void)pthread_atfork(fork_begins, fork_is_over, fork_happened);
 }
 
 void db_watch_forks(void)
@@ -84,12 +101,6 @@ lsm_status db_check_key(lsm_slice key, lsm_error *err)
     }
     return LSM_OK;
 }
-
-/* Closed handles that are not freed yet, oldest overwritten first. */
-#define GRAVE_COUNT 64
-static pthread_mutex_t grave_lock = PTHREAD_MUTEX_INITIALIZER;
-static lsm_db *graves[GRAVE_COUNT];
-static size_t grave_next;
 
 void db_bury(lsm_db *db)
 {

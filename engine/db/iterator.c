@@ -312,25 +312,27 @@ LSM_API void lsm_iter_prev(lsm_iter *it)
 
 LSM_API bool lsm_iter_valid(const lsm_iter *it)
 {
-    return it->valid;
+    return it->valid && it->fork_count == db_fork_count();
 }
 
 LSM_API lsm_slice lsm_iter_key(const lsm_iter *it)
 {
-    if (!it->valid)
+    if (!lsm_iter_valid(it))
         return (lsm_slice){NULL, 0};
     return it->backwards ? buffer_slice(&it->saved_key) : it->merged->entry->key;
 }
 
 LSM_API lsm_slice lsm_iter_value(const lsm_iter *it)
 {
-    if (!it->valid || it->keys_only)
+    if (!lsm_iter_valid(it) || it->keys_only)
         return (lsm_slice){NULL, 0};
     return it->backwards ? buffer_slice(&it->saved_value) : it->merged->entry->value;
 }
 
 LSM_API lsm_status lsm_iter_status(const lsm_iter *it, lsm_error *err)
 {
+    if (it->fork_count != db_fork_count() && it->fork_count != ITER_ENDED)
+        return db_check(it->db, err);
     if (it->status != LSM_OK)
         status_copy(err, &it->error);
     return it->status;
@@ -522,8 +524,8 @@ LSM_API lsm_status lsm_iter_open(lsm_db *db, lsm_cf *cf, const lsm_read_options 
 
 LSM_API void lsm_iter_close(lsm_iter *it)
 {
-    if (it == NULL)
-        return;
+    if (it == NULL || it->db->fork_count != db_fork_count())
+        return; /* a child leaves it alone: what it holds is the parent's */
     txn_scan_leave(&it->scan);
     iter_release(it->merged);
     db_state_drop(it->state);

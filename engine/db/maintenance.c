@@ -6,6 +6,8 @@
  */
 #include "engine/db/db_private.h"
 
+#include "engine/base/cancel.h"
+
 LSM_API lsm_status lsm_flush(lsm_db *db, lsm_error *err)
 {
     lsm_status status = db_check_write(db, err);
@@ -29,7 +31,7 @@ static void field_take(lsm_db *db)
     pthread_mutex_lock(&db->work_lock);
     db->manual_waiting++;
     while (db->compacting > 0 || db->manual_running)
-        pthread_cond_wait(&db->work_done, &db->work_lock);
+        db_work_done_wait_locked(db);
     db->manual_running = true;
     pthread_mutex_unlock(&db->work_lock);
 }
@@ -161,6 +163,7 @@ LSM_API lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf, const lsm_compact_o
         status = lsm_flush(db, err);
     if (status != LSM_OK)
         return status;
+    int before = cancel_hold(); /* progress() may do anything, and the field is taken */
     field_take(db);
     m.bytes_total = estimate(&m);
     if (m.options->progress != NULL &&
@@ -170,6 +173,7 @@ LSM_API lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf, const lsm_compact_o
         status = manual_run(&m, err);
     buffer_release(&m.forced_to);
     field_leave(db);
+    cancel_release(before);
     if (status == LSM_OK && m.options->progress != NULL)
         (void)m.options->progress(m.options->progress_context, m.bytes_total, m.bytes_total);
     return status;

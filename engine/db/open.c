@@ -12,6 +12,7 @@
 
 #include "engine/db/db_private.h"
 
+#include "engine/base/cancel.h"
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
 #include "engine/base/parse.h"
@@ -535,8 +536,8 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     return status == LSM_OK ? start_threads(db, err) : status;
 }
 
-static lsm_status open_on(struct io *io, bool owns_io, const char *path, const lsm_options *options,
-                          lsm_db **opened, lsm_error *err)
+static lsm_status open_held(struct io *io, bool owns_io, const char *path,
+                            const lsm_options *options, lsm_db **opened, lsm_error *err)
 {
     lsm_db *db = NULL;
     lsm_status status = handle_new(path, options, &db, err);
@@ -558,6 +559,15 @@ static lsm_status open_on(struct io *io, bool owns_io, const char *path, const l
     if (err != NULL)
         *err = (lsm_error){0}; /* what was only looked for and not there is no error */
     return LSM_OK;
+}
+
+static lsm_status open_on(struct io *io, bool owns_io, const char *path, const lsm_options *options,
+                          lsm_db **opened, lsm_error *err)
+{
+    int before = cancel_hold(); /* the threads that it makes are not to be cancelled either */
+    lsm_status status = open_held(io, owns_io, path, options, opened, err);
+    cancel_release(before);
+    return status;
 }
 
 static lsm_status check_path(const char *path, lsm_error *err)
@@ -666,10 +676,8 @@ static lsm_status leave(lsm_db *db, lsm_error *err)
     return status;
 }
 
-LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
+static lsm_status close_handle(lsm_db *db, lsm_error *err)
 {
-    if (db == NULL)
-        return LSM_OK;
     lsm_status status = db_check(db, err);
     if (status == LSM_OK)
         status = check_unused(db, err);
@@ -680,6 +688,16 @@ LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
         return LSM_OK;
     }
     return leave(db, err);
+}
+
+LSM_API lsm_status lsm_close(lsm_db *db, lsm_error *err)
+{
+    if (db == NULL)
+        return LSM_OK;
+    int before = cancel_hold(); /* it waits for threads that end */
+    lsm_status status = close_handle(db, err);
+    cancel_release(before);
+    return status;
 }
 
 /* ---- destroy --------------------------------------------------------------------------------- */

@@ -144,13 +144,17 @@ LSM_API void lsm_pin_release(lsm_pin *pin)
         *pin = (lsm_pin)LSM_PIN_INIT;
         return;
     }
-    if (pin->owner[0] != NULL) {
-        block_drop(pin->owner[0]);
-    } else {
-        struct db_memtable *memtable = pin->owner[1];
+    struct db_memtable *memtable = pin->owner[0] == NULL ? pin->owner[1] : NULL;
+    if (memtable != NULL)
         db = memtable->db;
-        db_memtable_drop(memtable);
+    if (db->fork_count != db_fork_count()) { /* what it holds is the parent's */
+        *pin = (lsm_pin)LSM_PIN_INIT;
+        return;
     }
+    if (memtable != NULL)
+        db_memtable_drop(memtable);
+    else
+        block_drop(pin->owner[0]);
     /* Release: lsm_close() that reads 0 may free what the pin held. */
     atomic_fetch_sub_explicit(&db->pin_count, 1, memory_order_release);
     *pin = (lsm_pin)LSM_PIN_INIT;

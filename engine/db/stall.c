@@ -8,6 +8,8 @@
  */
 #include "engine/db/db_private.h"
 
+#include "engine/base/cancel.h"
+
 #include <time.h>
 
 #define PPM              1000000u
@@ -17,13 +19,18 @@
 static void sleep_ns(uint64_t ns)
 {
     struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    int before = cancel_hold();
     (void)nanosleep(&t, NULL);
+    cancel_release(before);
 }
 
 void db_tell(lsm_db *db, const lsm_event *event)
 {
-    if (db->options.listener != NULL)
-        db->options.listener(db->options.listener_context, event);
+    if (db->options.listener == NULL)
+        return;
+    int before = cancel_hold(); /* it may do anything, in the middle of a call */
+    db->options.listener(db->options.listener_context, event);
+    cancel_release(before);
 }
 
 void db_stall_tell(lsm_db *db, lsm_stall reason)

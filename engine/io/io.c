@@ -4,6 +4,7 @@
  */
 #include "engine/io/io.h"
 
+#include "engine/base/cancel.h"
 #include "engine/base/memory.h"
 #include "engine/io/host.h"
 #include "engine/io/io_private.h"
@@ -108,7 +109,7 @@ static lsm_status open_auto(struct io **io, lsm_error *err)
     return open_posix(reason, io, err);
 }
 
-lsm_status io_open(const char *kind, struct io **io, lsm_error *err)
+static lsm_status open_kind(const char *kind, struct io **io, lsm_error *err)
 {
     const char *asked_by = "the caller";
     if (strcmp(kind, "auto") == 0) {
@@ -134,10 +135,20 @@ lsm_status io_open(const char *kind, struct io **io, lsm_error *err)
     return status;
 }
 
+lsm_status io_open(const char *kind, struct io **io, lsm_error *err)
+{
+    int before = cancel_hold();
+    lsm_status status = open_kind(kind, io, err);
+    cancel_release(before);
+    return status;
+}
+
 void io_close(struct io *io)
 {
+    int before = cancel_hold();
     if (io != NULL)
         io->ops->close(io);
+    cancel_release(before);
 }
 
 const char *io_name(const struct io *io)
@@ -162,13 +173,17 @@ uint64_t io_wall_ms(struct io *io)
 
 void io_random(struct io *io, void *bytes, size_t size)
 {
+    int before = cancel_hold();
     io->ops->random(io, bytes, size);
+    cancel_release(before);
 }
 
 void io_describe_process(struct io *io, struct io_process *process)
 {
     *process = (struct io_process){0};
+    int before = cancel_hold();
     io->ops->describe_process(io, process);
+    cancel_release(before);
 }
 
 bool io_describe_thread(struct io *io, int64_t id, struct io_thread *thread)
@@ -192,7 +207,9 @@ lsm_status io_dir_open(struct io *io, const char *path, unsigned flags, uint32_t
     if (copy == NULL)
         return lsm_fail_memory(err, strlen(path) + 1);
     struct io_dir *opened = NULL;
+    int before = cancel_hold();
     int number = io->ops->dir_open(io, path, flags, mode, &opened);
+    cancel_release(before);
     if (number != 0) {
         mem_free(copy);
         return fail(err, number, path, LSM_NO_OFFSET, "cannot open directory '%s'", path);
@@ -208,7 +225,9 @@ void io_dir_close(struct io_dir *dir)
     if (dir == NULL)
         return;
     mem_free(dir->path);
+    int before = cancel_hold();
     dir->io->ops->dir_close(dir);
+    cancel_release(before);
 }
 
 const char *io_dir_path(const struct io_dir *dir)
@@ -218,7 +237,9 @@ const char *io_dir_path(const struct io_dir *dir)
 
 lsm_status io_dir_real_path(struct io_dir *dir, char *path, size_t size, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = dir->io->ops->dir_real_path(dir, path, size);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, dir->path, LSM_NO_OFFSET, "cannot tell the full path of '%s'",
@@ -227,12 +248,17 @@ lsm_status io_dir_real_path(struct io_dir *dir, char *path, size_t size, lsm_err
 
 const char *io_dir_remote_name(struct io_dir *dir)
 {
-    return dir->io->ops->dir_remote_name(dir);
+    int before = cancel_hold();
+    const char *name = dir->io->ops->dir_remote_name(dir);
+    cancel_release(before);
+    return name;
 }
 
 lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = dir->io->ops->dir_sync(dir);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, dir->path, LSM_NO_OFFSET, "cannot sync directory '%s'", dir->path);
@@ -241,7 +267,9 @@ lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err)
 lsm_status io_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_error *err)
 {
     lsm_status stopped = LSM_OK;
+    int before = cancel_hold();
     int number = dir->io->ops->dir_list(dir, visit, context, &stopped, err);
+    cancel_release(before);
     if (number == 0)
         return stopped;
     return fail(err, number, dir->path, LSM_NO_OFFSET, "cannot list directory '%s'", dir->path);
@@ -254,7 +282,9 @@ lsm_status io_dir_rename(struct io_dir *dir, const char *from, const char *to, l
         status = check_name(to, dir->path, err);
     if (status != LSM_OK)
         return status;
+    int before = cancel_hold();
     int number = dir->io->ops->dir_rename(dir, from, to);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, from, LSM_NO_OFFSET, "cannot rename '%s/%s' to '%s'", dir->path, from,
@@ -266,7 +296,9 @@ lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, ls
     lsm_status status = check_name(name, dir->path, err);
     if (status != LSM_OK)
         return status;
+    int before = cancel_hold();
     int number = dir->io->ops->dir_unlink(dir, name);
+    cancel_release(before);
     if (number != 0 && number != ENOENT)
         return fail(err, number, name, LSM_NO_OFFSET, "cannot remove '%s/%s'", dir->path, name);
     if (existed != NULL)
@@ -276,7 +308,9 @@ lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, ls
 
 lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = io->ops->dir_remove(io, path);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number == EEXIST ? ENOTEMPTY : number, path, LSM_NO_OFFSET,
@@ -299,7 +333,9 @@ lsm_status io_file_open(struct io_dir *dir, const char *name, unsigned flags, ui
     snprintf(path, size, "%s/%s", dir->path, name);
 
     struct io_file *opened = NULL;
+    int before = cancel_hold();
     int number = dir->io->ops->file_open(dir, name, flags, mode, &opened);
+    cancel_release(before);
     if (number != 0) {
         status = fail(err, number, name, LSM_NO_OFFSET, "cannot open '%s'", path);
         mem_free(path);
@@ -319,7 +355,9 @@ void io_file_close(struct io_file *file)
     if (file == NULL)
         return;
     mem_free(file->path);
+    int before = cancel_hold();
     file->io->ops->file_close(file);
+    cancel_release(before);
 }
 
 const char *io_file_name(const struct io_file *file)
@@ -355,8 +393,10 @@ lsm_status io_file_read(struct io_file *file, void *memory, size_t size, uint64_
 {
     size_t moved = 0;
     int number = check_transfer(file, memory, size, offset);
+    int before = cancel_hold();
     if (number == 0)
         number = file->io->ops->file_read(file, memory, size, offset, &moved);
+    cancel_release(before);
     if (number != 0)
         return fail_transfer(file, "read", size, offset, number, err);
     *got = moved;
@@ -382,14 +422,18 @@ lsm_status io_file_write(struct io_file *file, const void *memory, size_t size, 
                          lsm_error *err)
 {
     int number = check_transfer(file, memory, size, offset);
+    int before = cancel_hold();
     if (number == 0)
         number = file->writable ? file->io->ops->file_write(file, memory, size, offset) : EBADF;
+    cancel_release(before);
     return number == 0 ? LSM_OK : fail_transfer(file, "write", size, offset, number, err);
 }
 
 lsm_status io_file_sync(struct io_file *file, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = file->io->ops->file_sync(file);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, file->name, LSM_NO_OFFSET,
@@ -398,7 +442,9 @@ lsm_status io_file_sync(struct io_file *file, lsm_error *err)
 
 lsm_status io_file_identity(struct io_file *file, struct io_identity *identity, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = file->io->ops->file_identity(file, identity);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, file->name, LSM_NO_OFFSET, "cannot tell which file '%s' is",
@@ -407,7 +453,9 @@ lsm_status io_file_identity(struct io_file *file, struct io_identity *identity, 
 
 lsm_status io_file_size(struct io_file *file, uint64_t *size, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = file->io->ops->file_size(file, size);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, file->name, LSM_NO_OFFSET, "cannot tell the size of '%s'", file->path);
@@ -427,8 +475,10 @@ lsm_status io_file_truncate(struct io_file *file, uint64_t size, lsm_error *err)
 lsm_status io_file_allocate(struct io_file *file, uint64_t offset, uint64_t size, lsm_error *err)
 {
     int number = EINVAL;
+    int before = cancel_hold();
     if (offset <= INT64_MAX && size <= (uint64_t)INT64_MAX - offset)
         number = file->writable ? file->io->ops->file_allocate(file, offset, size) : EBADF;
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, file->name, offset,
@@ -501,8 +551,10 @@ lsm_status io_lock_as(struct io_file *file, uint64_t byte, enum io_lock_mode mod
 {
     struct io_lock *made = NULL;
     int number = EINVAL;
+    int before = cancel_hold();
     if (byte < INT64_MAX)
         number = file->writable ? file->io->ops->lock(file, byte, mode, patience_ms, &made) : EBADF;
+    cancel_release(before);
     if (number == EAGAIN || number == EACCES) {
         lsm_status status =
             lsm_fail(err, LSM_BUSY, "somebody else holds the lock on byte %" PRIu64 " of '%s'",
@@ -530,14 +582,19 @@ lsm_status io_try_lock(struct io_file *file, uint64_t byte, struct io_lock **loc
 
 void io_unlock(struct io_lock *lock)
 {
+    int before = cancel_hold();
     if (lock != NULL)
         lock->io->ops->unlock(lock);
+    cancel_release(before);
 }
 
 bool io_lock_is_held(struct io_file *file, uint64_t byte)
 {
     bool held = false;
-    return byte < INT64_MAX && file->io->ops->lock_test(file, byte, &held) == 0 && held;
+    int before = cancel_hold();
+    bool known = byte < INT64_MAX && file->io->ops->lock_test(file, byte, &held) == 0;
+    cancel_release(before);
+    return known && held;
 }
 
 /* ---- queues ---------------------------------------------------------------------------------- */
@@ -545,7 +602,9 @@ bool io_lock_is_held(struct io_file *file, uint64_t byte)
 lsm_status io_queue_open(struct io *io, unsigned depth, struct io_queue **queue, lsm_error *err)
 {
     struct io_queue *made = NULL;
+    int before = cancel_hold();
     int number = io->ops->queue_open(io, depth > 0 ? depth : 1, &made);
+    cancel_release(before);
     if (number != 0)
         return fail(err, number, "", LSM_NO_OFFSET, "cannot make an i/o queue of depth %u", depth);
     *queue = made;
@@ -558,7 +617,9 @@ void io_queue_close(struct io_queue *queue)
         return;
     while (io_queue_reap(queue, true) != NULL)
         ;
+    int before = cancel_hold();
     queue->ops->close(queue);
+    cancel_release(before);
 }
 
 static void list_append(struct io_request **first, struct io_request **last, struct io_request *r)
@@ -611,7 +672,9 @@ void io_queue_push(struct io_queue *queue, struct io_request *request)
 
 lsm_status io_queue_submit(struct io_queue *queue, lsm_error *err)
 {
+    int before = cancel_hold();
     int number = queue->pushed_first == NULL ? 0 : queue->ops->submit(queue);
+    cancel_release(before);
     if (number == 0)
         return LSM_OK;
     return fail(err, number, "", LSM_NO_OFFSET, "cannot submit to the i/o queue");
@@ -619,8 +682,11 @@ lsm_status io_queue_submit(struct io_queue *queue, lsm_error *err)
 
 struct io_request *io_queue_reap(struct io_queue *queue, bool wait)
 {
-    if (queue->pushed_first != NULL || (queue->done_first == NULL && queue->in_flight > 0))
+    if (queue->pushed_first != NULL || (queue->done_first == NULL && queue->in_flight > 0)) {
+        int before = cancel_hold();
         queue->ops->collect(queue, wait && queue->done_first == NULL);
+        cancel_release(before);
+    }
     struct io_request *r = list_take(&queue->done_first);
     if (r != NULL)
         queue->in_flight--;

@@ -1,6 +1,7 @@
 /* A ring of three buffers: one fills while two are on their way. */
 #include "engine/sst/table_output.h"
 
+#include "engine/base/cancel.h"
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 
@@ -24,8 +25,10 @@ lsm_status table_output_open(struct table_output *o, struct io *io, struct io_di
 static void sleep_ns(uint64_t ns)
 {
     struct timespec left = {(time_t)(ns / NS_PER_SECOND), (long)(ns % NS_PER_SECOND)};
+    int before = cancel_hold();
     while (nanosleep(&left, &left) != 0)
         ;
+    cancel_release(before);
 }
 
 /* Sleeps until the bytes written before are paid for, then charges for `size` more. */
