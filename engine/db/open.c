@@ -532,6 +532,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         .io = db->io, .dir = db->dir, .cache = block_cache_new(cache), .mode = db->options.mode};
     if (db->tables.cache == NULL)
         return lsm_fail_memory(err, cache);
+    db->magic = DB_MAGIC; /* what is done from here on is checked as a caller's calls are */
     status = role == SHM_ATTACH_JOINED ? join(db, err) : found(db, err);
     return status == LSM_OK ? start_threads(db, err) : status;
 }
@@ -554,7 +555,6 @@ static lsm_status open_held(struct io *io, bool owns_io, const char *path,
             db_abandon(db);
         return status;
     }
-    db->magic = DB_MAGIC;
     *opened = db;
     if (err != NULL)
         *err = (lsm_error){0}; /* what was only looked for and not there is no error */
