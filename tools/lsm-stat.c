@@ -262,7 +262,6 @@ static int join_and_leave(struct stat_tool *t)
 {
     lsm_error err = {0};
     lsm_db *db = NULL;
-    t->cli.options.shared = true;
     t->cli.options.create = false;
     t->cli.options.workers = LSM_NO_WORKERS;
     /* Joining reaps. */

@@ -256,7 +256,7 @@ static lsm_db *open_it(bool with_workers)
 {
     lsm_options options = LSM_OPTIONS_INIT;
     must(lsm_options_parse(&options,
-                           "create=true,shared=true,memtable_size=64KiB,stage_size=64KiB,"
+                           "create=true,memtable_size=64KiB,stage_size=64KiB,"
                            "wal_segment_size=64KiB,table_size=32KiB,level_base_size=64KiB,"
                            "level0_trigger=2,cache_size=256KiB",
                            err));

@@ -70,7 +70,7 @@ void storm_open(struct storm_life *life, bool with_workers)
 {
     lsm_options options = LSM_OPTIONS_INIT;
     storm_must(lsm_options_parse(&options,
-                                 "create=true,shared=true,memtable_size=96KiB,stage_size=64KiB,"
+                                 "create=true,memtable_size=96KiB,stage_size=64KiB,"
                                  "wal_segment_size=64KiB,table_size=64KiB,level_base_size=192KiB,"
                                  "level_ratio=4,level0_trigger=2,cache_size=256KiB",
                                  err));

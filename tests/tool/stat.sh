@@ -99,7 +99,7 @@ find db -type f -exec cksum {} + | sort >files.now
 same files.now files
 
 # ---- alone
-hold a db workers=1
+hold a db workers=1,exclusive=true
 expect 0 lsm-stat db
 says out 'open in one process, which lets nobody in'
 expect 0 lsm-stat --json db
@@ -111,9 +111,9 @@ wait "$pid_a" || fail 'a failed'
 
 # ---- shared, with somebody who reads old things
 rm -f a
-hold a 'we"ird\db' create=true,shared=true,memtable_size=256KiB,level0_trigger=6,level0_slowdown=6,level0_stop=9
+hold a 'we"ird\db' create=true,memtable_size=256KiB,level0_trigger=6,level0_slowdown=6,level0_stop=9
 db='we"ird\db'
-hold b "$db" shared=true,workers=none,io=posix
+hold b "$db" workers=none,io=posix
 expect 0 lsm-stat --json "$db"
 expect_member state shared
 expect_member processes.0.role workers
@@ -186,7 +186,7 @@ kill -CONT "$pid_a"
 tell a 'put 0 10 10'
 kill -STOP "$pid_a"
 rm -f b
-hold b "$db" shared=true,workers=none
+hold b "$db" workers=none
 for round in 1 2 3 4 5 6; do
     tell b "put $round 10 10"
     tell b flush
@@ -221,7 +221,7 @@ says out 'closed cleanly'
 
 # ---- not closed: everybody was killed
 rm -f a
-hold a "$db" shared=true
+hold a "$db" workers=2
 tell a 'put 0 10 10'
 kill -KILL "$pid_a"
 wait "$pid_a" 2>wait.err

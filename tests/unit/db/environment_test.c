@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,shared=true,workers=1,memtable_size=64KiB,stage_size=64KiB,"                      \
+    "create=true,workers=1,memtable_size=64KiB,stage_size=64KiB,"                      \
     "wal_segment_size=64KiB,table_size=32KiB,level0_trigger=2,cache_size=256KiB"
 #define THREADS 3
 #define KEYS    400
@@ -271,7 +271,6 @@ START_TEST(test_fork_child_that_lives_longer_holds_nothing)
     int status;
     ck_assert_int_eq(waitpid(parent, &status, 0), parent);
     ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%#x", (unsigned)status);
-    options.shared = false; /* nobody else is there */
     lsm_db *db = NULL;
     ck_ok(lsm_open(db_path, &options, &db, &error));
     close_ok(db);

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,shared=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
+    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
     "wal_segment_size=128KiB,cache_size=1MiB"
 #define LOOKS  3000
 #define ROUNDS 60
@@ -360,7 +360,7 @@ static void storm(unsigned seed)
 {
     for (unsigned round = 0;; round++) {
         lsm_db *db = open_with(round % 2 == 0 ? OPTIONS ",max_open_tables=20"
-                                              : "shared=true,workers=1,cache_size=1MiB");
+                                              : "workers=1,cache_size=1MiB");
         for (unsigned i = 0; i < 8; i++) {
             lsm_snapshot *snapshot = NULL;
             put_many(db, NULL, (seed + i * 37) % 100, 100, 200);
