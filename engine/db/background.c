@@ -203,6 +203,7 @@ static lsm_status settle_edits(lsm_db *db, lsm_error *err)
 lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err)
 {
     struct db_flush flush;
+    struct db_outputs outputs;
     *did_work = true;
     lsm_status status = settle_edits(db, err);
     if (status != LSM_OK)
@@ -211,12 +212,12 @@ lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err)
     *did_work = flush.count > 0;
     if (flush.count == 0)
         return status;
-    db_outputs_begin(db);
+    db_outputs_begin(db, &outputs);
     status = flush_memtables(db, &flush, err);
-    db_outputs_end(db);
+    db_outputs_end(db, &outputs);
     if (status != LSM_OK) {
         db_flush_give_back(db, &flush);
-        atomic_store(&db->layout->version.orphans_due, 1);
+        db_orphans_expect(db);
     }
     if (status == LSM_BUSY)
         status = LSM_OK; /* repeated: what is left comes next */
@@ -265,10 +266,11 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     uint64_t *snapshots = NULL;
     size_t snapshot_count = 0;
     uint64_t begin = io_now_ns(db->io);
+    struct db_outputs outputs;
     struct db_state *blank = db_state_new();
     lsm_status status = blank == NULL ? lsm_fail_memory(err, sizeof *blank)
                                       : db_snapshot_list(db, &snapshots, &snapshot_count, err);
-    db_outputs_begin(db);
+    db_outputs_begin(db, &outputs);
     STEP("compaction: claimed");
     if (status == LSM_OK)
         status = compact_run(&env, version, c, snapshots, snapshot_count, &edit, &result, err);
@@ -294,9 +296,9 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     }
     if (begun == LSM_OK)
         db_edit_end(db);
-    db_outputs_end(db);
+    db_outputs_end(db, &outputs);
     if (status != LSM_OK)
-        atomic_store(&db->layout->version.orphans_due, 1);
+        db_orphans_expect(db);
     mem_free(blank);
     edit_release(&edit);
     if (status != LSM_OK)

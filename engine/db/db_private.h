@@ -54,6 +54,12 @@ struct db_pin {
     struct db_pin *next, *previous;
 };
 
+/* Something that makes table files. */
+struct db_outputs {
+    uint64_t floor; /* their numbers begin here */
+    struct db_outputs *next, *previous;
+};
+
 struct db_state {
     struct epoch_retired retired; /* how the current state's own reference is given up */
     struct db_pin pin;
@@ -140,7 +146,7 @@ struct lsm_db {
     uint32_t arena_uses[SHM_MAX_MEMTABLES];
     struct db_pin pins;                    /* head of the ring, ascending */
     struct db_pin job_pins[SHM_SLOT_JOBS]; /* of the running compactions */
-    uint32_t output_jobs;                  /* running, that make files */
+    struct db_outputs outputs;             /* head of the ring, ascending */
     struct shm_slot *slot;                 /* this process's */
 
     /* guarded by cf_lock */
@@ -175,7 +181,8 @@ struct lsm_db {
 
     pthread_t keeper_thread;
     bool keeper_runs;
-    _Atomic uint64_t next_look_ns; /* at who is alive */
+    _Atomic uint64_t next_look_ns;  /* at who is alive */
+    _Atomic uint64_t orphans_limit; /* of the last look for orphans */
 
     /* the log writer's thread */
     pthread_t log_thread;
@@ -380,12 +387,14 @@ bool db_job_take_locked(lsm_db *db, const struct version *version, struct compac
 void db_job_end_locked(lsm_db *db, struct compaction *c); /* within an edit, or with view_lock */
 void db_job_end(lsm_db *db, struct compaction *c);
 
-/* Around the making of table files. */
-void db_outputs_begin(lsm_db *db);
-void db_outputs_end(lsm_db *db);
-/* Removes the files that processes left who died, or failed, while they made them. *done: false
- * when another edit is under way, or on failure; to be called again. */
-lsm_status db_remove_orphans(lsm_db *db, bool *done, lsm_error *err);
+/* Around the making of table files: from before the first number is taken to when they are named.
+ */
+void db_outputs_begin(lsm_db *db, struct db_outputs *outputs);
+void db_outputs_end(lsm_db *db, struct db_outputs *outputs);
+/* There may be tables in the directory that nobody will name nor remove. */
+void db_orphans_expect(lsm_db *db);
+/* Looks for those, if there may be some; what cannot be judged now is looked at in a later call. */
+lsm_status db_remove_orphans(lsm_db *db, lsm_error *err);
 
 /* ---- the keeper (db/keeper.c) ---------------------------------------------------------------- */
 

@@ -121,25 +121,54 @@ void db_job_end(lsm_db *db, struct compaction *c)
 
 /* ---- numbers of files ------------------------------------------------------------------------ */
 
-void db_outputs_begin(lsm_db *db)
+/* That of the oldest running job (arena_lock held). */
+static void tell_floor_locked(lsm_db *db)
 {
-    pthread_mutex_lock(&db->arena_lock);
-    if (db->output_jobs++ == 0)
-        atomic_store(&db->slot->out_floor, atomic_load(&db->layout->ctl.next_file_number));
-    pthread_mutex_unlock(&db->arena_lock);
-    STEP("outputs: floor told");
+    const struct db_outputs *oldest = db->outputs.next;
+    atomic_store(&db->slot->out_floor, oldest == &db->outputs ? 0 : oldest->floor);
 }
 
-void db_outputs_end(lsm_db *db)
+void db_outputs_begin(lsm_db *db, struct db_outputs *outputs)
 {
     pthread_mutex_lock(&db->arena_lock);
-    if (--db->output_jobs == 0)
-        atomic_store(&db->slot->out_floor, 0);
+    outputs->floor = atomic_load(&db->layout->ctl.next_file_number);
+    outputs->next = &db->outputs;
+    outputs->previous = db->outputs.previous;
+    outputs->previous->next = outputs;
+    outputs->next->previous = outputs;
+    tell_floor_locked(db);
+    pthread_mutex_unlock(&db->arena_lock);
+    /* Who finds the counter behind a number that the job took finds the floor: orphan_limit(). */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void db_outputs_end(lsm_db *db, struct db_outputs *outputs)
+{
+    pthread_mutex_lock(&db->arena_lock);
+    outputs->previous->next = outputs->next;
+    outputs->next->previous = outputs->previous;
+    tell_floor_locked(db);
     pthread_mutex_unlock(&db->arena_lock);
     STEP("outputs: over");
 }
 
-/* Files below it that nobody names are nobody's. */
+/* ---- orphans --------------------------------------------------------------------------------- */
+
+static void expect_below(lsm_db *db, uint64_t number)
+{
+    _Atomic uint64_t *below = &db->layout->version.orphans_below;
+    uint64_t before = atomic_load(below);
+    while (before < number && !atomic_compare_exchange_weak(below, &before, number))
+        ;
+}
+
+void db_orphans_expect(lsm_db *db)
+{
+    atomic_store(&db->orphans_limit, 0);
+    expect_below(db, atomic_load(&db->layout->ctl.next_file_number));
+}
+
+/* Files below it that nobody names are nobody's: the counter is read before the floors. */
 static uint64_t orphan_limit(lsm_db *db)
 {
     uint64_t limit = atomic_load(&db->layout->ctl.next_file_number);
@@ -156,14 +185,34 @@ static uint64_t orphan_limit(lsm_db *db)
  * then, and its out_floor may be cleared already, yet the next owner of the version lock adopts the
  * edit. So the lock is taken first, which does that; not waited for, for its owner may be stopped.
  */
-lsm_status db_remove_orphans(lsm_db *db, bool *done, lsm_error *err)
+static lsm_status remove_below(lsm_db *db, uint64_t limit, bool *done, lsm_error *err)
 {
-    uint64_t limit = orphan_limit(db);
+    *done = false;
+    bool begun = false;
     STEP("orphans: limit known");
-    lsm_status status = db_edit_try_begin(db, done, err);
-    if (!*done)
+    lsm_status status = db_edit_try_begin(db, &begun, err);
+    if (!begun)
         return status;
     status = version_set_remove_orphans(db->versions, limit, err);
     db_edit_end(db);
+    *done = status == LSM_OK;
+    return status;
+}
+
+/* A running job hides the orphans above its floor: they are looked for when the floor has risen.
+ * Should this process die meanwhile, whoever reaps it expects orphans again. */
+lsm_status db_remove_orphans(lsm_db *db, lsm_error *err)
+{
+    bool done;
+    uint64_t below = atomic_load(&db->layout->version.orphans_below);
+    uint64_t limit = below == 0 ? 0 : orphan_limit(db);
+    if (below == 0 || (limit < below && limit == atomic_load(&db->orphans_limit)) ||
+        !atomic_compare_exchange_strong(&db->layout->version.orphans_below, &below, 0))
+        return LSM_OK;
+    lsm_status status = remove_below(db, limit, &done, err);
+    if (done)
+        atomic_store(&db->orphans_limit, limit);
+    if (!done || limit < below)
+        expect_below(db, below);
     return status;
 }

@@ -35,20 +35,15 @@ static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index,
 lsm_status db_reap(lsm_db *db, lsm_error *err)
 {
     uint32_t count = 0;
-    bool done = false;
     if (db->options.read_only)
         return LSM_OK; /* its files may not be removed either */
     lsm_status status = shm_reap(db->attachment, reap, db, &count, err);
-    /* Should this process die before it has looked, whoever reaps it will look. */
-    _Atomic uint32_t *due = &db->layout->version.orphans_due;
+    /* Should this process die before it says so, whoever reaps it will. */
     if (count > 0)
-        atomic_store(due, 1);
-    if (status == LSM_OK && atomic_load(due) != 0 && atomic_exchange(due, 0) != 0) {
-        status = db_remove_orphans(db, &done, err);
-        STEP("orphans: removed");
-        if (!done)
-            atomic_store(due, 1);
-    }
+        db_orphans_expect(db);
+    if (status == LSM_OK)
+        status = db_remove_orphans(db, err);
+    STEP("orphans: removed");
     if (count > 0)
         db_work_signal(db);
     return status;

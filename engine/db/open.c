@@ -340,6 +340,7 @@ static lsm_status handle_new(const char *path, const lsm_options *options, lsm_d
     pthread_mutex_init(&db->view_lock, NULL);
     pthread_mutex_init(&db->arena_lock, NULL);
     db->pins.next = db->pins.previous = &db->pins;
+    db->outputs.next = db->outputs.previous = &db->outputs;
     pthread_cond_init(&db->work_due, &monotonic);
     pthread_cond_init(&db->work_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
@@ -368,7 +369,7 @@ static void handle_free(lsm_db *db)
         atomic_store(&db->slot->pin, 0); /* nothing here uses a version any more */
     db_cf_free_all(db);
     if (version_set_close(db->versions) && db->layout != NULL)
-        atomic_store(&db->layout->version.orphans_due, 1);
+        db_orphans_expect(db);
     epoch_drain();
     block_cache_free(db->tables.cache);
     while (db->queue_count > 0)

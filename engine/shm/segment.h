@@ -172,11 +172,11 @@ struct shm_version {
     uint64_t active_memtable;             /* id */
     _Atomic uint32_t place_index;         /* which of places counts, modulo 2 */
     _Atomic uint32_t roll_forward_due;    /* an owner of the version lock died: (version) */
-    _Atomic uint32_t orphans_due;         /* there may be tables that nobody names (any) */
     struct {
         uint64_t number[5]; /* where the manifest ends: engine/db/edit.c */
     } places[2];
-    struct shm_event changed; /* number moved, or an arena may have become free */
+    _Atomic uint64_t orphans_below; /* tables below it may be nobody's; 0: none is (any) */
+    struct shm_event changed;       /* number moved, or an arena may have become free */
 };
 
 enum shm_slot_state {

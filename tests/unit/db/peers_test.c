@@ -47,6 +47,21 @@ static void die(void)
     kill(getpid(), SIGKILL);
 }
 
+/* Another process dies at the step of what it is about. */
+static void somebody_dies_at(const char *step, lsm_status (*doing)(lsm_db *db))
+{
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        lsm_db *db = open_with(OPTIONS);
+        do_at(step, die);
+        _exit(1 + (int)doing(db));
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %d", status);
+}
+
 static lsm_db *first, *second; /* the handles */
 
 /* `count` overlapping tables. */
@@ -191,18 +206,9 @@ START_TEST(test_compaction_ends_well_when_another_process_drops_its_family)
 }
 END_TEST
 
-static void compactor_dies(void)
+static lsm_status compact(lsm_db *db)
 {
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
-    if (pid == 0) {
-        lsm_db *db = open_with(OPTIONS);
-        do_at("compaction: written", die);
-        _exit(1 + (int)lsm_compact_range(db, NULL, NULL, NULL));
-    }
-    int status;
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %d", status);
+    return lsm_compact_range(db, NULL, NULL, NULL);
 }
 
 /* The keeper reaps while a worker looks for work. */
@@ -219,7 +225,7 @@ START_TEST(test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_
     struct compaction c = {0};
     first = open_with(OPTIONS);
     make_tables(first, NULL, 3);
-    compactor_dies();
+    somebody_dies_at("compaction: written", compact);
     ck_ok(db_edit_begin(first, &error));
     struct version *version = version_set_current(first->versions);
     ck_assert(!db_job_take_locked(first, version, &c, reap_and_pick_nothing, first));
@@ -288,6 +294,30 @@ START_TEST(test_flush_writes_no_tables_while_edits_cannot_begin)
 }
 END_TEST
 
+static lsm_status write_and_flush(lsm_db *db)
+{
+    put_many(db, NULL, 0, 20, 100);
+    return lsm_flush(db, NULL);
+}
+
+/* Its files might be the running job's. */
+START_TEST(test_orphans_that_a_running_job_hides_are_removed_when_it_has_ended)
+{
+    struct db_outputs job;
+    first = open_with(OPTIONS);
+    db_outputs_begin(first, &job);
+    somebody_dies_at("flush: written", write_and_flush);
+    ck_ok(db_reap(first, &error));
+    ck_assert_uint_eq(count_tables(), 1);
+    db_outputs_end(first, &job);
+    ck_ok(db_reap(first, &error));
+    expect_text(first, NULL, "absent", NULL);
+    version_set_clean(first->versions);
+    ck_assert_uint_eq(count_tables(), 0);
+    close_ok(first);
+}
+END_TEST
+
 /* ---- views ----------------------------------------------------------------------------------- */
 
 /* An edit is durable and not published: a switch of the memtable must not show what it made, for
@@ -341,6 +371,7 @@ int main(void)
     tcase_add_test(tests, test_name_of_a_family_stays_readable_when_another_process_renames_it);
     tcase_add_test(tests,
                    test_family_that_could_not_be_made_here_is_found_when_another_process_makes_it);
+    tcase_add_test(tests, test_orphans_that_a_running_job_hides_are_removed_when_it_has_ended);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
