@@ -140,6 +140,7 @@ void db_outputs_begin(lsm_db *db, struct db_outputs *outputs)
     pthread_mutex_unlock(&db->arena_lock);
     /* Who finds the counter behind a number that the job took finds the floor: orphan_limit(). */
     atomic_thread_fence(memory_order_seq_cst);
+    STEP("outputs: floor told");
 }
 
 void db_outputs_end(lsm_db *db, struct db_outputs *outputs)

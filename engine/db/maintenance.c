@@ -2,11 +2,13 @@
  * What a caller may ask for by hand: flush, compaction of a range, waiting until all is done.
  *
  * A manual compaction walks the levels downwards, one step a time, and asks the workers to leave
- * the field to it meanwhile, so that its files are not busy.
+ * the field to it meanwhile, so that its files are not busy. Where another process works on them it
+ * waits for that job's end.
  */
 #include "engine/db/db_private.h"
 
 #include "engine/base/cancel.h"
+#include "engine/base/step.h"
 
 LSM_API lsm_status lsm_flush(lsm_db *db, lsm_error *err)
 {
@@ -87,18 +89,56 @@ static bool pick_step(void *context, const struct version *version, struct compa
     return compact_pick_range(version, m->cf, s->level, first, m->options->limit, s->force, c);
 }
 
+/* Takes what is next; *version is held for it. *in_the_way: there is something, which another
+ * process works on. */
+static lsm_status step_take(lsm_db *db, struct step *step, struct version **version,
+                            struct compaction *c, bool *found, bool *in_the_way, lsm_error *err)
+{
+    lsm_status status = db_edit_begin(db, err);
+    if (status != LSM_OK)
+        return status;
+    struct compaction theirs = {0};
+    *version = version_set_current(db->versions);
+    *found = db_job_take_locked(db, *version, c, pick_step, step);
+    *in_the_way = !*found && pick_step(step, *version, &theirs);
+    compaction_release(&theirs);
+    db_edit_end(db);
+    return LSM_OK;
+}
+
+static lsm_status tell_progress(struct manual *m, lsm_error *err)
+{
+    const lsm_compact_options *o = m->options;
+    if (o->progress == NULL || o->progress(o->progress_context, m->bytes_done, m->bytes_total))
+        return LSM_OK;
+    return lsm_fail(err, LSM_CANCELLED, "the compaction of '%s' was cancelled", m->db->path);
+}
+
 static lsm_status manual_step(struct manual *m, uint32_t level, bool force, bool *did_work,
                               lsm_error *err)
 {
     lsm_db *db = m->db;
     struct compaction c = {0};
     struct step step = {m, level, force};
-    lsm_status status = db_edit_begin(db, err);
-    if (status != LSM_OK)
-        return status;
-    struct version *version = version_set_current(db->versions);
-    *did_work = db_job_take_locked(db, version, &c, pick_step, &step);
-    db_edit_end(db);
+    struct version *version = NULL;
+    bool in_the_way = true;
+    lsm_status status = LSM_OK;
+    *did_work = false;
+    while (in_the_way) {
+        version_drop(version);
+        version = NULL;
+        uint32_t seen = shm_event_count(&db->layout->version.changed);
+        status = step_take(db, &step, &version, &c, did_work, &in_the_way, err);
+        if (status == LSM_OK && in_the_way) {
+            STEP("manual: waits");
+            db_wait_changed(db, seen);
+            status = tell_progress(m, err);
+        }
+        if (status != LSM_OK) {
+            version_drop(version);
+            return status;
+        }
+    }
     if (*did_work) {
         if (m->bytes_done + c.input_bytes > m->bytes_total)
             m->bytes_total = m->bytes_done + c.input_bytes;
@@ -166,9 +206,7 @@ LSM_API lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf, const lsm_compact_o
     int before = cancel_hold(); /* progress() may do anything, and the field is taken */
     field_take(db);
     m.bytes_total = estimate(&m);
-    if (m.options->progress != NULL &&
-        !m.options->progress(m.options->progress_context, 0, m.bytes_total))
-        status = lsm_fail(err, LSM_CANCELLED, "the compaction of '%s' was cancelled", db->path);
+    status = tell_progress(&m, err);
     if (status == LSM_OK)
         status = manual_run(&m, err);
     buffer_release(&m.forced_to);

@@ -238,6 +238,43 @@ START_TEST(test_inputs_of_a_dead_compaction_are_free_when_it_is_reaped_during_a_
 }
 END_TEST
 
+static struct version *job_version;
+static struct compaction job;
+
+static bool pick_level0(void *context, const struct version *version, struct compaction *c)
+{
+    (void)context;
+    return compact_pick_range(version, 0, 0, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0), false, c);
+}
+
+static void end_the_job(void)
+{
+    ck_ok(db_compaction_run(second, job_version, &job, NULL, NULL, 0, 0, &error));
+}
+
+/* The other's job moves to level 1 what this one is about to take. */
+START_TEST(test_manual_compaction_waits_for_the_job_of_another_process)
+{
+    lsm_compact_options force = {.force_bottom = true};
+    first = open_with(OPTIONS);
+    second = open_with(OPTIONS);
+    make_tables(first, NULL, 3);
+    ck_ok(db_edit_begin(second, &error));
+    job_version = version_set_current(second->versions);
+    ck_assert(db_job_take_locked(second, job_version, &job, pick_level0, NULL));
+    db_edit_end(second);
+    do_at("manual: waits", end_the_job);
+    ck_ok(lsm_compact_range(first, NULL, &force, &error));
+    check_it_was_reached();
+    compaction_release(&job);
+    version_drop(job_version);
+    expect_text(first, NULL, "absent", NULL);
+    ck_assert_uint_eq(property(first, "tables"), 1);
+    close_ok(second);
+    close_ok(first);
+}
+END_TEST
+
 /* ---- files that nobody names ----------------------------------------------------------------- */
 
 START_TEST(test_files_that_a_leaving_process_could_not_remove_are_removed_later)
@@ -372,6 +409,7 @@ int main(void)
     tcase_add_test(tests,
                    test_family_that_could_not_be_made_here_is_found_when_another_process_makes_it);
     tcase_add_test(tests, test_orphans_that_a_running_job_hides_are_removed_when_it_has_ended);
+    tcase_add_test(tests, test_manual_compaction_waits_for_the_job_of_another_process);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
