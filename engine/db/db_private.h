@@ -182,6 +182,7 @@ struct lsm_db {
     pthread_t keeper_thread;
     bool keeper_runs;
     _Atomic uint64_t next_look_ns;  /* at who is alive */
+    _Atomic bool is_looking;        /* somebody */
     _Atomic uint64_t orphans_limit; /* of the last look for orphans */
 
     /* the log writer's thread */

@@ -182,8 +182,13 @@ static lsm_status edit_begin_locked(lsm_db *db, enum shm_lock_result result, lsm
     }
     STEP("edit: locked");
     pthread_mutex_lock(&db->view_lock);
+    int poison = (int)atomic_load(&l->ctl.poisoned);
     lsm_status status = LSM_OK;
-    if (!atomic_load(&l->ctl.ready)) /* nobody else is there */
+    if (poison != 0)
+        status =
+            status_fail(err, LSM_POISONED, poison, __FILE__, __LINE__,
+                        "'%s' takes no changes any more; close it and open it again", db->path);
+    else if (!atomic_load(&l->ctl.ready)) /* nobody else is there */
         status = version_set_check_writable(db->versions, err);
     else if (atomic_load(&l->version.roll_forward_due))
         status = roll_forward_locked(db, err);
@@ -288,6 +293,8 @@ bool db_may_remove(void *context, uint64_t dead_number)
 {
     lsm_db *db = context;
     bool may = true;
+    if (db->layout != NULL && atomic_load(&db->layout->ctl.poisoned) != 0)
+        return false; /* another population may be there: check_intact() */
     if (db->layout == NULL || !atomic_load(&db->layout->ctl.ready))
         return true; /* nobody else is there */
     db_change_lock(db);

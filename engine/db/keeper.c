@@ -8,6 +8,8 @@
 
 #include "engine/base/step.h"
 
+#include <errno.h>
+
 #define KEEPER_PERIOD_NS UINT64_C(1000000000) /* between two looks at who is alive */
 
 /* What a dead process had taken is anybody's again. May be repeated. */
@@ -32,12 +34,29 @@ static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index,
     return LSM_OK;
 }
 
+/* Without its LOCK file the next one to open the database finds nobody there and recovers it: then
+ * nothing may be written here any more. */
+static lsm_status check_intact(lsm_db *db, lsm_error *err)
+{
+    if (shm_attachment_is_intact(db->attachment))
+        return LSM_OK;
+    uint32_t healthy = 0;
+    atomic_compare_exchange_strong(&db->layout->ctl.poisoned, &healthy, ESTALE);
+    return lsm_fail(err, LSM_POISONED,
+                    "the LOCK file of '%s' was removed or replaced, so others may have opened it "
+                    "without knowing of this process; close the database and open it again",
+                    db->path);
+}
+
 lsm_status db_reap(lsm_db *db, lsm_error *err)
 {
     uint32_t count = 0;
     if (db->options.read_only)
         return LSM_OK; /* its files may not be removed either */
-    lsm_status status = shm_reap(db->attachment, reap, db, &count, err);
+    lsm_status status = check_intact(db, err);
+    if (status != LSM_OK)
+        return status;
+    status = shm_reap(db->attachment, reap, db, &count, err);
     /* Should this process die before it says so, whoever reaps it will. */
     if (count > 0)
         db_orphans_expect(db);
@@ -56,7 +75,10 @@ static void look_around(lsm_db *db)
     if (now < due ||
         !atomic_compare_exchange_strong(&db->next_look_ns, &due, now + KEEPER_PERIOD_NS))
         return;
+    if (atomic_exchange(&db->is_looking, true))
+        return; /* it takes longer than the period; an attachment serves one thread at a time */
     (void)db_reap(db, NULL);
+    atomic_store(&db->is_looking, false);
     version_set_clean(db->versions);
     db_report(db);
 }

@@ -40,13 +40,17 @@ static lsm_status write_page(struct shm_attachment *a, bool ready, lsm_error *er
     return io_file_write(a->file, bytes, sizeof bytes, 0, err);
 }
 
-static bool is_still_named(const struct shm_attachment *a)
+/* `if_unknown` is the answer when the file cannot be looked at, for lack of descriptors say. */
+static bool is_still_named(const struct shm_attachment *a, bool if_unknown)
 {
     struct io_file *named = NULL;
     struct io_identity found;
-    bool same = io_file_open(a->options.dir, LOCK_NAME, 0, 0, &named, NULL) == LSM_OK &&
-                io_file_identity(named, &found, NULL) == LSM_OK &&
-                io_identity_equal(found, a->lock_file);
+    lsm_status status = io_file_open(a->options.dir, LOCK_NAME, 0, 0, &named, NULL);
+    if (status == LSM_MISSING)
+        return false;
+    if (status == LSM_OK)
+        status = io_file_identity(named, &found, NULL);
+    bool same = status == LSM_OK ? io_identity_equal(found, a->lock_file) : if_unknown;
     io_file_close(named);
     return same;
 }
@@ -67,7 +71,7 @@ static lsm_status lock_attach(struct shm_attachment *a, uint64_t deadline, lsm_e
             return attach_busy(o->io, a->file, o->path, false, err);
         if (status != LSM_OK)
             return status;
-        if (is_still_named(a))
+        if (is_still_named(a, false))
             return LSM_OK;
         io_unlock(a->attach);
         a->attach = NULL;
@@ -356,7 +360,7 @@ uint32_t shm_attachment_generation(const struct shm_attachment *attachment)
 
 bool shm_attachment_is_intact(const struct shm_attachment *attachment)
 {
-    return is_still_named(attachment);
+    return is_still_named(attachment, true);
 }
 
 lsm_status shm_attach_look(struct io *io, struct io_dir *dir, const char *path, lsm_error *err)

@@ -340,13 +340,13 @@ static lsm_status write_and_flush(lsm_db *db)
 /* Its files might be the running job's. */
 START_TEST(test_orphans_that_a_running_job_hides_are_removed_when_it_has_ended)
 {
-    struct db_outputs job;
+    struct db_outputs outputs;
     first = open_with(OPTIONS);
-    db_outputs_begin(first, &job);
+    db_outputs_begin(first, &outputs);
     somebody_dies_at("flush: written", write_and_flush);
     ck_ok(db_reap(first, &error));
     ck_assert_uint_eq(count_tables(), 1);
-    db_outputs_end(first, &job);
+    db_outputs_end(first, &outputs);
     ck_ok(db_reap(first, &error));
     expect_text(first, NULL, "absent", NULL);
     version_set_clean(first->versions);
@@ -390,6 +390,26 @@ START_TEST(test_switch_within_an_edit_shows_what_is_published)
 }
 END_TEST
 
+/* ---- the lock file --------------------------------------------------------------------------- */
+
+START_TEST(test_nothing_is_written_when_the_lock_file_is_gone)
+{
+    char name[sizeof db_path + 16];
+    first = open_with(OPTIONS);
+    put_text(first, NULL, "key", "value");
+    snprintf(name, sizeof name, "%s/LOCK", db_path);
+    ck_assert_int_eq(unlink(name), 0);
+    ck_fails(LSM_POISONED, db_reap(first, &error));
+    ck_fails(LSM_POISONED, lsm_put(first, NULL, text("key"), text("more"), NULL, &error));
+    ck_fails(LSM_POISONED, db_edit_begin(first, &error)); /* nor by a worker */
+    expect_text(first, NULL, "key", "value");
+    second = open_with(OPTIONS);
+    ck_fails(LSM_POISONED, lsm_close(first, &error));
+    expect_text(second, NULL, "key", "value");
+    close_ok(second);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("db/peers");
@@ -410,6 +430,7 @@ int main(void)
                    test_family_that_could_not_be_made_here_is_found_when_another_process_makes_it);
     tcase_add_test(tests, test_orphans_that_a_running_job_hides_are_removed_when_it_has_ended);
     tcase_add_test(tests, test_manual_compaction_waits_for_the_job_of_another_process);
+    tcase_add_test(tests, test_nothing_is_written_when_the_lock_file_is_gone);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
