@@ -41,10 +41,9 @@ check_metrics() {
 hold() {
     mkfifo "$1"
     holder "$2" "$3" <"$1" >"$1.said" 2>&1 &
-    eval "pid_$1=$!"
     case $1 in
-        a) exec 5>a ;;
-        b) exec 6>b ;;
+        a) pid_a=$! && exec 5>a ;;
+        b) pid_b=$! && exec 6>b ;;
     esac
     await "$1 has it open" grep -q ok "$1.said"
 }
@@ -106,6 +105,7 @@ expect 0 lsm-stat --json db
 expect_member state alone
 expect_member processes.0.pid "$pid_a"
 expect_member processes.0.role alone
+expect_member processes.0.workers true
 exec 5>&-
 wait "$pid_a" || fail 'a failed'
 
@@ -209,7 +209,7 @@ wait "$pid_b" || fail 'b failed'
 # ---- again and again
 lsm-stat --watch=1 --json "$db" >watched &
 watcher=$!
-await 'two looks' sh -c '[ "$(wc -l <watched)" -ge 2 ]'
+await 'two looks' awk 'END { exit NR < 2 }' watched
 kill -TERM "$watcher"
 wait "$watcher" || fail "--watch ends with $?"
 json_lines state <watched >states

@@ -141,6 +141,7 @@ static struct json_object *json_process(const struct inspect_process *p)
     add_bool(o, "alive", p->is_alive);
     json_add_text(o, "run_state", stat_run_state_name(p->run_state));
     json_add_text(o, "role", stat_role_name(p->roles));
+    add_bool(o, "workers", (p->roles & SHM_ROLE_WORKERS) != 0);
     add_number(o, "attached_age_ns", p->report.attached_age_ns);
     add_number(o, "pin_age_ns", p->pin == 0 ? INSPECT_UNKNOWN : p->pin_age_ns);
     add_number(o, "pin", p->pin == 0 ? INSPECT_UNKNOWN : p->pin);
