@@ -227,6 +227,9 @@ kill -KILL "$pid_a"
 wait "$pid_a" 2>wait.err
 exec 5>&-
 await 'it is gone' sh -c "lsm-stat '$db' | grep -q 'it was not closed'"
+expect 0 lsm-compact -q "$db" # recovers it, and removes the shared memory that was left
+expect 0 lsm-stat "$db"
+says out 'closed cleanly'
 
 # ---- damaged
 cp -r db cut
