@@ -169,6 +169,7 @@ typedef struct lsm_options {
     uint64_t stage_size;          /* bytes of the stage file; 0: 16 MiB; a batch may fill half */
     uint64_t wal_segment_size;    /* bytes of a log segment; 0: 64 MiB; at least stage_size */
     uint32_t workers;             /* threads for flush and compaction; 0: 2; see LSM_NO_WORKERS */
+    uint32_t max_compactions;     /* by workers of all processes at once; 0: one a processor */
     uint32_t max_open_tables;     /* table files kept open; 0: 1000 */
     uint64_t background_rate;     /* bytes a second written by compactions; 0: no limit */
     lsm_cf_options cf;            /* of the default column family when the database is created */

@@ -334,7 +334,8 @@ static lsm_status compaction_take(lsm_db *db, struct version **version, struct c
     if (status != LSM_OK)
         return status;
     *version = version_set_current(db->versions);
-    *due = db_job_take_locked(db, *version, c, pick_most_urgent, NULL);
+    *due = (!db_has_workers(db) || db_job_is_allowed_locked(db)) &&
+           db_job_take_locked(db, *version, c, pick_most_urgent, NULL);
     db_edit_end(db);
     if (!*due)
         version_drop(*version);

@@ -31,6 +31,8 @@
 #define DB_MAGIC_CLOSED UINT32_C(0xdead1511)
 #define DB_WAIT_NS      UINT64_C(20000000)
 
+#define DB_MAX_COMPACTIONS (SHM_MAX_SLOTS * SHM_SLOT_JOBS) /* claims there are */
+
 /* A memtable and its place in the log. */
 struct db_memtable {
     _Atomic uint32_t references; /* the list's, states', pins' */
@@ -184,6 +186,7 @@ struct lsm_db {
     _Atomic uint64_t next_look_ns;  /* at who is alive */
     _Atomic bool is_looking;        /* somebody */
     _Atomic uint64_t orphans_limit; /* of the last look for orphans */
+    _Atomic bool job_refused;       /* for max_compactions: to be tried again */
 
     /* the log writer's thread */
     pthread_t log_thread;
@@ -385,6 +388,8 @@ bool db_may_remove(void *context, uint64_t dead_number);
 typedef bool (*db_job_pick)(void *context, const struct version *version, struct compaction *c);
 bool db_job_take_locked(lsm_db *db, const struct version *version, struct compaction *c,
                         db_job_pick pick, void *context);
+/* May a worker of this process begin a compaction, by max_compactions (within an edit)? */
+bool db_job_is_allowed_locked(lsm_db *db);
 void db_job_end_locked(lsm_db *db, struct compaction *c); /* within an edit, or with view_lock */
 void db_job_end(lsm_db *db, struct compaction *c);
 

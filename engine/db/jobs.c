@@ -3,6 +3,11 @@
  *
  * A compaction is claimed in its process's slot while the version lock is held, so that no other
  * process takes an input of it. A claim ends with the process: whoever reaps its slot clears it.
+ * Claims are counted, too: workers begin no more compactions than max_compactions, which the
+ * process that came first fixed, over all processes. Calls that compact on their own thread are not
+ * held back, for they are not more than there are callers. There is one flush at a time in any
+ * case.
+ *
  * The slot's out_floor is a file number that none of its running jobs' files is below: what is
  * above it and named by nobody may be somebody's output.
  */
@@ -62,6 +67,31 @@ static struct shm_job *free_job(lsm_db *db)
             return &db->slot->jobs[j];
     }
     return NULL;
+}
+
+static uint32_t running_jobs(const struct shm_slot *slot)
+{
+    uint32_t count = 0;
+    for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++)
+        count += atomic_load(&slot->jobs[j].state) == SHM_JOB_RUNNING;
+    return count;
+}
+
+/* Over all processes. Who died with a claim does not count, even if nobody has reaped it yet; that
+ * is asked only when it matters, for it costs system calls. */
+bool db_job_is_allowed_locked(lsm_db *db)
+{
+    uint32_t limit = db->layout->ctl.max_compactions, count = 0;
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++)
+        count += running_jobs(&db->layout->slots[i]);
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS && count >= limit; i++) {
+        uint32_t jobs = running_jobs(&db->layout->slots[i]);
+        if (jobs > 0 && !shm_slot_is_alive(db->attachment, i))
+            count -= jobs;
+    }
+    if (count >= limit)
+        atomic_store(&db->job_refused, true);
+    return count < limit;
 }
 
 /* While it runs its inputs stay, also when another process drops their family. */

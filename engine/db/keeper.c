@@ -102,6 +102,8 @@ static void *keeper(void *argument)
             db_work_signal(db);
         }
         look_around(db);
+        if (atomic_exchange(&db->job_refused, false))
+            db_work_signal(db); /* whoever was in the way may have ended without a change */
         if (!atomic_load(&db->closing))
             shm_event_wait(&db->layout->version.changed, seen, KEEPER_PERIOD_NS);
     }

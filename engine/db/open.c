@@ -20,6 +20,7 @@
 #include "engine/format/file_name.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #define ATTACH_PATIENCE_MS 10000 /* longest wait for who opens or closes the database */
 #define RECOVERY_DOUBLING                                                                          \
@@ -153,6 +154,14 @@ static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool is
 
 /* ---- shared memory --------------------------------------------------------------------------- */
 
+static uint32_t processor_count(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    if (count < 1)
+        return 1;
+    return count < DB_MAX_COMPACTIONS ? (uint32_t)count : DB_MAX_COMPACTIONS;
+}
+
 static lsm_status layout_make(lsm_db *db, lsm_error *err)
 {
     if (db->is_private) {
@@ -180,6 +189,8 @@ static lsm_status layout_make(lsm_db *db, lsm_error *err)
     db->segment = shm_attachment_segment(db->attachment);
     db->layout = shm_layout(db->segment);
     db->slot = &db->layout->slots[shm_attachment_slot(db->attachment)];
+    db->layout->ctl.max_compactions =
+        db->options.max_compactions == 0 ? processor_count() : db->options.max_compactions;
     return LSM_OK;
 }
 

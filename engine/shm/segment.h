@@ -51,6 +51,7 @@ struct shm_ident { /* written once, before ctl.ready */
 struct shm_ctl {
     _Alignas(64) _Atomic uint32_t ready; /* 1 once recovery is over */
     _Atomic uint32_t poisoned;           /* an errno: a sync failed, nobody acknowledges any more */
+    uint32_t max_compactions;            /* set at open: at once, by workers of all processes */
     _Atomic uint64_t next_file_number;   /* fetch_add */
     _Atomic uint64_t next_wal_number;    /* fetch_add */
     _Atomic uint64_t next_memtable_id;   /* fetch_add */
