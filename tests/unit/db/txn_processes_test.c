@@ -149,7 +149,8 @@ START_TEST(test_txn_write_of_another_process_conflicts_wherever_it_is)
     for (size_t place = 0; place < PLACES; place++) {
         for (int how = 0; how < TOUCH_COUNT; how++) {
             put_text(db, NULL, "deleted", "1");
-            lsm_txn *changed = begin(db, LSM_TXN_SERIALIZABLE), *gone = begin(db, _i);
+            lsm_txn *changed = begin(db, LSM_TXN_SERIALIZABLE),
+                    *gone = begin(db, (lsm_isolation)_i);
             lsm_txn *apart = begin(db, LSM_TXN_SERIALIZABLE);
             touch_key(changed, (enum touch)how, "changed");
             touch_key(gone, how == TOUCH_READ ? TOUCH_UPDATE : (enum touch)how, "deleted");
