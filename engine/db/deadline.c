@@ -170,8 +170,8 @@ static lsm_status behind_compaction(lsm_db *db, const struct db_deadline *deadli
 {
     char who[WHO_SIZE] = "nobody";
     (void)describe_slot(db, merger(db), who);
-    return sentence(db, deadline, who, "merges the tables of",
-                    ", and too many are in level 0", err);
+    return sentence(db, deadline, who, "merges the tables of", ", and too many are in level 0",
+                    err);
 }
 
 static lsm_status behind_lock(lsm_db *db, const struct db_deadline *deadline,
