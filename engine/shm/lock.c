@@ -89,11 +89,35 @@ enum shm_lock_result shm_trylock(struct shm_lock *lock)
     return locked(lock, "trying", error);
 }
 
+#ifdef __SANITIZE_THREAD__
+/* The thread sanitizer of gcc 12 does not see pthread_mutex_clocklock(), and then wonders who
+ * unlocks: it is shown tries instead. */
+static int lock_until(pthread_mutex_t *mutex, const struct timespec *until)
+{
+    for (;;) {
+        struct timespec now, pause = {.tv_nsec = 1000000};
+        int error = pthread_mutex_trylock(mutex);
+        if (error != EBUSY)
+            return error;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > until->tv_sec ||
+            (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec))
+            return ETIMEDOUT;
+        nanosleep(&pause, NULL);
+    }
+}
+#else
+static int lock_until(pthread_mutex_t *mutex, const struct timespec *until)
+{
+    return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, until);
+}
+#endif
+
 enum shm_lock_result shm_lock_until(struct shm_lock *lock, uint64_t deadline_ns)
 {
     struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
                              .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
-    int error = pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until);
+    int error = lock_until(&lock->mutex, &until);
     if (error == ETIMEDOUT)
         return SHM_LOCK_TIMED_OUT;
     return locked(lock, "waiting for", error);
