@@ -122,6 +122,7 @@ START_TEST(test_attach_alone_killed_at_any_step_lets_the_next_one_found)
     for (size_t i = 0; i < STEPS; i++) {
         ck_assert_int_eq(kill_child_at(steps[i].name), steps[i].alone);
         ck_assert_int_le(segment_count(), 1);
+        database++; /* the child may have died while it created one that nobody knows */
         struct shm_attachment *a = attach_as(SHM_ATTACH_FOUNDER);
         ck_assert_int_eq(segment_count(), 1); /* its own: the left-over one is gone */
         ck_assert_uint_eq(slots_in_use(a), 1);

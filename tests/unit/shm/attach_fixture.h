@@ -63,10 +63,12 @@ static inline struct shm_attach_options options(unsigned timeout_ms)
     return options_in(db_dir, timeout_ms);
 }
 
+static int database = 0xdb; /* every byte of the uuid of the one that is opened */
+
 static inline struct shm_options segment_options(void)
 {
     struct shm_options o = {.directory = shm_path, .arena_size = 65536, .memtable_count = 1};
-    memset(o.uuid, 0xdb, sizeof o.uuid);
+    memset(o.uuid, database, sizeof o.uuid);
     return o;
 }
 

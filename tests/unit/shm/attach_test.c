@@ -559,7 +559,10 @@ static void check_allocation_failures(struct shm_attachment *holder)
             ck_assert_uint_eq(slots_in_use(holder), status == LSM_OK ? 2 : 1);
         if (status == LSM_OK)
             ck_assert_int_eq(detach(a), holder == NULL);
-        ck_assert_int_eq(segment_count(), holder != NULL);
+        if (status != LSM_OK && holder == NULL) /* let go as by death: the next one removes it */
+            ck_assert_int_le(segment_count(), 1);
+        else
+            ck_assert_int_eq(segment_count(), holder != NULL);
     } while (made > (uint64_t)failures++);
     ck_assert_int_gt(failures, 10);
 }
