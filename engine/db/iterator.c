@@ -310,21 +310,27 @@ LSM_API void lsm_iter_prev(lsm_iter *it)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-LSM_API bool lsm_iter_valid(const lsm_iter *it)
+/* What it stands on is not there in a child of fork(). */
+static inline bool is_shown(const lsm_iter *it)
 {
     return it->valid && it->fork_count == db_fork_count();
 }
 
+LSM_API bool lsm_iter_valid(const lsm_iter *it)
+{
+    return is_shown(it);
+}
+
 LSM_API lsm_slice lsm_iter_key(const lsm_iter *it)
 {
-    if (!lsm_iter_valid(it))
+    if (!is_shown(it))
         return (lsm_slice){NULL, 0};
     return it->backwards ? buffer_slice(&it->saved_key) : it->merged->entry->key;
 }
 
 LSM_API lsm_slice lsm_iter_value(const lsm_iter *it)
 {
-    if (!lsm_iter_valid(it) || it->keys_only)
+    if (!is_shown(it) || it->keys_only)
         return (lsm_slice){NULL, 0};
     return it->backwards ? buffer_slice(&it->saved_value) : it->merged->entry->value;
 }
