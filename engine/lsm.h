@@ -8,9 +8,9 @@
  * iterators read as of one.
  *
  * Threads: an lsm_db serves any number of threads. Iterators, batches, transactions and pins
- * belong to one thread at a time. Fork: in a child
- * every call on an inherited handle returns LSM_FORKED, iterators are not valid, and values that are
- * pinned are not there; the child may open the database itself.
+ * belong to one thread at a time. Fork: in a child every call on an inherited handle returns
+ * LSM_FORKED, iterators are not valid, and values that are pinned are not there; the child may open
+ * the database itself.
  *
  * Errors: whatever can fail returns an lsm_status, and fills the caller's lsm_error (may be NULL)
  * with one sentence that says what failed, where, and what was expected. Not found is a value, never
