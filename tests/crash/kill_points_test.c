@@ -2,10 +2,11 @@
  * A process dies, or stops, at each step at which that makes a difference to others, in every role;
  * survivors go on, recoveries follow, and nothing acknowledged is lost, nobody is blocked.
  *
- * For each role one life in which nobody dies tells which steps the victim passes. Then follows a
- * life for each of them, with a kill; for some also with a stop, and for some with a second kill of
- * who takes over, at one of the steps that it passes meanwhile. --full does all of it with all
- * kinds of survivors. Several lives run at once, each in a directory of its own.
+ * For each role a life or two in which nobody dies tell which steps the victim passes. Then follows
+ * a life for each of them, with a kill; for some also with a stop, and for some with a second kill
+ * of who takes over, at one of the steps that it passes meanwhile. --full stops at all of them,
+ * does it with all kinds of survivors and with some second kills each; --pairs 1000 with all of
+ * them, which takes hours. Several lives run at once, each in a directory of its own.
  *
  *   kill_points_test [--full] [--seed N] [--jobs N] [--pairs N] [--seconds N] [--verbose]
  *       [--role NAME] [--step NAME] [--occurrence N] [--survivors N] [--stop]
@@ -22,11 +23,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define OCCURRENCES 2 /* of a step in one role */
+#define OCCURRENCES 2 /* of a step in one role; twice as many with --full */
 #define MAX_POINTS  400
 #define MAX_JOBS    32
 #define STOP_EACH   6 /* without --full: one point in so many is also stopped at, */
 #define PAIR_EACH   5 /* and one in so many is followed by a second kill */
+#define FULL_PAIRS  3 /* with --full: second kills for each first one */
 
 struct queue {
     struct life *lives;
@@ -101,6 +103,7 @@ static void plan_point(const struct life *counted, struct step_point point, uint
 {
     struct life life = {
         .role = counted->role, .point = point, .variant = (unsigned)((turn + turn / 7) % 3)};
+    life.counted = counted->survivors;
     points++;
     for (unsigned kind = 0; kind < SURVIVORS_COUNT; kind++) {
         if (!is_possible(life.role, kind) || (!arguments.full && kind != rotate(life.role, turn)))
@@ -109,19 +112,37 @@ static void plan_point(const struct life *counted, struct step_point point, uint
         life.stops = false;
         queue_add(&life);
         life.stops = true;
-        if (arguments.full || turn % STOP_EACH == 0)
+        /* Who comes meanwhile would wait for a stopped one. */
+        if (life.role->during == NULL && (arguments.full || turn % STOP_EACH == 0))
             queue_add(&life);
     }
+}
+
+/* A role is counted twice, without and with survivors: what it passes differs a little. */
+static bool is_planned(const struct role *role, struct step_point point)
+{
+    for (size_t i = 0; i < queue.count; i++) {
+        const struct life *l = &queue.lives[i];
+        if (l->role == role && l->point.name == point.name &&
+            l->point.occurrence == point.occurrence)
+            return true;
+    }
+    return false;
 }
 
 static void plan_points(const struct life *counted, const struct step_record *record)
 {
     static struct step_point found[MAX_POINTS];
-    size_t count = stepping_points(record, OCCURRENCES, found, MAX_POINTS);
-    if (arguments.verbose)
-        printf("role %s passes %zu points\n", counted->role->name, count);
-    for (size_t i = 0; i < count; i++)
+    unsigned occurrences = arguments.full ? 2 * OCCURRENCES : OCCURRENCES;
+    size_t count = stepping_points(record, occurrences, found, MAX_POINTS), fresh = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_planned(counted->role, found[i]))
+            continue;
         plan_point(counted, found[i], arguments.seed + points);
+        fresh++;
+    }
+    if (arguments.verbose)
+        printf("role %s passes %zu points, %zu of them new\n", counted->role->name, count, fresh);
 }
 
 /* Who took over passed these steps: in another life it dies at one of them. */
@@ -131,7 +152,7 @@ static void plan_pairs(const struct life *done, const struct step_record *record
     size_t count = stepping_points(record, 1, found, MAX_POINTS);
     uint64_t turn = arguments.seed + pairs * 2654435761U + lives;
     size_t wanted = arguments.pairs > 0 ? (size_t)arguments.pairs
-                    : arguments.full    ? count
+                    : arguments.full    ? (size_t)FULL_PAIRS
                                         : (size_t)(lives % PAIR_EACH == 0);
     for (size_t i = 0; i < wanted && i < count; i++) {
         struct life life = *done;
@@ -141,12 +162,12 @@ static void plan_pairs(const struct life *done, const struct step_record *record
     }
 }
 
-/* Workers of survivors may be faster than the victim, which then has nothing to do. */
-static void try_beside_another(const struct life *life)
+/* Survivors may be faster than the victim, which then has nothing to do. */
+static void try_beside_others(const struct life *life)
 {
     struct life other = *life;
-    other.survivors = is_possible(life->role, SURVIVORS_LIGHT) ? SURVIVORS_LIGHT : SURVIVORS_NONE;
-    if (life->survivors == SURVIVORS_WORKERS && arguments.step == NULL)
+    other.survivors = life->counted;
+    if (life->survivors != life->counted && arguments.step == NULL)
         queue_add(&other);
 }
 
@@ -176,7 +197,7 @@ static void settle(struct job *job)
         if (arguments.verbose && !reached)
             printf("missed: %s\n", text);
         if (!reached && life->second.name == NULL)
-            try_beside_another(life);
+            try_beside_others(life);
         if (reached && !life->stops && life->second.name == NULL && arguments.step == NULL)
             plan_pairs(life, &job->board->taker_steps);
     }
@@ -303,6 +324,12 @@ static void take_arguments(int count, char **words)
 static void plan_role(const struct role *role)
 {
     struct life life = {.role = role, .survivors = rotate(role, SURVIVORS_LIGHT)};
+    if (arguments.step == NULL && is_possible(role, SURVIVORS_NONE) &&
+        is_possible(role, SURVIVORS_LIGHT)) {
+        life.survivors = SURVIVORS_NONE;
+        queue_add(&life);
+        life.survivors = SURVIVORS_LIGHT;
+    }
     if (arguments.step != NULL) {
         life.point = (struct step_point){arguments.step, (unsigned)arguments.occurrence};
         life.stops = arguments.stop;

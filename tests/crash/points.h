@@ -74,6 +74,7 @@ struct board {
     _Atomic uint32_t ready;         /* survivors that are in */
     _Atomic uint32_t prepared;      /* the victim is, and waits for `go` */
     _Atomic uint32_t go;
+    _Atomic uint32_t changed;  /* who came during the act has gone */
     _Atomic uint32_t stopped;  /* the victim is: who lives does what needs none of its locks */
     _Atomic uint32_t stood_by; /* survivors that have done so */
     _Atomic uint32_t died;     /* the victim is dead or through: others go on */
@@ -106,9 +107,11 @@ struct role {
     unsigned survivors;              /* mask of enum survivors that it is possible with */
     void (*before)(struct actor *);  /* by a process that dies in it. May be NULL */
     void (*prepare)(struct actor *); /* by the victim, open. May be NULL */
-    void (*between)(struct actor *); /* by a process that comes and goes meanwhile. May be NULL */
-    void (*act)(struct actor *);     /* by the victim, watched */
-    bool closes;                     /* act() closes */
+    void (*between)(
+        struct actor *);         /* by a process that comes then, and goes or dies. May be NULL */
+    void (*act)(struct actor *); /* by the victim, watched */
+    void (*during)(struct actor *); /* by a process that comes and goes meanwhile. May be NULL */
+    bool closes;                    /* act() closes */
 };
 
 extern const struct role roles[];
@@ -121,6 +124,7 @@ struct life {
     bool stops;               /* and goes on later, instead of dying */
     struct step_point second; /* where the next one dies in turn; .name NULL: nowhere */
     unsigned variant;         /* differs in what the survivors do */
+    enum survivors counted;   /* the kind that the victim passed the point with */
 };
 
 struct life_result {

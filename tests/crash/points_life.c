@@ -154,6 +154,13 @@ static void between_main(struct stage *s, struct actor *a)
     actor_close(a);
 }
 
+static void during_main(struct stage *s, struct actor *a)
+{
+    actor_open(a);
+    s->life->role->during(a);
+    actor_close(a);
+}
+
 /* What goes on whatever a stopped process holds, and what its locks allow. */
 static void stand_by(struct actor *a, lsm_iter *it)
 {
@@ -328,9 +335,13 @@ static bool run_victim(struct stage *s, struct life_result *result)
     if (!wait_count(s->board, &s->board->prepared, 1, "the victim is not prepared"))
         return false;
     if (life->role->between != NULL &&
-        !run_alone(s, PLACE_BEFORE, between_main, false, "who comes in between"))
+        !run_alone(s, PLACE_BEFORE, between_main, true, "who comes in between"))
         return false;
     atomic_store(&s->board->go, 1);
+    if (life->role->during != NULL &&
+        !run_alone(s, PLACE_BEFORE, during_main, false, "who comes in meanwhile"))
+        return false;
+    atomic_store(&s->board->changed, 1);
     if (!wait_end(s->victim, &status, "the victim"))
         return false;
     if (WIFSTOPPED(status)) {

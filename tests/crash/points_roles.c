@@ -4,10 +4,16 @@
  */
 #include "tests/crash/points.h"
 
+#include "engine/base/step.h"
 #include "engine/db/db_private.h"
+#include "engine/format/file_name.h"
 
+#include <dirent.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ALL    (1u << SURVIVORS_NONE | 1u << SURVIVORS_LIGHT | 1u << SURVIVORS_WORKERS)
@@ -146,6 +152,59 @@ static void die_with_an_edit(struct actor *a)
     must(lsm_flush(a->db, err));
 }
 
+/* The frame that it was writing has come to the disk in part only. */
+static const char *torn_path;
+
+static void tear_and_die(const char *name)
+{
+    struct stat info;
+    char file[FILE_NAME_SIZE], path[SCRATCH_PATH_SIZE + 16 + FILE_NAME_SIZE];
+    uint64_t newest = 0;
+    if (strcmp(name, "manifest: frame written") != 0)
+        return;
+    DIR *dir = opendir(torn_path);
+    for (struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        enum file_kind kind;
+        uint64_t number;
+        if (file_name_parse(e->d_name, &kind, &number) && kind == FILE_MANIFEST && number > newest)
+            newest = number;
+    }
+    snprintf(path, sizeof path, "%s/%s", torn_path, file_name_make(FILE_MANIFEST, newest, file));
+    if (stat(path, &info) != 0 || truncate(path, info.st_size - 3) != 0)
+        verdict_end("the manifest '%s' cannot be cut", path);
+    kill(getpid(), SIGKILL);
+}
+
+static void die_with_a_torn_edit(struct actor *a)
+{
+    put_a_few(a);
+    torn_path = a->path;
+    atomic_store(&step_hook, tear_and_die);
+    must(lsm_flush(a->db, err));
+    atomic_store(&step_hook, NULL);
+}
+
+/* In the log: with a segment half made. */
+static void die_in_the_log(struct actor *a)
+{
+    stepping_begin(NULL, (struct step_point){"log segment: header written", 1}, SIGKILL);
+    write_many(a);
+}
+
+static void die_in_a_sync(struct actor *a)
+{
+    stepping_begin(NULL, (struct step_point){"log: sync begins", 2}, SIGKILL);
+    write_synced(a);
+}
+
+/* Under the change lock, with the memtables in tables. */
+static void die_in_the_view(struct actor *a)
+{
+    put_a_few(a);
+    stepping_begin(NULL, (struct step_point){"flush: a memtable done", 1}, SIGKILL);
+    must(lsm_flush(a->db, err));
+}
+
 static void die_in_a_commit(struct actor *a)
 {
     put_a_few(a);
@@ -178,6 +237,14 @@ static void change_the_view(struct actor *a)
     put_a_few(a);
 }
 
+/* The keeper follows what somebody else does. */
+static void stay_up_to_date(struct actor *a)
+{
+    while (atomic_load(&a->board->changed) == 0 && !verdict_is_failed())
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    oracle_look(a);
+}
+
 static void read_all_ways(struct actor *a)
 {
     lsm_snapshot *snapshot = NULL;
@@ -197,7 +264,7 @@ static void read_all_ways(struct actor *a)
 
 /* ---- families -------------------------------------------------------------------------------- */
 
-static void family_goes_on(struct actor *a, enum family_stage stage)
+static void family_begins(struct actor *a, enum family_stage stage)
 {
     atomic_store(&a->board->family_begun, stage);
 }
@@ -207,19 +274,43 @@ static void family_is(struct actor *a, enum family_stage stage)
     atomic_store(&a->board->family_done, stage);
 }
 
-static void change_families(struct actor *a)
+static lsm_cf *family(struct actor *a, const char *name)
 {
     lsm_cf *cf = NULL;
-    family_goes_on(a, FAMILY_CREATED);
+    must(lsm_cf_open(a->db, name, &cf, err));
+    return cf;
+}
+
+static void create_family(struct actor *a)
+{
+    lsm_cf *cf = NULL;
+    family_begins(a, FAMILY_CREATED);
     must(lsm_cf_create(a->db, "third", NULL, &cf, err));
     family_is(a, FAMILY_CREATED);
     must(lsm_put(a->db, cf, LSM_SLICE("key", 3), LSM_SLICE("value", 5), NULL, err));
     must(lsm_flush(a->db, err));
-    family_goes_on(a, FAMILY_RENAMED);
-    must(lsm_cf_rename(a->db, cf, "fourth", err));
+}
+
+static void rename_family(struct actor *a)
+{
+    family_begins(a, FAMILY_RENAMED);
+    must(lsm_cf_rename(a->db, family(a, "third"), "fourth", err));
     family_is(a, FAMILY_RENAMED);
-    must(lsm_put(a->db, cf, LSM_SLICE("key", 3), LSM_SLICE("other", 5), NULL, err));
-    family_goes_on(a, FAMILY_DROPPED);
+    must(
+        lsm_put(a->db, family(a, "fourth"), LSM_SLICE("key", 3), LSM_SLICE("other", 5), NULL, err));
+}
+
+static void create_and_rename_family(struct actor *a)
+{
+    put_a_few(a);
+    create_family(a);
+    rename_family(a);
+}
+
+static void drop_family(struct actor *a)
+{
+    lsm_cf *cf = family(a, "fourth");
+    family_begins(a, FAMILY_DROPPED);
     must(lsm_cf_drop(a->db, cf, err));
     family_is(a, FAMILY_DROPPED);
     must(lsm_flush(a->db, err));
@@ -246,6 +337,11 @@ const struct role roles[] = {
      .prepare = put_a_few,
      .act = let_workers_compact},
     {.name = "found", .survivors = ALONE, .opens = true, .act = open_only},
+    {.name = "found-workers",
+     .survivors = ALONE,
+     .has_workers = true,
+     .opens = true,
+     .act = open_only},
     {.name = "recover",
      .survivors = ALONE,
      .opens = true,
@@ -256,6 +352,27 @@ const struct role roles[] = {
      .opens = true,
      .before = die_with_an_edit,
      .act = open_only},
+    {.name = "recover-orphan",
+     .survivors = ALONE,
+     .opens = true,
+     .before = die_while_flushing,
+     .act = open_only},
+    {.name = "recover-workers",
+     .survivors = ALONE,
+     .has_workers = true,
+     .opens = true,
+     .before = fill_and_die,
+     .act = open_only},
+    {.name = "join-workers",
+     .survivors = BESIDE,
+     .has_workers = true,
+     .opens = true,
+     .act = open_only},
+    {.name = "join-the-dead",
+     .survivors = BESIDE,
+     .opens = true,
+     .before = die_with_an_edit,
+     .act = open_only},
     {.name = "join", .survivors = BESIDE, .opens = true, .act = open_only},
     {.name = "leave",
      .survivors = BESIDE,
@@ -263,19 +380,30 @@ const struct role roles[] = {
      .act = actor_close,
      .closes = true},
     {.name = "close", .survivors = ALONE, .prepare = put_a_few, .act = actor_close, .closes = true},
-    {.name = "reap-flush",
-     .survivors = BESIDE,
-     .before = die_while_flushing,
-     .act = reap_and_write},
-    {.name = "reap-edit", .survivors = BESIDE, .before = die_with_an_edit, .act = reap_and_write},
-    {.name = "reap-commit", .survivors = BESIDE, .before = die_in_a_commit, .act = reap_and_write},
-    {.name = "reap-switch", .survivors = BESIDE, .before = die_in_a_switch, .act = reap_and_write},
+    {.name = "reap-flush", .survivors = ALL, .between = die_while_flushing, .act = reap_and_write},
+    {.name = "reap-edit", .survivors = ALL, .between = die_with_an_edit, .act = reap_and_write},
+    {.name = "reap-torn", .survivors = ALL, .between = die_with_a_torn_edit, .act = reap_and_write},
+    {.name = "reap-view", .survivors = ALL, .between = die_in_the_view, .act = reap_and_write},
+    {.name = "reap-commit", .survivors = ALL, .between = die_in_a_commit, .act = reap_and_write},
+    {.name = "reap-switch", .survivors = ALL, .between = die_in_a_switch, .act = reap_and_write},
+    {.name = "reap-log", .survivors = ALL, .between = die_in_the_log, .act = reap_and_write},
+    {.name = "reap-sync", .survivors = ALL, .between = die_in_a_sync, .act = reap_and_write},
+    {.name = "keeper",
+     .survivors = ALL,
+     .has_workers = true,
+     .act = stay_up_to_date,
+     .during = change_the_view},
     {.name = "read",
      .survivors = BESIDE,
      .prepare = put_a_few,
      .between = change_the_view,
      .act = read_all_ways},
-    {.name = "families", .survivors = ALL, .prepare = put_a_few, .act = change_families},
+    {.name = "family-create", .survivors = ALL, .prepare = put_a_few, .act = create_family},
+    {.name = "family-rename", .survivors = ALL, .prepare = create_family, .act = rename_family},
+    {.name = "family-drop",
+     .survivors = ALL,
+     .prepare = create_and_rename_family,
+     .act = drop_family},
 };
 
 const size_t role_count = sizeof roles / sizeof *roles;
