@@ -41,12 +41,13 @@ enum write_state {
     WRITE_ABSENT, /* found not to be there: for good */
 };
 
-/* members == 0: one put to a key that others of the place overwrite. Otherwise a batch of so many
- * keys of its own, by turns in either family, and one key that every batch of the place
- * overwrites. */
+/* members == 0: a put to a key that others of the place overwrite, or its deletion. Otherwise a
+ * batch of so many keys of its own, by turns in either family, and one key that every batch of the
+ * place overwrites. */
 struct write {
     _Atomic uint32_t state;
     uint32_t members;
+    bool deletes;
 };
 
 struct journal {
@@ -75,6 +76,7 @@ struct board {
     _Atomic uint32_t prepared;      /* the victim is, and waits for `go` */
     _Atomic uint32_t go;
     _Atomic uint32_t changed;  /* who came during the act has gone */
+    _Atomic int64_t victim;    /* its process */
     _Atomic uint32_t stopped;  /* the victim is: who lives does what needs none of its locks */
     _Atomic uint32_t stood_by; /* survivors that have done so */
     _Atomic uint32_t died;     /* the victim is dead or through: others go on */
@@ -141,6 +143,8 @@ void life_run(const struct life *life, struct board *board, struct life_result *
 
 void actor_open(struct actor *a);
 void actor_close(struct actor *a);
+/* Each so manieth one deletes instead. */
+#define DELETE_EACH 6
 void actor_put(struct actor *a, lsm_durability durability, size_t value_size);
 void actor_batch(struct actor *a, lsm_durability durability, uint32_t members, size_t value_size);
 /* The same as a transaction, which reads what it overwrites. */
@@ -151,6 +155,8 @@ void actor_transaction(struct actor *a, lsm_durability durability, uint32_t memb
 void oracle_check(struct actor *a, bool settle);
 /* One key of each place that was acknowledged is read. */
 void oracle_look(struct actor *a);
+/* A process that is stopped is not taken for a dead one. */
+void oracle_check_stopped(struct actor *a);
 /* Nothing that a dead process had taken is taken any more, and no other slot is in use. */
 void oracle_check_shared(struct actor *a);
 /* The directory holds what the manifest names and nothing else. */

@@ -161,19 +161,63 @@ static void during_main(struct stage *s, struct actor *a)
     actor_close(a);
 }
 
-/* What goes on whatever a stopped process holds, and what its locks allow. */
-static void stand_by(struct actor *a, lsm_iter *it)
+/* What a survivor has open when the victim dies. */
+struct held {
+    lsm_iter *it;
+    lsm_snapshot *snapshot;
+    unsigned entries; /* that both show */
+};
+
+static unsigned count_shown(lsm_iter *it)
 {
-    struct shm_locks *l = &a->db->layout->locks;
     unsigned entries = 0;
     for (lsm_iter_first(it); lsm_iter_valid(it); lsm_iter_next(it))
         entries++;
     must(lsm_iter_status(it, err));
-    if (entries == 0)
-        verdict_end("an open iterator shows nothing any more");
+    return entries;
+}
+
+static void hold(struct actor *a, struct held *held)
+{
+    must(lsm_snapshot_acquire(a->db, &held->snapshot, err));
+    lsm_read_options options = {.snapshot = held->snapshot};
+    must(lsm_iter_open(a->db, NULL, &options, &held->it, err));
+    held->entries = count_shown(held->it);
+}
+
+static void look_again(lsm_iter *it, unsigned entries)
+{
+    unsigned shown = count_shown(it);
+    if (shown != entries || entries == 0)
+        verdict_end("an iterator over a snapshot shows %u entries, before it were %u", shown,
+                    entries);
+}
+
+/* The iterator shows what it showed, and so does a new one. */
+static void let_go(struct actor *a, struct held *held)
+{
+    if (held->it == NULL)
+        return;
+    look_again(held->it, held->entries);
+    lsm_iter_close(held->it);
+    lsm_read_options options = {.snapshot = held->snapshot};
+    must(lsm_iter_open(a->db, NULL, &options, &held->it, err));
+    look_again(held->it, held->entries);
+    lsm_iter_close(held->it);
+    lsm_snapshot_release(a->db, held->snapshot);
+    held->it = NULL;
+}
+
+/* What goes on whatever a stopped process holds, and what its locks allow. */
+static void stand_by(struct actor *a, struct held *held)
+{
+    struct shm_locks *l = &a->db->layout->locks;
+    look_again(held->it, held->entries);
     bool may_read = atomic_load(&l->change.owner) == 0;
     bool may_write =
         may_read && atomic_load(&l->append.owner) == 0 && atomic_load(&l->sync.owner) == 0;
+    if (may_read)
+        oracle_check_stopped(a);
     if (may_read && !may_write)
         oracle_look(a);
     if (may_write) {
@@ -223,24 +267,26 @@ static void survivor_main(struct stage *s, struct actor *a)
     uint32_t count = survivor_count(life), index = (uint32_t)(a->place - PLACE_SURVIVOR);
     bool dies = index == 0 && life->second.name != NULL;
     bool is_judge = life->second.name == NULL ? index == 0 : a->place == PLACE_WITNESS;
-    lsm_iter *it = NULL;
+    struct held held = {.entries = 0};
     actor_open(a);
     actor_put(a, LSM_WRITE, 50);
-    must(lsm_iter_open(a->db, NULL, NULL, &it, err));
+    hold(a, &held);
     atomic_fetch_add(&b->ready, 1);
     if (life->stops) {
         while (atomic_load(&b->stopped) == 0 && atomic_load(&b->died) == 0)
             pause_us(300);
         if (atomic_load(&b->stopped) != 0)
-            stand_by(a, it);
+            stand_by(a, &held);
     }
     await(&b->died);
-    lsm_iter_close(it);
+    if (life->variant == 0)
+        let_go(a, &held);
     if (index > 0 && life->second.name != NULL)
         await(&b->alone);
     if (index == 0)
         stepping_begin(life->second.name == NULL ? &b->taker_steps : NULL, life->second, SIGKILL);
     go_on(a, life->variant);
+    let_go(a, &held);
     if (index == 0 && (dies || !is_judge))
         stepping_end();
     if (is_judge) {
@@ -332,6 +378,7 @@ static bool run_victim(struct stage *s, struct life_result *result)
     const struct life *life = s->life;
     int status = 0;
     s->victim = start(s, PLACE_VICTIM, life->role->has_workers, victim_main);
+    atomic_store(&s->board->victim, s->victim);
     if (!wait_count(s->board, &s->board->prepared, 1, "the victim is not prepared"))
         return false;
     if (life->role->between != NULL &&

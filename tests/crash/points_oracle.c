@@ -45,6 +45,7 @@ static struct write *write_begin(struct actor *a, uint32_t members, uint32_t *nu
         verdict_end("place %d writes more than %d times", (int)a->place, MAX_WRITES);
     struct write *w = &j->writes[*number];
     w->members = members;
+    w->deletes = members == 0 && *number % DELETE_EACH == 0;
     atomic_store(&w->state, WRITE_BEGUN);
     atomic_store(&j->count, *number);
     return w;
@@ -56,8 +57,11 @@ void actor_put(struct actor *a, lsm_durability durability, size_t value_size)
     lsm_write_options options = {.durability = durability};
     uint32_t number;
     struct write *w = write_begin(a, 0, &number);
-    must(lsm_put(a->db, NULL, single_key(a->place, number, key),
-                 make_value(number, value_size, value), &options, err));
+    if (w->deletes)
+        must(lsm_delete(a->db, NULL, single_key(a->place, number, key), &options, err));
+    else
+        must(lsm_put(a->db, NULL, single_key(a->place, number, key),
+                     make_value(number, value_size, value), &options, err));
     atomic_store(&w->state, WRITE_THERE);
 }
 
@@ -123,31 +127,31 @@ static uint32_t read_number(struct actor *a, lsm_cf *cf, lsm_slice key)
 
 /* What the newest write of those that `is_there` says a key of several shows. */
 struct expectation {
-    uint32_t least; /* acknowledged */
-    uint32_t maybe; /* begun behind it; 0: none */
+    uint32_t least; /* acknowledged; 0: none, or a deletion */
+    uint32_t maybe; /* of the one begun behind it; 0 for a deletion */
+    uint32_t begun; /* the number of that; 0: none */
 };
 
-static void expect_more(struct expectation *e, uint32_t number, uint32_t state)
+static void expect_more(struct expectation *e, uint32_t number, const struct write *w)
 {
-    if (state == WRITE_THERE) {
-        e->least = number;
-        e->maybe = 0;
-    } else if (state == WRITE_BEGUN) {
-        e->maybe = number;
-    }
+    uint32_t state = atomic_load(&w->state), value = w->deletes ? 0 : number;
+    if (state == WRITE_THERE)
+        *e = (struct expectation){.least = value};
+    else if (state == WRITE_BEGUN)
+        *e = (struct expectation){e->least, value, number};
 }
 
 static void check_newest(struct actor *a, const struct expectation *e, enum place place,
                          lsm_slice key, struct write *writes)
 {
     uint32_t found = read_number(a, NULL, key);
-    if (found != e->least && (e->maybe == 0 || found != e->maybe))
+    if (found != e->least && (e->begun == 0 || found != e->maybe))
         verdict_end("place %d finds write %" PRIu32 " at '%.*s', expected %" PRIu32 " or %" PRIu32
                     " of place %d",
                     (int)a->place, found, (int)key.size, (const char *)key.data, e->least, e->maybe,
                     (int)place);
-    if (writes != NULL && e->maybe != 0 && writes[e->maybe].members == 0)
-        atomic_store(&writes[e->maybe].state, found == e->maybe ? WRITE_THERE : WRITE_ABSENT);
+    if (writes != NULL && e->begun != 0)
+        atomic_store(&writes[e->begun].state, found == e->maybe ? WRITE_THERE : WRITE_ABSENT);
 }
 
 static void check_batch(struct actor *a, enum place place, uint32_t number, struct write *w,
@@ -176,7 +180,7 @@ static void check_batch(struct actor *a, enum place place, uint32_t number, stru
 static void check_place(struct actor *a, enum place place, bool settle)
 {
     struct journal *j = &a->board->journals[place];
-    struct expectation singles[SINGLE_KEYS] = {{0, 0}}, head = {0, 0};
+    struct expectation singles[SINGLE_KEYS] = {{0}}, head = {0};
     char key[48];
     if (!settle && place != a->place && place != PLACE_VICTIM && place != PLACE_BEFORE)
         return;
@@ -185,8 +189,7 @@ static void check_place(struct actor *a, enum place place, bool settle)
         struct write *w = &j->writes[n];
         if (w->members > 0)
             check_batch(a, place, n, w, settle);
-        uint32_t state = atomic_load(&w->state);
-        expect_more(w->members > 0 ? &head : &singles[n % SINGLE_KEYS], n, state);
+        expect_more(w->members > 0 ? &head : &singles[n % SINGLE_KEYS], n, w);
     }
     check_newest(a, &head, place, head_key(place, key), NULL);
     for (uint32_t i = 0; i < SINGLE_KEYS; i++)
@@ -221,7 +224,7 @@ static void check_counts(struct actor *a)
             if (w->members > 0)
                 head = true;
             else
-                singles[n % SINGLE_KEYS] = true;
+                singles[n % SINGLE_KEYS] = !w->deletes;
         }
         first += head;
         for (uint32_t i = 0; i < SINGLE_KEYS; i++)
@@ -259,6 +262,34 @@ static void check_families(struct actor *a, bool settle)
     lsm_free(names);
 }
 
+/* Whether two tables of level 0 can hold the same entries. */
+static bool is_flushed_twice(const struct table_meta *a, const struct table_meta *b)
+{
+    return a->min_sequence <= b->max_sequence && b->min_sequence <= a->max_sequence &&
+           slice_compare(a->smallest, b->largest) <= 0 &&
+           slice_compare(b->smallest, a->largest) <= 0;
+}
+
+/* A flush that was made durable by a dead process is not done again: what stands twice in level 0
+ * would hide newer entries once the first has gone down. */
+static void check_flushes(struct actor *a)
+{
+    struct version *version = version_set_current(a->db->versions);
+    for (size_t i = 0; i < version->family_count; i++) {
+        const struct version_level *l = &version->families[i]->levels[0];
+        for (size_t f = 0; f < l->count; f++) {
+            for (size_t g = f + 1; g < l->count; g++) {
+                const struct table_meta *one = &l->files[f]->meta, *other = &l->files[g]->meta;
+                if (is_flushed_twice(one, other))
+                    verdict_end("tables %" PRIu64 " and %" PRIu64
+                                " of level 0 hold entries of the same sequence numbers and keys",
+                                one->number, other->number);
+            }
+        }
+    }
+    version_drop(version);
+}
+
 void oracle_check(struct actor *a, bool settle)
 {
     for (unsigned place = 0; place < PLACE_COUNT; place++)
@@ -266,6 +297,7 @@ void oracle_check(struct actor *a, bool settle)
     if (settle)
         check_counts(a);
     check_families(a, settle);
+    check_flushes(a);
 }
 
 void oracle_look(struct actor *a)
@@ -274,7 +306,7 @@ void oracle_look(struct actor *a)
         struct journal *j = &a->board->journals[place];
         char key[48];
         uint32_t n = atomic_load(&j->count);
-        while (n > 0 && atomic_load(&j->writes[n].state) != WRITE_THERE)
+        while (n > 0 && (j->writes[n].deletes || atomic_load(&j->writes[n].state) != WRITE_THERE))
             n--;
         if (n == 0)
             continue;
@@ -290,6 +322,26 @@ void oracle_look(struct actor *a)
 }
 
 /* ---- shared memory --------------------------------------------------------------------------- */
+
+static struct shm_slot *slot_of(lsm_db *db, int64_t pid)
+{
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
+        struct shm_slot *slot = &db->layout->slots[i];
+        if (atomic_load(&slot->state) == SHM_SLOT_IN_USE && atomic_load(&slot->pid) == pid)
+            return slot;
+    }
+    return NULL;
+}
+
+void oracle_check_stopped(struct actor *a)
+{
+    struct shm_slot *slot = slot_of(a->db, atomic_load(&a->board->victim));
+    uint32_t generation = slot == NULL ? 0 : atomic_load(&slot->generation);
+    must(db_reap(a->db, err));
+    if (slot != NULL && (atomic_load(&slot->state) != SHM_SLOT_IN_USE ||
+                         atomic_load(&slot->generation) != generation))
+        verdict_end("the slot of a stopped process was reaped");
+}
 
 static const char *look_at_slots(lsm_db *db)
 {
