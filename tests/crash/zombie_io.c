@@ -67,7 +67,7 @@ static void open_it(const char *path)
 {
     lsm_options options = LSM_OPTIONS_INIT;
     must(lsm_options_parse(&options,
-                           "create=true,shared=true,memtable_size=1MiB,stage_size=1MiB,"
+                           "create=true,memtable_size=1MiB,stage_size=1MiB,"
                            "wal_segment_size=1MiB,table_size=256KiB",
                            err));
     must(lsm_open(path, &options, &db, err));

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,shared=true,memtable_size=64KiB,stage_size=128KiB,wal_segment_size=128KiB,"       \
+    "create=true,memtable_size=64KiB,stage_size=128KiB,wal_segment_size=128KiB,"       \
     "cache_size=1MiB,level0_trigger=2,table_size=64KiB,level_base_size=256KiB,workers="
 #define FAMILIES 4
 #define WRITERS  3
