@@ -259,7 +259,7 @@ head -c 4096 /dev/urandom >cut/LOCK
 expect 4 lsm-stat cut
 
 # ---- options
-printf '# good\nmemtable_size=1MiB, cache_size=none\n\nshared = true\nworkers=none # none\n' >options
+printf '# good\nmemtable_size=1MiB, cache_size=none\n\nexclusive = true\nworkers=none # none\n' >options
 sed -i 's/, /,/; s/ = /=/' options
 expect 0 lsm-stat --check-config=options
 says out '3 lines'

@@ -79,6 +79,8 @@ const char *stat_role_name(uint32_t roles)
         return "opening";
     if ((roles & SHM_ROLE_ALONE) != 0)
         return "alone";
+    if ((roles & SHM_ROLE_READER) != 0)
+        return "reader";
     return (roles & SHM_ROLE_WORKERS) != 0 ? "workers" : "light client";
 }
 

@@ -96,7 +96,7 @@ START_TEST(test_handles_refuse_what_is_anothers)
     lsm_db *first = open_with(OPTIONS LIGHT), *second = open_with(OPTIONS LIGHT);
     ck_fails(LSM_INVALID,
              lsm_put(first, lsm_cf_default(second), text("k"), text("v"), NULL, &error));
-    lsm_options alone = options_of("create=true");
+    lsm_options alone = options_of("create=true,exclusive=true");
     lsm_db *third = NULL;
     ck_fails(LSM_BUSY, lsm_open(db_path, &alone, &third, &error));
     close_ok(first);
