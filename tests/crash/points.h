@@ -79,10 +79,11 @@ struct board {
     _Atomic int64_t victim;    /* its process */
     _Atomic uint32_t stopped;  /* the victim is: who lives does what needs none of its locks */
     _Atomic uint32_t stood_by; /* survivors that have done so */
-    _Atomic uint32_t died;     /* the victim is dead or through: others go on */
-    _Atomic uint32_t alone;    /* the first survivor died or is through */
-    _Atomic uint32_t judged;   /* survivors that have nothing left to do but to close */
-    _Atomic uint32_t clean;    /* the last one closed: nothing of the segment may be left */
+    _Atomic uint32_t standing[PLACE_COUNT]; /* which part of that each is about */
+    _Atomic uint32_t died;                  /* the victim is dead or through: others go on */
+    _Atomic uint32_t alone;                 /* the first survivor died or is through */
+    _Atomic uint32_t judged; /* survivors that have nothing left to do but to close */
+    _Atomic uint32_t clean;  /* the last one closed: nothing of the segment may be left */
 };
 
 struct actor {

@@ -15,6 +15,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,8 @@ static bool wait_count(struct board *b, _Atomic uint32_t *word, uint32_t count, 
     for (unsigned ms = 0; atomic_load(word) < count; ms++) {
         if (verdict_is_failed())
             return false;
+        if (ms == PATIENCE_MS && what == NULL)
+            return false; /* the caller says what it was */
         if (ms == PATIENCE_MS) {
             verdict_fail("after %d s %s", PATIENCE_MS / 1000, what);
             return false;
@@ -209,21 +212,30 @@ static void let_go(struct actor *a, struct held *held)
 }
 
 /* What goes on whatever a stopped process holds, and what its locks allow. */
+/* The owner's number stands in the mutex from the moment on that it is locked; the word for
+ * messages beside it comes later, and a stopped process may have got only so far. */
+static bool is_held(const struct shm_lock *lock)
+{
+    return (__atomic_load_n(&lock->mutex.__data.__lock, __ATOMIC_ACQUIRE) & FUTEX_TID_MASK) != 0;
+}
+
 static void stand_by(struct actor *a, struct held *held)
 {
     struct shm_locks *l = &a->db->layout->locks;
     look_again(held->it, held->entries);
-    bool may_read = atomic_load(&l->change.owner) == 0;
-    bool may_write =
-        may_read && atomic_load(&l->append.owner) == 0 && atomic_load(&l->sync.owner) == 0;
+    _Atomic uint32_t *part = &a->board->standing[a->place];
+    bool may_read = !is_held(&l->change);
+    bool may_write = may_read && !is_held(&l->append) && !is_held(&l->sync);
+    atomic_store(part, 1);
     if (may_read)
         oracle_check_stopped(a);
-    if (may_read && !may_write)
-        oracle_look(a);
-    if (may_write) {
+    atomic_store(part, 2);
+    if (may_write)
         actor_put(a, LSM_WRITE, 50);
+    atomic_store(part, 3);
+    if (may_read)
         oracle_look(a);
-    }
+    atomic_store(part, 4);
     atomic_fetch_add(&a->board->stood_by, 1);
 }
 
@@ -365,8 +377,13 @@ static bool let_stopped_go_on(struct stage *s, int *status)
 {
     uint32_t count = survivor_count(s->life);
     atomic_store(&s->board->stopped, 1);
-    bool done = wait_count(s->board, &s->board->stood_by, count,
-                           "a survivor waits for a process that is stopped");
+    char what[96];
+    bool done = wait_count(s->board, &s->board->stood_by, count, NULL);
+    snprintf(what, sizeof what, "parts %u and %u of standing by",
+             (unsigned)atomic_load(&s->board->standing[PLACE_SURVIVOR]),
+             (unsigned)atomic_load(&s->board->standing[PLACE_OTHER]));
+    if (!done)
+        verdict_fail("a survivor waits for a process that is stopped, in %s", what);
     if (count == 0)
         pause_us(2000);
     kill(s->victim, SIGCONT);
