@@ -6,6 +6,7 @@
 #include "engine/shm/lock.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define NS_PER_SECOND UINT64_C(1000000000)
+#define TURN_NS       UINT64_C(50000000)
 
 /* Asked once a thread: the system call costs more than the lock. Only for messages, but a child
  * must not speak with its parent's number, so fork forgets it. */
@@ -76,9 +78,58 @@ static enum shm_lock_result locked(struct shm_lock *lock, const char *call, int 
     return error == 0 ? SHM_LOCKED : SHM_LOCKED_OWNER_DIED;
 }
 
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+#ifdef __SANITIZE_THREAD__
+/* The thread sanitizer of gcc 12 does not see pthread_mutex_clocklock(), and then wonders who
+ * unlocks: it is shown tries instead. */
+static int lock_until(pthread_mutex_t *mutex, uint64_t until_ns)
+{
+    for (;;) {
+        struct timespec pause = {.tv_nsec = 1000000};
+        int error = pthread_mutex_trylock(mutex);
+        if (error != EBUSY)
+            return error;
+        if (monotonic_ns() >= until_ns)
+            return ETIMEDOUT;
+        nanosleep(&pause, NULL);
+    }
+}
+#else
+static int lock_until(pthread_mutex_t *mutex, uint64_t until_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_SECOND),
+                             .tv_nsec = (long)(until_ns % NS_PER_SECOND)};
+    return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+}
+#endif
+
+/*
+ * Waits in short turns: who lets go wakes one waiter, and where that one is stopped before it takes
+ * the lock the others would sleep beside a free lock until it goes on.
+ */
+static int wait_until(struct shm_lock *lock, uint64_t deadline_ns)
+{
+    for (;;) {
+        uint64_t turn = monotonic_ns() + TURN_NS;
+        bool is_last = turn >= deadline_ns;
+        int error = lock_until(&lock->mutex, is_last ? deadline_ns : turn);
+        if (error != ETIMEDOUT || is_last)
+            return error;
+    }
+}
+
 enum shm_lock_result shm_lock(struct shm_lock *lock)
 {
-    return locked(lock, "locking", pthread_mutex_lock(&lock->mutex));
+    int error = pthread_mutex_trylock(&lock->mutex);
+    if (error == EBUSY)
+        error = wait_until(lock, UINT64_MAX);
+    return locked(lock, "locking", error);
 }
 
 enum shm_lock_result shm_trylock(struct shm_lock *lock)
@@ -89,35 +140,9 @@ enum shm_lock_result shm_trylock(struct shm_lock *lock)
     return locked(lock, "trying", error);
 }
 
-#ifdef __SANITIZE_THREAD__
-/* The thread sanitizer of gcc 12 does not see pthread_mutex_clocklock(), and then wonders who
- * unlocks: it is shown tries instead. */
-static int lock_until(pthread_mutex_t *mutex, const struct timespec *until)
-{
-    for (;;) {
-        struct timespec now, pause = {.tv_nsec = 1000000};
-        int error = pthread_mutex_trylock(mutex);
-        if (error != EBUSY)
-            return error;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec > until->tv_sec ||
-            (now.tv_sec == until->tv_sec && now.tv_nsec >= until->tv_nsec))
-            return ETIMEDOUT;
-        nanosleep(&pause, NULL);
-    }
-}
-#else
-static int lock_until(pthread_mutex_t *mutex, const struct timespec *until)
-{
-    return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, until);
-}
-#endif
-
 enum shm_lock_result shm_lock_until(struct shm_lock *lock, uint64_t deadline_ns)
 {
-    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
-                             .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
-    int error = lock_until(&lock->mutex, &until);
+    int error = wait_until(lock, deadline_ns);
     if (error == ETIMEDOUT)
         return SHM_LOCK_TIMED_OUT;
     return locked(lock, "waiting for", error);
