@@ -178,7 +178,7 @@ typedef struct lsm_options {
 } lsm_options;
 
 #define LSM_NO_CACHE   UINT64_MAX
-#define LSM_NO_WORKERS UINT32_MAX /* no threads at all: calls that need a flush or merge do it */
+#define LSM_NO_WORKERS UINT32_MAX /* a light client: calls that have to wait for a flush do it */
 #define LSM_OPTIONS_INIT                                                                           \
     {                                                                                              \
         .struct_size = sizeof(lsm_options), .cf = LSM_CF_OPTIONS_INIT                              \
