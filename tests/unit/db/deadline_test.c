@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define SHARED_OPTIONS                                                                             \
-    "create=true,memtable_size=64KiB,stage_size=128KiB,wal_segment_size=128KiB,"       \
+    "create=true,memtable_size=64KiB,stage_size=128KiB,wal_segment_size=128KiB,"                   \
     "cache_size=1MiB,memtable_count=2"
 #define LIGHT    SHARED_OPTIONS ",workers=none"
 #define SHORT    100   /* ms */
@@ -383,6 +383,8 @@ END_TEST
 
 int main(void)
 {
+    if (PEERS_CANNOT_RUN)
+        return PEERS_SKIPPED;
     Suite *suite = suite_create("db/deadline");
     TCase *tests = tcase_create("deadline");
     tcase_add_checked_fixture(tests, fixture_set_up, fixture_tear_down);

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,workers=1,memtable_size=64KiB,stage_size=64KiB,"                      \
+    "create=true,workers=1,memtable_size=64KiB,stage_size=64KiB,"                                  \
     "wal_segment_size=64KiB,table_size=32KiB,level0_trigger=2,cache_size=256KiB"
 #define THREADS 3
 #define KEYS    400

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,memtable_size=64KiB,stage_size=64KiB,wal_segment_size=64KiB,"         \
+    "create=true,memtable_size=64KiB,stage_size=64KiB,wal_segment_size=64KiB,"                     \
     "table_size=32KiB,level_base_size=64KiB,level0_trigger=2,cache_size=256KiB"
 #define WORKERS ",workers=1"
 #define LIGHT   ",workers=none"

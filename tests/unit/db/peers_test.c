@@ -14,11 +14,12 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
+    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                             \
     "wal_segment_size=128KiB,cache_size=1MiB"
 
-/* What happens when a step is first reached. */
-static const char *awaited_step;
+/* What happens when this thread first reaches a step: keepers of the handles go through steps, too.
+ */
+static __thread const char *awaited_step;
 static void (*at_step)(void);
 
 static void on_step(const char *name)

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
+    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                             \
     "wal_segment_size=128KiB,cache_size=1MiB"
 #define KEYS 50
 

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define OPTIONS                                                                                    \
-    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                 \
+    "create=true,workers=none,memtable_size=256KiB,stage_size=128KiB,"                             \
     "wal_segment_size=128KiB,cache_size=1MiB"
 #define LOOKS  3000
 #define ROUNDS 60
@@ -362,8 +362,8 @@ END_TEST
 static void storm(unsigned seed)
 {
     for (unsigned round = 0;; round++) {
-        lsm_db *db = open_with(round % 2 == 0 ? OPTIONS ",max_open_tables=20"
-                                              : "workers=1,cache_size=1MiB");
+        lsm_db *db =
+            open_with(round % 2 == 0 ? OPTIONS ",max_open_tables=20" : "workers=1,cache_size=1MiB");
         for (unsigned i = 0; i < 8; i++) {
             lsm_snapshot *snapshot = NULL;
             put_many(db, NULL, (seed + i * 37) % 100, 100, 200);
