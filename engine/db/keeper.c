@@ -7,10 +7,13 @@
 #include "engine/db/db_private.h"
 
 #include "engine/base/step.h"
+#include "engine/db/open.h"
 
 #include <errno.h>
 
 #define KEEPER_PERIOD_NS UINT64_C(1000000000) /* between two looks at who is alive */
+
+_Atomic bool db_keeper_off;
 
 /* What a dead process had taken is anybody's again. May be repeated. */
 static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index, lsm_error *err)
@@ -112,7 +115,7 @@ static void *keeper(void *argument)
 
 lsm_status db_keeper_start(lsm_db *db, lsm_error *err)
 {
-    if (db->options.exclusive)
+    if (db->options.exclusive || (!db_has_workers(db) && atomic_load(&db_keeper_off)))
         return LSM_OK;
     int failed = pthread_create(&db->keeper_thread, NULL, keeper, db);
     if (failed != 0)

@@ -7,6 +7,8 @@
 
 #include "engine/io/io.h"
 
+#include <stdatomic.h>
+
 /* As lsm_open(), on `io`, which is borrowed and outlives the handle. options->io is ignored. */
 lsm_status db_open_on(struct io *io, const char *path, const lsm_options *options, lsm_db **db,
                       lsm_error *err);
@@ -19,5 +21,10 @@ lsm_status db_destroy_on(struct io *io, const char *path, lsm_error *err);
  * flushing or syncing anything. Snapshots, pins and iterators must have been released.
  */
 void db_abandon(lsm_db *db);
+
+/* For tests that fork beside handles, under sanitizers that cannot bear threads there: handles
+ * without workers that are opened from now on have no keeper. They clear up after the dead when
+ * they wait. */
+extern _Atomic bool db_keeper_off;
 
 #endif
