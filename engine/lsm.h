@@ -230,8 +230,8 @@ typedef struct lsm_batch lsm_batch;
  * db       Out; owned by the caller, lsm_close() it.
  *
  * LSM_INVALID: empty path, options out of range. LSM_MISSING: no database there and no `create`.
- * LSM_EXISTS: see error_if_exists. LSM_BUSY: another process has it open, and not both ask for
- * `shared`; the message names its pid. LSM_UNSUPPORTED: those who share it cannot be joined from
+ * LSM_EXISTS: see error_if_exists. LSM_BUSY: another handle has it open, and one of the two asks for
+ * `exclusive`; or 64 have; the message names a pid. LSM_UNSUPPORTED: those there cannot be joined from
  * here (another machine, namespace or build); the message says what differs. LSM_CORRUPT: a file is damaged or missing; nothing was changed; see lsm-repair(1).
  * LSM_NEWER_FORMAT, LSM_IO, LSM_NO_SPACE, LSM_NO_MEMORY.
  */

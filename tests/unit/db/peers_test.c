@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -411,6 +412,24 @@ START_TEST(test_nothing_is_written_when_the_lock_file_is_gone)
 }
 END_TEST
 
+/* A process that has run out of descriptors cannot look at the LOCK file, which is no fault of it.
+ */
+START_TEST(test_lock_file_that_cannot_be_looked_at_now_poisons_nothing)
+{
+    struct rlimit limit, none;
+    lsm_db *db = open_with(OPTIONS);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    lsm_status status = db_reap(db, &error);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_ok(status);
+    put_text(db, NULL, "k", "v");
+    close_ok(db);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("db/peers");
@@ -432,6 +451,7 @@ int main(void)
     tcase_add_test(tests, test_orphans_that_a_running_job_hides_are_removed_when_it_has_ended);
     tcase_add_test(tests, test_manual_compaction_waits_for_the_job_of_another_process);
     tcase_add_test(tests, test_nothing_is_written_when_the_lock_file_is_gone);
+    tcase_add_test(tests, test_lock_file_that_cannot_be_looked_at_now_poisons_nothing);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
