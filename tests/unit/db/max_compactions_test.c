@@ -54,6 +54,8 @@ static uint32_t storm(const char *options)
     struct peer peers[WRITERS];
     uint32_t most = 0, looks = 0;
     over = shared_memory(sizeof *over);
+    for (unsigned i = 0; i < WRITERS; i++)
+        peers[i] = peer_start(writer); /* while there are no threads here: see deadline_test.c */
     lsm_db *db = open_with(options);
     for (unsigned i = 0; i < FAMILIES; i++) {
         char name[16];
@@ -61,10 +63,8 @@ static uint32_t storm(const char *options)
         snprintf(name, sizeof name, "family %u", i);
         ck_ok(lsm_cf_create(db, name, NULL, &cf, &error));
     }
-    for (unsigned i = 0; i < WRITERS; i++) {
-        peers[i] = peer_start(writer);
+    for (unsigned i = 0; i < WRITERS; i++)
         peer_say(&peers[i], "go");
-    }
     while (looks < LOOKS) {
         uint32_t count = running(db);
         most = count > most ? count : most;
