@@ -596,6 +596,40 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_property_text(lsm_db *db, lsm_cf *cf, cons
                                                     char *text, size_t capacity, size_t *size,
                                                     lsm_error *err);
 
+/* ---- checking -------------------------------------------------------------------------------- */
+
+typedef enum lsm_severity {
+    LSM_NOTE = 1,    /* nothing is wrong; worth knowing */
+    LSM_WARNING = 2, /* no data is affected */
+    LSM_DAMAGE = 3,  /* stored bytes are wrong, missing, or contradict each other */
+} lsm_severity;
+
+/*
+ * One thing that was found out about the files of a database: what, where, and which keys it may
+ * concern. Everything in it is borrowed until the callback returns.
+ */
+typedef struct lsm_finding {
+    size_t struct_size;    /* sizeof(lsm_finding) of the library */
+    const char *id;        /* stable; pass number, dash, words: "4-block-checksum" */
+    unsigned pass;         /* 0 to 8, see lsm-verify(1) */
+    lsm_severity severity; /* */
+    const char *file;      /* name in the directory; NULL: none */
+    uint64_t offset;       /* in the file, bytes; LSM_NO_OFFSET: the whole file */
+    uint64_t length;       /* bytes from there on; 0: not known */
+    bool has_cf;           /* it is known whose bytes these are: cf_id */
+    uint32_t cf_id;        /* column family */
+    const char *cf_name;   /* NULL when not known */
+    bool has_range;        /* keys that may be affected lie in [first, last] of that family */
+    bool first_open;       /* no lower bound is known: `first` is not set */
+    bool last_open;        /* no upper bound is known: `last` is not set */
+    lsm_slice first;       /* */
+    lsm_slice last;        /* */
+    bool has_numbers;      /* expected and found are set */
+    uint64_t expected;     /* */
+    uint64_t found;        /* */
+    const char *text;      /* one sentence; holds no bytes of keys and values */
+} lsm_finding;
+
 #ifdef __cplusplus
 }
 #endif
