@@ -14,6 +14,14 @@
 
 uint64_t hash_bytes(const void *data, size_t size, uint64_t seed);
 
+/* hash_bytes() of bytes that come in pieces. One allocation; NULL when out of memory. */
+struct hash_stream;
+struct hash_stream *hash_stream_new(void);
+void hash_stream_free(struct hash_stream *stream); /* NULL is allowed */
+void hash_stream_begin(struct hash_stream *stream, uint64_t seed);
+void hash_stream_add(struct hash_stream *stream, const void *data, size_t size);
+uint64_t hash_stream_end(const struct hash_stream *stream);
+
 /* The seed of a checksum: bytes at `offset` of file `file_number` of database `uuid`. */
 uint64_t hash_place(const uint8_t uuid[HASH_UUID_SIZE], uint64_t file_number, uint64_t offset);
 

@@ -224,6 +224,28 @@ int host_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_status 
     return number;
 }
 
+int host_dir_describe(struct io_dir *dir, const char *name, struct io_entry *entry)
+{
+    struct stat about;
+    int result = name == NULL ? fstat(dir_fd(dir), &about)
+                              : fstatat(dir_fd(dir), name, &about, AT_SYMLINK_NOFOLLOW);
+    if (result != 0)
+        return errno;
+    *entry = (struct io_entry){
+        .kind = S_ISREG(about.st_mode)   ? IO_ENTRY_FILE
+                : S_ISDIR(about.st_mode) ? IO_ENTRY_DIRECTORY
+                : S_ISLNK(about.st_mode) ? IO_ENTRY_SYMLINK
+                                         : IO_ENTRY_OTHER,
+        .mode = about.st_mode & 07777,
+        .user = about.st_uid,
+        .group = about.st_gid,
+        .size = about.st_size < 0 ? 0 : (uint64_t)about.st_size,
+        .links = about.st_nlink,
+        .identity = {.device = about.st_dev, .inode = about.st_ino},
+    };
+    return 0;
+}
+
 int host_dir_rename(struct io_dir *dir, const char *from, const char *to)
 {
     return renameat(dir_fd(dir), from, dir_fd(dir), to) == 0 ? 0 : errno;

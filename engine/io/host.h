@@ -32,6 +32,7 @@ const char *host_dir_remote_name(struct io_dir *dir);
 int host_dir_sync(struct io_dir *dir);
 int host_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_status *stopped,
                   lsm_error *err);
+int host_dir_describe(struct io_dir *dir, const char *name, struct io_entry *entry);
 int host_dir_rename(struct io_dir *dir, const char *from, const char *to);
 int host_dir_unlink(struct io_dir *dir, const char *name);
 int host_dir_remove(struct io *io, const char *path);
@@ -76,7 +77,7 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
     .describe_process = host_describe_process, .describe_thread = host_describe_thread,            \
     .dir_open = host_dir_open, .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,   \
     .dir_remote_name = host_dir_remote_name, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
-    .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
+    .dir_describe = host_dir_describe, .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
     .file_open = host_file_open, .file_close = host_file_close,                                    \
     .file_identity = host_file_identity, .file_read = host_file_read,                              \
     .file_write = host_file_write, .file_sync = host_file_sync, .file_size = host_file_size,       \

@@ -275,6 +275,22 @@ lsm_status io_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_er
     return fail(err, number, dir->path, LSM_NO_OFFSET, "cannot list directory '%s'", dir->path);
 }
 
+lsm_status io_dir_describe(struct io_dir *dir, const char *name, struct io_entry *entry,
+                           lsm_error *err)
+{
+    const char *shown = name == NULL ? "." : name;
+    if (name != NULL && (*name == '\0' || strchr(name, '/') != NULL))
+        return lsm_fail(err, LSM_INVALID, "'%s' is no name in a directory", name);
+    struct io_entry found;
+    int before = cancel_hold();
+    int number = dir->io->ops->dir_describe(dir, name, &found);
+    cancel_release(before);
+    if (number != 0)
+        return fail(err, number, shown, LSM_NO_OFFSET, "cannot look at '%s/%s'", dir->path, shown);
+    *entry = found;
+    return LSM_OK;
+}
+
 lsm_status io_dir_rename(struct io_dir *dir, const char *from, const char *to, lsm_error *err)
 {
     lsm_status status = check_name(from, dir->path, err);

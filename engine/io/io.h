@@ -32,6 +32,12 @@ struct io_queue;
 struct io_mapping;
 struct io_lock;
 
+/* What tells a file from every other one, whatever the names; as long as it is open. */
+struct io_identity {
+    uint64_t device;
+    uint64_t inode;
+};
+
 /* ---- environment ----------------------------------------------------------------------------- */
 
 /*
@@ -97,6 +103,26 @@ lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err);
 typedef lsm_status (*io_visit)(void *context, const char *name, lsm_error *err);
 lsm_status io_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_error *err);
 
+/* What a name in a directory stands for; nothing is opened or followed. */
+enum io_entry_kind {
+    IO_ENTRY_FILE,
+    IO_ENTRY_DIRECTORY,
+    IO_ENTRY_SYMLINK,
+    IO_ENTRY_OTHER, /* a pipe, a socket, a device */
+};
+struct io_entry {
+    enum io_entry_kind kind;
+    uint32_t mode; /* permission bits */
+    uint32_t user, group;
+    uint64_t size;
+    uint64_t links; /* names that it has */
+    struct io_identity identity;
+};
+/* `name` may be any that io_dir_list() gives; NULL: the directory itself. LSM_MISSING when there is
+ * none (any more). */
+lsm_status io_dir_describe(struct io_dir *dir, const char *name, struct io_entry *entry,
+                           lsm_error *err);
+
 lsm_status io_dir_rename(struct io_dir *dir, const char *from, const char *to, lsm_error *err);
 /* *existed (may be NULL) tells whether there was something to remove; a missing one is LSM_OK. */
 lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, lsm_error *err);
@@ -127,11 +153,6 @@ void io_file_close(struct io_file *file);
 const char *io_file_name(const struct io_file *file);
 bool io_file_is_direct(const struct io_file *file);
 
-/* What tells this file from every other one, whatever the names; as long as it is open. */
-struct io_identity {
-    uint64_t device;
-    uint64_t inode;
-};
 lsm_status io_file_identity(struct io_file *file, struct io_identity *identity, lsm_error *err);
 static inline bool io_identity_equal(struct io_identity a, struct io_identity b)
 {

@@ -93,6 +93,7 @@ struct io_ops {
     /* `stopped` gets the status of a visit that was not LSM_OK. */
     int (*dir_list)(struct io_dir *dir, io_visit visit, void *context, lsm_status *stopped,
                     lsm_error *err);
+    int (*dir_describe)(struct io_dir *dir, const char *name, struct io_entry *entry);
     int (*dir_rename)(struct io_dir *dir, const char *from, const char *to);
     int (*dir_unlink)(struct io_dir *dir, const char *name);
     int (*dir_remove)(struct io *io, const char *path);

@@ -212,6 +212,27 @@ static int dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_statu
     return number;
 }
 
+/* Files only, that their owner alone may use. */
+static int dir_describe(struct io_dir *dir, const char *name, struct io_entry *entry)
+{
+    struct sim_folder *folder = ((struct sim_dir *)dir)->folder;
+    struct sim_disk *disk = NULL;
+    int number = sim_enter(dir->io, &disk);
+    if (number != 0)
+        return number;
+    *entry = (struct io_entry){
+        .kind = IO_ENTRY_DIRECTORY, .mode = 0700, .links = 1, .identity = {.device = SIM_DEVICE}};
+    const struct sim_inode *inode = name == NULL ? NULL : sim_names_find(&folder->current, name);
+    if (inode != NULL) {
+        entry->kind = IO_ENTRY_FILE;
+        entry->mode = 0600;
+        entry->size = inode->current.size;
+        entry->identity.inode = inode->number;
+    }
+    sim_leave(disk);
+    return name != NULL && inode == NULL ? ENOENT : 0;
+}
+
 /* Enters for a change of names. */
 static int enter_for_names(struct io *io, struct sim_disk **disk)
 {
@@ -703,6 +724,7 @@ static const struct io_ops sim_ops = {
     .dir_remote_name = dir_remote_name,
     .dir_sync = dir_sync,
     .dir_list = dir_list,
+    .dir_describe = dir_describe,
     .dir_rename = dir_rename,
     .dir_unlink = dir_unlink,
     .dir_remove = dir_remove,
