@@ -7,6 +7,7 @@
 #include "tools/cli/cli.h"
 #include "tools/cli/json.h"
 #include "tools/cli/memory.h"
+#include "tools/cli/sandbox.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -372,6 +373,7 @@ int main(int argc, char **argv)
     struct compactor c = {0};
     cli_init(&c.cli, "lsm-compact", help);
     take_options(&c, argc, argv);
+    sandbox_enter(&c.cli, &(struct sandbox_wish){.writes_database = !c.is_status});
 
     struct json_object *object = c.cli.json ? json_begin("lsm-compact/1") : NULL;
     c.families = c.cli.json ? json_object_new_array() : NULL;

@@ -6,6 +6,8 @@
  */
 #include "tools/stat/stat.h"
 
+#include "tools/cli/sandbox.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,6 +297,7 @@ static int run(struct stat_tool *t)
         int code = stat_check_config(&t->cli, t->config);
         return t->cli.json ? json_finish(&t->cli, json_begin("lsm-stat/1"), code) : code;
     }
+    sandbox_enter(&t->cli, &(struct sandbox_wish){.writes_database = t->reap > 1});
     if (io_open("posix", &t->io, &err) != LSM_OK)
         return cli_library_error(&t->cli, NULL, &err);
     int code = t->reap > 1 ? reap(t) : EXIT_DONE;
