@@ -136,6 +136,10 @@ typedef struct lsm_cf_options {
     uint32_t level0_stop;         /* level-0 tables at which writes wait; 0: 20 */
 } lsm_cf_options;
 
+/* Limits of compression_level. */
+#define LSM_LEAST_COMPRESSION (-100)
+#define LSM_MOST_COMPRESSION  22
+
 #define LSM_NO_FILTER       UINT32_MAX
 #define LSM_CF_OPTIONS_INIT {.struct_size = sizeof(lsm_cf_options)}
 
@@ -564,15 +568,36 @@ typedef struct lsm_compact_options {
     bool force_bottom; /* rewrite the lowest level too, even when nothing above overlaps it */
     lsm_progress progress; /* NULL: none; called on the calling thread */
     void *progress_context;
+    bool refresh_bottom; /* the same where that changes them: deletions, data not compressed yet */
+    bool one_level;      /* only the tables of `level` go down, or are rewritten if it is the lowest */
+    uint32_t level;
+    lsm_compression compression; /* of the lowest level, this time; default: the family's */
+    int32_t compression_level;   /* with it; 0: 1 */
+    bool pause_if_stall;         /* between two steps wait as long as writers of any process wait */
+    void (*damaged)(void *context, const lsm_error *err); /* NULL: none; of each damaged table */
+    void *damaged_context;
 } lsm_compact_options;
 
 /*
  * Flushes, then merges the range down into the lowest level that holds data. LSM_CANCELLED when
- * progress said so; what was merged until then stays merged.
+ * progress or lsm_compact_cancel() said so; what was merged until then stays merged. LSM_CORRUPT
+ * when an input is damaged: it is left as it is with what overlaps it, the rest is merged all the same.
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf,
                                                     const lsm_compact_options *options,
                                                     lsm_error *err);
+
+/*
+ * Asks the lsm_compact_range() calls of every process that has the database open to stop, and waits
+ * until they have. They return LSM_CANCELLED.
+ *
+ * timeout_ms  0: waits without limit.
+ * asked       Out, may be NULL: how many calls there were.
+ *
+ * LSM_TIMEOUT names a process that has not stopped yet; it may do so later.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_compact_cancel(lsm_db *db, uint32_t timeout_ms,
+                                                     uint32_t *asked, lsm_error *err);
 
 /* Waits until no flush and no compaction is due. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err);
@@ -581,7 +606,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err);
  * A number about the database; LSM_INVALID for an unknown name. Names (cf NULL: over all families):
  * "entries" (estimate), "level0-tables", "tables", "table-bytes", "levels", "memtable-bytes",
  * "cache-bytes", "cache-hits", "cache-misses", "snapshots", "sequence", "log-bytes-written",
- * "flush-bytes-written", "compaction-bytes-written", "compaction-bytes-read", "stall-us",
+ * "flush-bytes-written", "compaction-bytes-written", "compaction-bytes-read",
+ * "compaction-bytes-running" (written by merges that are not over yet), "stall-us",
  * "io-submissions", "memory-bytes".
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_property(lsm_db *db, lsm_cf *cf, const char *name,

@@ -28,7 +28,12 @@ struct compaction {
     bool bottom;        /* no deeper level overlaps the range: deletions can go */
     uint64_t input_bytes;
     double score;
-    void *claim; /* the caller's */
+
+    /* The caller's, set once it is picked. */
+    void *claim;
+    bool is_manual;
+    lsm_compression compression; /* of the lowest level; default: the family's */
+    int32_t compression_level;
 };
 void compaction_release(struct compaction *c);
 
@@ -43,11 +48,13 @@ bool compact_pick(const struct version *version, struct compaction *c);
  * `level` files that overlap the range, and what they overlap below. False when that level has none
  * to do, or when there is no memory to say what.
  *
- * force_bottom: the files of that level (not 0) are rewritten in place instead, a run of them from
- * `first` on; the caller goes on behind the largest key of the inputs.
+ * COMPACT_REWRITE: the files of that level (not 0) are rewritten in place instead, a run of them from
+ * `first` on; the caller goes on behind the largest key of the inputs. COMPACT_REFRESH: the same for
+ * those that a rewrite would change: they hold deletions, or are to be compressed and are not.
  */
+enum compact_mode { COMPACT_DOWN = 0, COMPACT_REWRITE = 1, COMPACT_REFRESH = 2 };
 bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level, lsm_slice first,
-                        lsm_slice limit, bool force_bottom, struct compaction *c);
+                        lsm_slice limit, enum compact_mode mode, struct compaction *c);
 /* How far compaction is behind: 0 when writers need not slow down, below 1 part of the way to
  * stopping them, from 1 on they wait. */
 double compact_debt(const struct version_cf *cf);
@@ -63,6 +70,8 @@ struct compact_env {
     uint64_t rate;              /* bytes a second written; 0: no limit */
     bool in_haste;              /* somebody waits for a flush: it leaves compression for later */
     const _Atomic bool *cancel; /* checked now and then: LSM_CANCELLED */
+    /* Where it is told now and then how far the job is; NULL: nowhere. */
+    _Atomic uint64_t *told_read, *told_written;
     /* Called now and then with the bytes read so far; NULL: none. False cancels. */
     bool (*progress)(void *context, uint64_t bytes_done);
     void *progress_context;

@@ -87,7 +87,10 @@ static lsm_status new_output(struct flush *f, const struct version_cf *cf, struc
         f->output_room = room;
     }
     *output = &f->outputs[f->output_count++];
-    **output = (struct output){.env = f->env, .cf = cf, .max_size = FLUSH_TABLE_SIZE};
+    **output = (struct output){.env = f->env,
+                               .cf = cf,
+                               .compression_level = cf->options.compression_level,
+                               .max_size = FLUSH_TABLE_SIZE};
     return LSM_OK;
 }
 

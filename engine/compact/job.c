@@ -86,13 +86,16 @@ static uint64_t raw_bytes(const struct compaction *c)
 static struct output output_of(const struct compact_env *env, const struct version_cf *cf,
                                const struct compaction *c, const uint64_t *replaced)
 {
+    bool is_wish = c->compression != LSM_COMPRESSION_DEFAULT;
+    lsm_compression compression = is_wish ? c->compression : cf->options.compression;
     return (struct output){
         .env = env,
         .cf = cf,
         .level = c->output_level,
         /* Compression is spent once a byte. */
-        .compress = cf->options.compression == LSM_COMPRESSION_ZSTD &&
-                    version_is_lowest(cf, c->output_level),
+        .compress =
+            compression == LSM_COMPRESSION_ZSTD && version_is_lowest(cf, c->output_level),
+        .compression_level = is_wish ? c->compression_level : cf->options.compression_level,
         .max_size = cf->options.table_size,
         .replaced = replaced,
         .replaced_count = c->input_count,

@@ -22,7 +22,7 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .block_size = options->block_size,
         .filter_bits = options->filter_bits == LSM_NO_FILTER ? 0 : options->filter_bits,
         .compress = o->compress,
-        .compression_level = options->compression_level,
+        .compression_level = o->compression_level,
         .dictionary_size = options->dictionary_size,
         .rate = o->env->rate,
         .job = o->job,
@@ -100,6 +100,11 @@ lsm_status output_add(struct output *o, lsm_slice key, uint64_t trailer, lsm_sli
     o->unchecked += key.size + value.size;
     o->entries++;
     return status;
+}
+
+uint64_t output_bytes(const struct output *o)
+{
+    return o->bytes + (o->writer == NULL ? 0 : table_writer_size(o->writer));
 }
 
 lsm_status output_finish(struct output *o, lsm_error *err)

@@ -13,6 +13,7 @@ struct output {
     const struct version_cf *cf;
     uint32_t level;
     bool compress;
+    int32_t compression_level;
     uint64_t max_size;        /* bytes of one table */
     const uint64_t *replaced; /* input files, for the lineage; borrowed */
     size_t replaced_count;
@@ -33,6 +34,8 @@ struct output {
 /* Adds an entry; `is_new_key`: a table may end before it. */
 lsm_status output_add(struct output *o, lsm_slice key, uint64_t trailer, lsm_slice value,
                       bool is_new_key, lsm_error *err);
+/* Written so far, with the table in work. */
+uint64_t output_bytes(const struct output *o);
 /* Finishes the last table. */
 lsm_status output_finish(struct output *o, lsm_error *err);
 /* Hands the tables over to the edit; the directory was synced. */

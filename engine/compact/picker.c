@@ -465,6 +465,7 @@ static bool file_in_range(const struct version_file *file, lsm_slice first, lsm_
            (limit.data == NULL || slice_compare(file->meta.smallest, limit) < 0);
 }
 
+/* All of the range at once; where a busy file is in the way of that, what does not touch it. */
 static bool pick_range_level0(const struct version_cf *cf, const struct shape *shape,
                               lsm_slice first, lsm_slice limit, struct compaction *c)
 {
@@ -476,17 +477,42 @@ static bool pick_range_level0(const struct version_cf *cf, const struct shape *s
             range_take(&hull, level->files[i]);
     }
     bool is_wanted = !hull.empty && level0_take(&job, level, hull) && job_take_lower(&job);
-    return job_finish(&job, is_wanted, 0, c);
+    if (job_finish(&job, is_wanted, 0, c))
+        return true;
+    for (size_t i = 0; i < level->count; i++) {
+        struct version_file *file = level->files[i];
+        struct job part = {.cf = cf, .output_level = shape->base, .hull = no_range};
+        is_wanted = !file->busy && file_in_range(file, first, limit) &&
+                    level0_take(&part, level, range_of(file)) && job_take_lower(&part);
+        if (job_finish(&part, is_wanted, 0, c))
+            return true;
+    }
+    return false;
+}
+
+static bool would_change(const struct version_file *file)
+{
+    return file->meta.delete_count > 0 || file->meta.compress_later;
+}
+
+/* May the file be in a run? What it meets in the level below must be free, too. */
+static bool is_free(const struct version_file *file, const struct version_level *lower,
+                    enum compact_mode mode)
+{
+    struct range r = range_of(file);
+    return !file->busy && (mode != COMPACT_REFRESH || would_change(file)) &&
+           (mode != COMPACT_DOWN || !meets_busy_run(lower, &r));
 }
 
 /* A run of neighbours in the range, as many as one job may have. */
-static bool pick_range_run(struct job *job, lsm_slice first, lsm_slice limit)
+static bool pick_range_run(struct job *job, lsm_slice first, lsm_slice limit,
+                           enum compact_mode mode)
 {
     const struct version_level *level = &job->cf->levels[job->input_level];
     const struct version_level *lower = &job->cf->levels[job->output_level];
     for (size_t i = 0; i < level->count; i++) {
         struct version_file *file = level->files[i];
-        if (file->busy || !file_in_range(file, first, limit)) {
+        if (!file_in_range(file, first, limit) || !is_free(file, lower, mode)) {
             if (job->count > 0)
                 break;
             continue;
@@ -494,7 +520,8 @@ static bool pick_range_run(struct job *job, lsm_slice first, lsm_slice limit)
         struct range r = job->hull;
         range_take(&r, file);
         uint64_t below = lower == level ? 0 : overlap_bytes(lower, &r);
-        if (job->count > 0 && job->bytes + file->meta.size + below > MAX_JOB_BYTES)
+        if (job->count > 0 && (job->bytes + file->meta.size + below > MAX_JOB_BYTES ||
+                               (mode == COMPACT_DOWN && meets_busy_run(lower, &r))))
             break;
         job_take(job, file);
     }
@@ -502,21 +529,22 @@ static bool pick_range_run(struct job *job, lsm_slice first, lsm_slice limit)
 }
 
 bool compact_pick_range(const struct version *version, uint32_t cf_id, uint32_t level,
-                        lsm_slice first, lsm_slice limit, bool force_bottom, struct compaction *c)
+                        lsm_slice first, lsm_slice limit, enum compact_mode mode,
+                        struct compaction *c)
 {
     const struct version_cf *cf = version_find_cf(version, cf_id);
     struct shape shape;
-    if (cf == NULL || level >= VERSION_LEVELS || (level == SHAPE_LOWEST && !force_bottom))
+    if (cf == NULL || level >= VERSION_LEVELS || (level == SHAPE_LOWEST && mode == COMPACT_DOWN))
         return false;
     shape_of(cf, &shape);
     if (level == 0)
         return pick_range_level0(cf, &shape, first, limit, c);
     struct job job = {.cf = cf,
                       .input_level = level,
-                      .output_level = force_bottom ? level : level + 1,
+                      .output_level = mode == COMPACT_DOWN ? level + 1 : level,
                       .hull = no_range};
-    bool is_wanted = pick_range_run(&job, first, limit);
-    if (force_bottom) {
+    bool is_wanted = pick_range_run(&job, first, limit, mode);
+    if (mode != COMPACT_DOWN) {
         struct range above = busy_hull(&cf->levels[0]);
         job.upper_count = job.count;
         is_wanted = is_wanted && !ranges_meet(&above, &job.hull) &&

@@ -3,19 +3,29 @@
 
 #define CHECK_BYTES (UINT64_C(1) << 20) /* read between two looks at the cancel flag */
 
+static void tell(const struct pump *p, uint64_t done)
+{
+    const struct compact_env *env = p->env;
+    if (env->told_read != NULL)
+        atomic_store_explicit(env->told_read, done, memory_order_relaxed);
+    if (env->told_written != NULL)
+        atomic_store_explicit(env->told_written, output_bytes(p->output), memory_order_relaxed);
+}
+
 static lsm_status check_cancel(struct pump *p, lsm_error *err)
 {
     const struct compact_env *env = p->env;
+    uint64_t done =
+        p->raw_bytes < p->raw_total
+            ? (uint64_t)((double)p->total_bytes * (double)p->raw_bytes / (double)p->raw_total)
+            : p->total_bytes;
     p->raw_told = p->raw_bytes;
+    tell(p, done);
     if (env->cancel != NULL && atomic_load_explicit(env->cancel, memory_order_relaxed))
         return lsm_fail(err, LSM_CANCELLED, "a job in '%s' was cancelled",
                         io_dir_path(env->tables->dir));
     if (env->progress == NULL)
         return LSM_OK;
-    uint64_t done =
-        p->raw_bytes < p->raw_total
-            ? (uint64_t)((double)p->total_bytes * (double)p->raw_bytes / (double)p->raw_total)
-            : p->total_bytes;
     if (!env->progress(env->progress_context, done))
         return lsm_fail(err, LSM_CANCELLED, "the caller cancelled a job in '%s'",
                         io_dir_path(env->tables->dir));

@@ -261,6 +261,9 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
         env.progress = pass_progress;
         env.progress_context = &progress;
     }
+    struct shm_job *job = c->claim;
+    env.told_read = &job->bytes_done;
+    env.told_written = &job->bytes_written;
     struct version_edit edit = {0};
     struct compact_result result = {0};
     uint64_t *snapshots = NULL;

@@ -381,6 +381,13 @@ void db_pin_add(lsm_db *db, struct db_pin *pin, uint64_t number);
 void db_pin_remove(lsm_db *db, struct db_pin *pin);
 bool db_may_remove(void *context, uint64_t dead_number);
 
+/* ---- compaction by hand (db/manual_cancel.c) ------------------------------------------------- */
+
+/* Around a call, for those who want to see it end. *cancels: it is to stop once the slot's counter
+ * is not this any more. */
+void db_manual_begin(lsm_db *db, uint32_t *cancels);
+void db_manual_end(lsm_db *db);
+
 /* ---- jobs (db/jobs.c) ------------------------------------------------------------------------ */
 
 /* Picks a compaction that no process works on, and claims it (within an edit). `version` is the

@@ -103,6 +103,10 @@ static struct db_pin *job_pin(lsm_db *db, const struct shm_job *job)
 static void fill_job(struct shm_job *job, const struct compaction *c, uint64_t since_ns)
 {
     job->since_ns = since_ns;
+    job->is_manual = c->is_manual;
+    job->input_bytes = c->input_bytes;
+    atomic_store_explicit(&job->bytes_done, 0, memory_order_relaxed);
+    atomic_store_explicit(&job->bytes_written, 0, memory_order_relaxed);
     job->cf = c->cf;
     job->input_level = c->input_level;
     job->output_level = c->output_level;

@@ -201,7 +201,7 @@ static bool parse_compression(lsm_cf_options *cf, const char *text)
     }
     if (strncmp(text, "zstd", 4) != 0)
         return false;
-    if (text[4] == ':' ? !parse_i64(text + 5, &level) || level < -100 || level > 22
+    if (text[4] == ':' ? !parse_i64(text + 5, &level) || level < LSM_LEAST_COMPRESSION || level > LSM_MOST_COMPRESSION
                        : text[4] != '\0')
         return false;
     cf->compression = LSM_COMPRESSION_ZSTD;

@@ -139,6 +139,17 @@ static uint64_t get_compaction_written(const struct question *q)
     return atomic_load(&q->db->statistics.compaction_bytes_written);
 }
 
+static uint64_t get_compaction_running(const struct question *q)
+{
+    uint64_t sum = 0;
+    for (uint32_t j = 0; q->db->slot != NULL && j < SHM_SLOT_JOBS; j++) {
+        const struct shm_job *job = &q->db->slot->jobs[j];
+        if (atomic_load(&job->state) == SHM_JOB_RUNNING)
+            sum += atomic_load(&job->bytes_written);
+    }
+    return sum;
+}
+
 static uint64_t get_compaction_read(const struct question *q)
 {
     return atomic_load(&q->db->statistics.compaction_bytes_read);
@@ -179,6 +190,7 @@ static const struct property {
     {"flush-bytes-written", get_flush_bytes},
     {"compaction-bytes-written", get_compaction_written},
     {"compaction-bytes-read", get_compaction_read},
+    {"compaction-bytes-running", get_compaction_running},
     {"stall-us", get_stall},
     {"io-submissions", get_submissions},
     {"largest-batch", get_largest_batch},

@@ -60,19 +60,6 @@ static uint64_t job_limit(const struct shm_layout *layout)
 
 /* ---- processes ------------------------------------------------------------------------------- */
 
-static const struct inspect_table *find_table(const struct inspect_files *f, uint64_t number)
-{
-    size_t first = 0, limit = f->table_count;
-    while (first < limit) {
-        size_t middle = first + (limit - first) / 2;
-        if (f->tables[middle].number < number)
-            first = middle + 1;
-        else
-            limit = middle;
-    }
-    return first < f->table_count && f->tables[first].number == number ? &f->tables[first] : NULL;
-}
-
 /* How long ago; the clock is the same for all processes, but is looked at before theirs may be. */
 static uint64_t age_of(uint64_t now, uint64_t then)
 {
@@ -81,8 +68,7 @@ static uint64_t age_of(uint64_t now, uint64_t then)
     return now > then ? now - then : 0;
 }
 
-static void read_jobs(const struct shm_slot *slot, const struct inspect_files *files, uint64_t now,
-                      struct inspect_process *p)
+static void read_jobs(const struct shm_slot *slot, uint64_t now, struct inspect_process *p)
 {
     for (uint32_t j = 0; j < SHM_SLOT_JOBS; j++) {
         const struct shm_job *job = &slot->jobs[j];
@@ -93,17 +79,26 @@ static void read_jobs(const struct shm_slot *slot, const struct inspect_files *f
                                     .input_level = LOAD(job->input_level),
                                     .output_level = LOAD(job->output_level),
                                     .input_count = LOAD(job->input_count),
-                                    .input_bytes = INSPECT_UNKNOWN,
-                                    .age_ns = age_of(now, LOAD(job->since_ns))};
-        if (found.input_count <= SHM_JOB_INPUTS) {
-            found.input_bytes = 0;
-            for (uint32_t i = 0; i < found.input_count; i++) {
-                const struct inspect_table *t = find_table(files, LOAD(job->inputs[i]));
-                found.input_bytes += t == NULL ? 0 : t->size;
-            }
-        }
+                                    .input_bytes = LOAD(job->input_bytes),
+                                    .bytes_done = LOAD_ATOMIC(job->bytes_done),
+                                    .bytes_written = LOAD_ATOMIC(job->bytes_written),
+                                    .age_ns = age_of(now, LOAD(job->since_ns)),
+                                    .is_manual = LOAD(job->is_manual) != 0};
+        if (found.input_count > SHM_JOB_INPUTS)
+            found.input_count = 0;
         p->jobs[p->job_count++] = found;
     }
+}
+
+static void read_manual(const struct shm_manual *m, uint64_t now, struct inspect_manual *manual)
+{
+    uint64_t since_ns = LOAD_ATOMIC(m->since_ns);
+    *manual = (struct inspect_manual){.calls = LOAD_ATOMIC(m->calls),
+                                      .is_running = since_ns != 0,
+                                      .cf = LOAD_ATOMIC(m->cf),
+                                      .age_ns = age_of(now, since_ns),
+                                      .bytes_done = LOAD_ATOMIC(m->bytes_done),
+                                      .bytes_total = LOAD_ATOMIC(m->bytes_total)};
 }
 
 static void read_snapshots(const struct shm_slot *slot, uint64_t now, struct inspect_process *p)
@@ -159,7 +154,7 @@ static void read_report(const struct shm_report *r, uint64_t now, struct inspect
 
 /* False when the slot is free, or was given up or changed hands while it was read. */
 static bool read_process(struct io *io, const struct shm_peek *peek, uint32_t index,
-                         const struct inspect_files *files, struct inspect_process *p)
+                         struct inspect_process *p)
 {
     const struct shm_slot *slot = &shm_peek_layout(peek)->slots[index];
     uint32_t generation = LOAD_ATOMIC(slot->generation);
@@ -174,7 +169,8 @@ static bool read_process(struct io *io, const struct shm_peek *peek, uint32_t in
                                   .pin = LOAD_ATOMIC(slot->pin),
                                   .arenas = LOAD_ATOMIC(slot->arenas)};
     read_text(slot->command, sizeof slot->command, p->command);
-    read_jobs(slot, files, now, p);
+    read_jobs(slot, now, p);
+    read_manual(&slot->manual, now, &p->manual);
     read_snapshots(slot, now, p);
     read_report(&slot->report, now, &p->report);
     p->pin_age_ns = age_of(now, LOAD_ATOMIC(slot->report.pin_ns));
@@ -193,7 +189,7 @@ static void read_processes(struct io *io, const struct shm_peek *peek, struct in
     uint64_t oldest = UINT64_MAX;
     for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
         struct inspect_process *p = &live->processes[live->process_count];
-        if (!read_process(io, peek, i, &live->files, p))
+        if (!read_process(io, peek, i, p))
             continue;
         live->process_count++;
         live->dead_count += !p->is_alive;

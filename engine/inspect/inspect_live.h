@@ -20,9 +20,21 @@ struct inspect_job {
     uint32_t cf;
     uint32_t input_level;
     uint32_t output_level;
-    uint32_t input_count;
-    uint64_t input_bytes; /* INSPECT_UNKNOWN: more inputs than are told */
+    uint32_t input_count; /* 0: more than are told */
+    uint64_t input_bytes;
+    uint64_t bytes_done; /* of these */
+    uint64_t bytes_written;
     uint64_t age_ns;
+    bool is_manual; /* a step of a compaction that somebody asked for */
+};
+
+/* The lsm_compact_range() calls of a process. */
+struct inspect_manual {
+    uint32_t calls; /* the running one, and those that wait for their turn */
+    bool is_running;
+    uint32_t cf; /* of the running one, like the next */
+    uint64_t age_ns;
+    uint64_t bytes_done, bytes_total; /* read */
 };
 
 /* What a process said of itself, the last time it did: see struct shm_report. */
@@ -71,6 +83,7 @@ struct inspect_process {
 
     struct inspect_job jobs[SHM_SLOT_JOBS]; /* merges that it runs */
     size_t job_count;
+    struct inspect_manual manual;
     uint32_t flushing_count; /* memtables that it writes to tables */
 };
 

@@ -36,6 +36,7 @@ static void clear_slot(struct shm_slot *slot)
     atomic_store_explicit(&slot->roles, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->pid, 0, memory_order_relaxed);
     memset(slot->command, 0, sizeof slot->command);
+    memset(&slot->manual, 0, sizeof slot->manual);
     memset(&slot->report, 0, sizeof slot->report);
 }
 

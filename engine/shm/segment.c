@@ -259,6 +259,7 @@ uint64_t shm_layout_hash(void)
         sizeof(struct shm_slot),
         offsetof(struct shm_slot, jobs),
         sizeof(struct shm_job),
+        offsetof(struct shm_slot, manual),
         offsetof(struct shm_slot, report),
         sizeof(struct shm_report),
         SHM_MAX_PENDING,

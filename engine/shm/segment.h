@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 3
+#define SHM_LAYOUT_VERSION 4
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256
@@ -192,13 +192,31 @@ enum shm_job_state {
 
 struct shm_job {            /* a flush or compaction under way (version) */
     _Atomic uint32_t state; /* enum shm_job_state; stored last, release */
-    uint32_t kind;          /* the claimant's */
+    uint32_t is_manual;     /* somebody asked for it: see shm_manual */
     uint32_t cf;
     uint32_t input_level;
     uint32_t output_level;
     uint32_t input_count;
     uint64_t since_ns;               /* see shm_report */
+    uint64_t input_bytes;            /* of their files */
+    _Atomic uint64_t bytes_done;     /* of these; its owner's, any time */
+    _Atomic uint64_t bytes_written;  /* its owner's, any time */
     uint64_t inputs[SHM_JOB_INPUTS]; /* file numbers */
+};
+
+/*
+ * The lsm_compact_range() calls of a process. One runs at a time, the others wait for their turn.
+ * Whoever wants them to stop raises `cancels`: a call ends when it is not what it was when the call
+ * began. Everything else is the owner's; a reader finds numbers that need not fit each other.
+ */
+struct shm_manual {
+    _Atomic uint32_t calls;   /* that are in the process now */
+    _Atomic uint32_t ended;   /* ever; wraps */
+    _Atomic uint32_t cancels; /* anybody's: fetch_add; wraps */
+    _Atomic uint32_t cf;      /* of the one that runs, like the next */
+    _Atomic uint64_t since_ns;
+    _Atomic uint64_t bytes_done;
+    _Atomic uint64_t bytes_total;
 };
 
 enum shm_role {
@@ -257,6 +275,7 @@ struct shm_slot {
     _Atomic uint64_t out_floor;        /* its running jobs' files are numbered from here; 0: none */
     _Atomic uint64_t snapshots[SHM_SLOT_SNAPSHOTS]; /* sequence numbers; 0: none */
     struct shm_job jobs[SHM_SLOT_JOBS];
+    struct shm_manual manual;
     struct shm_report report;
 };
 

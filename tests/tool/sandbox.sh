@@ -27,7 +27,7 @@ try ok r db read:db/CURRENT write:db/LOCK read:/proc/self/status read:/dev/shm
 try 'Permission denied' r db write:db/CURRENT make:db/new remove:db/other read:outside/file \
     write:outside/file make:outside/new remove:outside/file read:/etc/passwd run:/bin/true \
     "read:$here" write:/dev/null
-[ -e db/other ] && [ -e outside/file ] || fail 'a file is gone'
+{ [ -e db/other ] && [ -e outside/file ]; } || fail 'a file is gone'
 # A writer.
 try ok w db write:db/CURRENT make:db/new read:db/new remove:db/new
 try 'Permission denied' w db make:outside/new read:outside/file run:/bin/true

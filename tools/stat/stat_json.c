@@ -96,8 +96,11 @@ static struct json_object *json_job(const struct inspect_job *job)
     json_add_u64(o, "input_level", job->input_level);
     json_add_u64(o, "output_level", job->output_level);
     add_number(o, "inputs",
-               job->input_bytes == INSPECT_UNKNOWN ? INSPECT_UNKNOWN : job->input_count);
+               job->input_count == 0 ? INSPECT_UNKNOWN : job->input_count);
     add_number(o, "input_bytes", job->input_bytes);
+    add_number(o, "bytes_done", job->bytes_done);
+    add_number(o, "bytes_written", job->bytes_written);
+    json_object_object_add(o, "manual", json_object_new_boolean(job->is_manual));
     add_number(o, "age_ns", job->age_ns);
     return o;
 }

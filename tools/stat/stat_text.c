@@ -158,11 +158,13 @@ static void print_job(const struct inspect_live *live, const struct inspect_proc
                       const struct inspect_job *job)
 {
     char who[STAT_TEXT], family[STAT_TEXT], count[STAT_TEXT], size[CLI_SIZE_TEXT];
-    printf("job        merge of '%s', level %" PRIu32 " into %" PRIu32,
-           stat_family_name(live, job->cf, family), job->input_level, job->output_level);
-    if (job->input_bytes != INSPECT_UNKNOWN)
-        printf(", %s (%s)", stat_plural(job->input_count, "table", count),
-               cli_format_size(job->input_bytes, size));
+    double part = job->input_bytes == 0 ? 0 : (double)job->bytes_done / (double)job->input_bytes;
+    printf("job        %smerge of '%s', level %" PRIu32 " into %" PRIu32,
+           job->is_manual ? "manual " : "", stat_family_name(live, job->cf, family),
+           job->input_level, job->output_level);
+    if (job->input_count > 0)
+        printf(", %s", stat_plural(job->input_count, "table", count));
+    printf(" (%s), %.0f%% done", cli_format_size(job->input_bytes, size), 100 * part);
     printf(", by process %s%s", stat_who(p->pid, p->command, who),
            p->is_alive ? "" : ", which is dead");
     printf(", for %s\n", stat_duration(job->age_ns, who));
