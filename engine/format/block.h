@@ -92,6 +92,13 @@ static inline struct block_view block_view_of(const uint8_t *data)
     return v;
 }
 
+/* For a table that says itself which sequence number its entries have, where the block says 0. Not
+ * with BLOCK_LONG_TRAILERS. */
+static inline void block_view_raise(struct block_view *v, uint64_t sequence)
+{
+    v->trailer_base += sequence << 8;
+}
+
 static inline uint64_t block_head(const struct block_view *v, size_t index)
 {
     return bytes_get_u64(v->heads + index * BLOCK_HEAD_SIZE);

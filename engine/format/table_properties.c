@@ -6,7 +6,11 @@
 #include "engine/format/proto_alloc.h"
 #include "proto/table.pb-c.h"
 
+#include "engine/format/entry.h"
+
 #include <limits.h>
+
+#define NEEDS_SEQUENCE_BASE UINT64_C(1) /* a bit of `incompatible`: never renumber */
 
 static ProtobufCBinaryData borrow(lsm_slice s)
 {
@@ -42,6 +46,8 @@ lsm_status table_properties_encode(const struct table_properties *p, struct buff
     m.digest = p->digest;
     m.digest_size = p->digest_size;
     m.writer = borrow(p->writer);
+    m.sequence_base = p->sequence_base;
+    m.incompatible = p->sequence_base != 0 ? NEEDS_SEQUENCE_BASE : 0;
 
     size_t size = lsm__table__properties__get_packed_size(&m);
     if (size > TABLE_PROPERTIES_MAX_SIZE)
@@ -70,6 +76,12 @@ static const char *check(const Lsm__Table__Properties *m)
     if (m->entry_count == 0 || m->delete_count > m->entry_count || m->key_count > m->entry_count ||
         m->key_count == 0 || m->block_count > m->entry_count || m->block_count == 0)
         return "the counts are impossible";
+    if (((m->incompatible & NEEDS_SEQUENCE_BASE) != 0) != (m->sequence_base != 0))
+        return "the sequence number of all entries and its mark disagree";
+    if (m->sequence_base != 0 &&
+        (m->sequence_base > ENTRY_MAX_SEQUENCE || m->min_sequence != m->sequence_base ||
+         m->max_sequence != m->sequence_base || m->key_count != m->entry_count))
+        return "the entries cannot all have one sequence number";
     return NULL;
 }
 
@@ -116,6 +128,7 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
         .replaced_count = m->n_replaced,
         .digest = m->digest,
         .digest_size = m->digest_size,
+        .sequence_base = m->sequence_base,
     };
     p->cf_name = copy_bytes(&at, m->family_name);
     p->smallest = copy_bytes(&at, m->smallest);
@@ -140,11 +153,11 @@ lsm_status table_properties_decode(lsm_slice bytes, struct table_properties *p, 
                         alloc.exceeded ? "want more than 8 MiB of memory" : "do not parse");
     lsm_status status;
     const char *wrong = check(m);
-    if (m->incompatible != 0)
+    if ((m->incompatible & ~NEEDS_SEQUENCE_BASE) != 0)
         status = lsm_fail(err, LSM_NEWER_FORMAT,
                           "table properties need features 0x%" PRIx64
                           " that this version of the library does not have",
-                          m->incompatible);
+                          m->incompatible & ~NEEDS_SEQUENCE_BASE);
     else if (wrong != NULL)
         status = lsm_fail(err, LSM_CORRUPT, "table properties are damaged: %s", wrong);
     else

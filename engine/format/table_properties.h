@@ -36,6 +36,9 @@ struct table_properties {
     uint64_t digest; /* of the file's first digest_size bytes, see table_digest_add() */
     uint64_t digest_size;
     lsm_slice writer; /* version of the library */
+    /* Not 0: the blocks say sequence number 0 for every entry, and this is the true one; there is
+     * one entry a key. min_sequence and max_sequence are this number. */
+    uint64_t sequence_base;
 };
 
 /* Appends the message. LSM_NO_MEMORY; LSM_TOO_LARGE over TABLE_PROPERTIES_MAX_SIZE. */

@@ -153,7 +153,20 @@ uint64_t table_writer_size(const struct table_writer *writer);
  * whatever is returned; a failure removes the file. */
 lsm_status table_writer_finish(struct table_writer *writer, struct table_meta *meta,
                                lsm_error *err);
-/* Gives up: removes the file, frees the writer. NULL is allowed. */
+/* Gives up: removes the file, frees the writer. NULL is allowed. Also for a sealed one. */
 void table_writer_abort(struct table_writer *writer);
+
+/*
+ * For a table whose entries get their sequence number, one for all, when everything else is
+ * written: they were added with 0, one a key. seal writes and syncs all but the end of the file,
+ * closes it and keeps little memory; a failure removes the file and frees the writer. Then only end
+ * and abort follow. Until its end is written the file is no table.
+ */
+lsm_status table_writer_seal(struct table_writer *writer, lsm_error *err);
+/* What is known of a sealed table: all but its size and sequence number. Valid until its end. */
+const struct table_meta *table_writer_sealed(const struct table_writer *writer);
+/* Writes and syncs the end; otherwise as finish. 0: the entries keep their 0. */
+lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, struct table_meta *meta,
+                            lsm_error *err);
 
 #endif

@@ -46,6 +46,17 @@ static lsm_status unpack(const struct table *table, uint64_t offset,
     return wrong == NULL ? LSM_OK : fail_block(table, offset, wrong, 0, 0, err);
 }
 
+/* Where the table says which sequence number its entries have, a block may say none. */
+static const char *check_sequences(const struct table *table, const struct table_frame *frame,
+                                   const uint8_t *data)
+{
+    if (table->properties.sequence_base == 0)
+        return NULL;
+    if (frame->max_sequence != 0 || (data[8] & BLOCK_LONG_TRAILERS) != 0)
+        return "it has sequence numbers of its own, in a table that was taken in whole";
+    return NULL;
+}
+
 lsm_status table_block_decode(const struct table *table, uint32_t index, const uint8_t *bytes,
                               struct block **block, lsm_error *err)
 {
@@ -65,6 +76,8 @@ lsm_status table_block_decode(const struct table *table, uint32_t index, const u
     lsm_status status =
         unpack(table, span.offset, &frame, table_frame_payload(whole, &frame), made, err);
     const char *wrong = status == LSM_OK ? block_check(made->data, made->size) : NULL;
+    if (status == LSM_OK && wrong == NULL)
+        wrong = check_sequences(table, &frame, made->data);
     if (wrong != NULL)
         status = fail_block(table, span.offset, wrong, 0, 0, err);
     else if (status == LSM_OK && bytes_get_u32(made->data) != frame.entry_count)

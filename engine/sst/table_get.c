@@ -10,10 +10,11 @@ void table_prefetch_filter(const struct table *table, uint64_t hash)
 }
 
 /* Looks into a block; a block that holds no answer is dropped when it is owned. */
-static bool find_in_block(struct block *block, bool owned, lsm_slice key, uint64_t hash,
-                          uint64_t max_sequence, struct table_found *found)
+static bool find_in_block(const struct table *table, struct block *block, bool owned, lsm_slice key,
+                          uint64_t hash, uint64_t max_sequence, struct table_found *found)
 {
     struct block_view view = block_view_of(block->data);
+    block_view_raise(&view, table->properties.sequence_base);
     uint32_t index;
     if (!block_find(&view, key, hash, entry_seek_trailer(max_sequence), &index)) {
         if (owned)
@@ -41,7 +42,7 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
     bool owned;
     lsm_status status = table_block_get(table, index, flags, &block, &owned, err);
     if (status == LSM_OK)
-        *is_found = find_in_block(block, owned, key, hash, max_sequence, found);
+        *is_found = find_in_block(table, block, owned, key, hash, max_sequence, found);
     return status;
 }
 
@@ -50,8 +51,8 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
 static void probe_block(struct table_probe *probe, struct block *block, bool owned,
                         enum table_probe_state *state)
 {
-    bool is_found =
-        find_in_block(block, owned, probe->key, probe->hash, probe->max_sequence, &probe->found);
+    bool is_found = find_in_block(probe->table, block, owned, probe->key, probe->hash,
+                                  probe->max_sequence, &probe->found);
     *state = is_found ? TABLE_PROBE_FOUND : TABLE_PROBE_ABSENT;
 }
 

@@ -142,6 +142,7 @@ static bool enter_block(struct table_iter *ti, uint32_t index)
     ti->block = block;
     ti->block_index = index;
     ti->view = block_view_of(block->data);
+    block_view_raise(&ti->view, ti->table->properties.sequence_base);
     if (!prepare_key(ti)) {
         block_drop(ti->block);
         ti->block = NULL;

@@ -154,20 +154,51 @@ uint64_t table_output_digest(const struct table_output *o)
                         : table_digest_add(o->digest, o->pieces[o->current].memory, o->used);
 }
 
-lsm_status table_output_finish(struct table_output *o, lsm_error *err)
+/* Waits for what is on its way, writes `size` bytes of the current piece, and syncs. */
+static lsm_status write_out(struct table_output *o, size_t size, lsm_error *err)
 {
-    assert(o->status != LSM_OK || o->used % IO_ALIGNMENT == 0);
     while (o->status == LSM_OK && o->queue != NULL && io_queue_in_flight(o->queue) > 0)
         o->status = reap(o, err);
-    if (o->status == LSM_OK && o->used > 0) {
-        pay(o, o->used);
-        o->status = io_file_write(o->file, o->pieces[o->current].memory, o->used, o->offset, err);
+    if (o->status == LSM_OK && size > 0) {
+        pay(o, size);
+        o->status = io_file_write(o->file, o->pieces[o->current].memory, size, o->offset, err);
     }
     STEP("table: written");
     if (o->status == LSM_OK)
         o->status = io_file_sync(o->file, err);
     STEP("table: synced");
     return o->status;
+}
+
+lsm_status table_output_finish(struct table_output *o, lsm_error *err)
+{
+    assert(o->status != LSM_OK || o->used % IO_ALIGNMENT == 0);
+    return write_out(o, o->used, err);
+}
+
+lsm_status table_output_suspend(struct table_output *o, struct buffer *tail, lsm_error *err)
+{
+    size_t whole = o->used & ~(IO_ALIGNMENT - 1);
+    lsm_status status = write_out(o, whole, err);
+    if (status == LSM_OK) {
+        buffer_clear(tail);
+        if (o->used > whole)
+            buffer_append(tail, o->pieces[o->current].memory + whole, o->used - whole);
+        if (tail->failed)
+            status = lsm_fail_memory(err, o->used - whole);
+    }
+    if (status == LSM_OK)
+        table_output_close(o);
+    return status;
+}
+
+lsm_status table_output_resume(struct table_output *o, struct io *io, struct io_dir *dir,
+                               const char *name, lsm_slice tail, uint64_t size, lsm_error *err)
+{
+    assert(tail.size < IO_ALIGNMENT && (size - tail.size) % IO_ALIGNMENT == 0);
+    *o = (struct table_output){.io = io, .offset = size - tail.size};
+    o->status = io_file_open(dir, name, IO_FILE_WRITE | IO_FILE_DIRECT, 0, &o->file, err);
+    return table_output_append(o, tail.data, tail.size, err);
 }
 
 void table_output_close(struct table_output *o)

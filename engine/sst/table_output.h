@@ -5,6 +5,7 @@
 #ifndef ENGINE_SST_TABLE_OUTPUT_H
 #define ENGINE_SST_TABLE_OUTPUT_H
 
+#include "engine/base/buffer.h"
 #include "engine/format/table_format.h"
 #include "engine/io/io.h"
 
@@ -47,6 +48,15 @@ uint64_t table_output_digest(const struct table_output *o);
 
 /* Writes the rest (the size is a multiple of IO_ALIGNMENT), waits for all, syncs the file. */
 lsm_status table_output_finish(struct table_output *o, lsm_error *err);
+
+/*
+ * Interrupted: suspend writes whole pages, syncs and closes, and gives the rest, less than a page,
+ * to `tail`. resume opens the file again, `size` bytes long with its tail; no digest is asked for
+ * any more.
+ */
+lsm_status table_output_suspend(struct table_output *o, struct buffer *tail, lsm_error *err);
+lsm_status table_output_resume(struct table_output *o, struct io *io, struct io_dir *dir,
+                               const char *name, lsm_slice tail, uint64_t size, lsm_error *err);
 
 /* Waits for writes in flight and closes; also after a failed open and twice. */
 void table_output_close(struct table_output *o);

@@ -7,16 +7,10 @@
  *
  * With a dictionary, the first blocks wait in memory until there are enough of them to learn from.
  */
-#include "engine/format/compress.h"
-#include "engine/format/table_filter.h"
-#include "engine/format/table_format.h"
-#include "engine/format/table_index.h"
-#include "engine/format/table_properties.h"
-#include "engine/sst/table.h"
-#include "engine/sst/table_output.h"
+#include "engine/sst/table_writer_private.h"
 
 #include "engine/base/memory.h"
-#include "engine/format/file_name.h"
+#include "engine/format/table_filter.h"
 
 #include <assert.h>
 
@@ -27,55 +21,19 @@
 #define TRAINING_MAX    ((size_t)8 << 20) /* at most this many bytes */
 #define DEFAULT_ZSTD    1
 
-/* A block that waits for the dictionary: its place in `waiting`, headroom first. */
-struct waiting_block {
-    size_t offset;
-    struct table_frame frame;
-};
-
-struct table_writer {
-    struct table_env env;
-    struct table_write_options options; /* cf_name and replaced are borrowed or below */
-    char cf_name[TABLE_MAX_NAME + 1];
-    char name[FILE_NAME_SIZE];
-    struct table_output output;
-
-    struct block_builder builder;
-    size_t block_size; /* raw bytes at which a block is finished */
-    struct table_index_builder index;
-    struct buffer hashes;    /* of the keys, u64 in memory order */
-    struct buffer first_key; /* of the block being emitted */
-    struct buffer last_key;  /* of the block emitted last */
-    uint64_t last_trailer;   /* of the block emitted last */
-    struct buffer smallest;  /* first key of the table */
-    struct buffer previous;  /* last key added, when the builder is empty */
-    uint64_t previous_trailer;
-
-    struct compressor *compressor; /* NULL: blocks stay raw */
-    struct buffer packed;          /* frame of a compressed block */
-    uint32_t sampled;              /* blocks tried */
-    uint64_t sampled_raw, sampled_packed;
-    bool training;            /* blocks wait for a dictionary */
-    struct buffer dictionary; /* its frame; empty: none */
-    struct buffer waiting;
-    struct waiting_block *waiting_blocks; /* owned */
-    size_t waiting_count, waiting_capacity;
-    size_t waiting_raw; /* bytes */
-
-    struct table_properties properties; /* counts as they grow */
-};
-
 /* ---- making and freeing ---------------------------------------------------------------------- */
 
-static void writer_free(struct table_writer *w)
+void table_writer_free(struct table_writer *w)
 {
     table_output_close(&w->output);
     block_builder_release(&w->builder);
     table_index_builder_release(&w->index);
-    struct buffer *buffers[] = {&w->hashes,   &w->first_key, &w->last_key,   &w->smallest,
-                                &w->previous, &w->packed,    &w->dictionary, &w->waiting};
+    struct buffer *buffers[] = {&w->hashes,     &w->first_key, &w->last_key,
+                                &w->smallest,   &w->previous,  &w->packed,
+                                &w->dictionary, &w->waiting,   &w->tail};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_release(buffers[i]);
+    table_meta_release(&w->meta);
     compressor_free(w->compressor);
     mem_free(w->waiting_blocks);
     mem_free(w);
@@ -132,7 +90,7 @@ lsm_status table_writer_new(const struct table_env *env, const struct table_writ
         status = table_output_open(&w->output, env->io, env->dir, w->name, env->mode, options->rate,
                                    err);
     if (status != LSM_OK) {
-        writer_free(w);
+        table_writer_free(w);
         return status;
     }
     *writer = w;
@@ -145,7 +103,7 @@ void table_writer_abort(struct table_writer *writer)
         return;
     table_output_close(&writer->output);
     (void)io_dir_unlink(writer->env.dir, writer->name, NULL, NULL);
-    writer_free(writer);
+    table_writer_free(writer);
 }
 
 /* ---- blocks to the file ---------------------------------------------------------------------- */
@@ -155,8 +113,7 @@ static uint64_t seed_at(const struct table_writer *w, uint64_t offset)
     return hash_place(w->env.uuid, w->options.number, offset);
 }
 
-/* Puts a frame whose payload stands at framed + TABLE_FRAME_SIZE at `offset` of the file. */
-static lsm_status write_frame(struct table_writer *w, uint8_t *framed,
+lsm_status table_writer_frame(struct table_writer *w, uint8_t *framed,
                               const struct table_frame *frame, uint64_t offset, lsm_error *err)
 {
     table_frame_seal(framed, frame, seed_at(w, offset));
@@ -221,7 +178,7 @@ static lsm_status emit_block(struct table_writer *w, uint8_t *framed, struct tab
         table_frame_place(table_output_size(&w->output), TABLE_FRAME_SIZE + frame.stored_size);
     lsm_status status = index_block(w, raw.data, offset, err);
     if (status == LSM_OK)
-        status = write_frame(w, packed != NULL ? packed : framed, &frame, offset, err);
+        status = table_writer_frame(w, packed != NULL ? packed : framed, &frame, offset, err);
     w->properties.block_count++;
     return status;
 }
@@ -411,185 +368,8 @@ uint64_t table_writer_size(const struct table_writer *writer)
     return size + TABLE_MIN_FILE_SIZE;
 }
 
-/* ---- the rest of the file -------------------------------------------------------------------- */
-
-/* Writes the frame of a part; `framed` holds headroom and payload. */
-static lsm_status write_part(struct table_writer *w, struct buffer *framed,
-                             enum table_frame_kind kind, uint64_t count,
-                             struct table_extent *extent, lsm_error *err)
+lsm_status table_writer_flush(struct table_writer *w, lsm_error *err)
 {
-    if (framed->failed)
-        return lsm_fail_memory(err, framed->capacity);
-    size_t payload = framed->size - TABLE_FRAME_SIZE;
-    if (payload > UINT32_MAX)
-        return lsm_fail(err, LSM_TOO_LARGE, "a part of '%s' is %zu bytes long", w->name, payload);
-    struct table_frame frame = {
-        .kind = kind,
-        .compression = TABLE_RAW,
-        .level = w->options.level,
-        .stored_size = (uint32_t)payload,
-        .raw_size = (uint32_t)payload,
-        .cf = w->options.cf,
-        .entry_count = (uint32_t)count,
-        .min_sequence = w->properties.min_sequence,
-        .max_sequence = w->properties.max_sequence,
-    };
-    uint64_t mask = TABLE_FRAME_ALIGNMENT - 1;
-    extent->offset = table_output_size(&w->output);
-    lsm_status status = write_frame(w, framed->data, &frame, extent->offset, err);
-    if (status == LSM_OK)
-        status = table_output_pad(&w->output, (table_output_size(&w->output) + mask) & ~mask, err);
-    extent->size = table_output_size(&w->output) - extent->offset;
-    return status;
-}
-
-static lsm_status write_filter(struct table_writer *w, struct table_extent *extent, lsm_error *err)
-{
-    size_t count = w->hashes.size / sizeof(uint64_t);
-    size_t size = table_filter_size(count, w->options.filter_bits);
-    if (w->hashes.failed)
-        return lsm_fail_memory(err, w->hashes.capacity);
-    if (count == 0 || size == 0) { /* none wanted, or more keys than a frame can hold bits for */
-        w->properties.filter_bits = 0;
-        return LSM_OK;
-    }
-    struct buffer framed = {0};
-    buffer_append_zeros(&framed, TABLE_FRAME_SIZE + size);
-    if (!framed.failed)
-        table_filter_build(framed.data + TABLE_FRAME_SIZE, size,
-                           (const uint64_t *)(const void *)w->hashes.data, count);
-    w->properties.filter_bits = w->options.filter_bits;
-    lsm_status status = write_part(w, &framed, TABLE_FRAME_FILTER, count, extent, err);
-    buffer_release(&framed);
-    return status;
-}
-
-static lsm_status write_index(struct table_writer *w, struct table_extent *extent, lsm_error *err)
-{
-    struct buffer framed = {0};
-    buffer_append_zeros(&framed, TABLE_FRAME_SIZE);
-    lsm_status status = table_index_finish(&w->index, buffer_slice(&w->smallest),
-                                           buffer_slice(&w->last_key), &framed);
-    if (status == LSM_NO_MEMORY)
-        status = lsm_fail_memory(err, framed.capacity);
-    else if (status != LSM_OK)
-        lsm_fail(err, status, "the index of '%s' grows too large", w->name);
-    else
-        status = write_part(w, &framed, TABLE_FRAME_INDEX, w->index.count, extent, err);
-    buffer_release(&framed);
-    return status;
-}
-
-static lsm_status write_properties(struct table_writer *w, struct table_extent *extent,
-                                   lsm_error *err)
-{
-    struct table_properties *p = &w->properties;
-    p->number = w->options.number;
-    p->cf = w->options.cf;
-    p->cf_name = slice_of_text(w->cf_name);
-    p->level = w->options.level;
-    p->smallest = buffer_slice(&w->smallest);
-    p->largest = buffer_slice(&w->last_key);
-    p->block_size = w->options.block_size;
-    p->compression_level = w->options.compress ? w->options.compression_level : 0;
-    p->job = w->options.job;
-    p->output_index = w->options.output_index;
-    p->replaced = w->options.replaced;
-    p->replaced_count = w->options.replaced_count;
-    p->digest = table_output_digest(&w->output);
-    p->digest_size = table_output_size(&w->output);
-    p->writer = slice_of_text(lsm_version());
-    struct buffer framed = {0};
-    buffer_append_zeros(&framed, TABLE_FRAME_SIZE);
-    lsm_status status = table_properties_encode(p, &framed, err);
-    if (status == LSM_OK)
-        status = write_part(w, &framed, TABLE_FRAME_PROPERTIES, 0, extent, err);
-    buffer_release(&framed);
-    return status;
-}
-
-/* The properties' extent reaches up to the first footer page. */
-static lsm_status write_footers(struct table_writer *w, struct table_footer *footer, lsm_error *err)
-{
-    uint64_t mask = TABLE_PAGE_SIZE - 1;
-    uint64_t first = (table_output_size(&w->output) + mask) & ~mask;
-    memcpy(footer->uuid, w->env.uuid, HASH_UUID_SIZE);
-    footer->number = w->options.number;
-    footer->file_size = first + TABLE_FOOTER_COUNT * TABLE_PAGE_SIZE;
-    footer->properties.size = first - footer->properties.offset;
-    lsm_status status = LSM_OK;
-    for (size_t i = 0; i < TABLE_FOOTER_COUNT && status == LSM_OK; i++) {
-        uint8_t bytes[TABLE_FOOTER_SIZE];
-        uint64_t offset = table_footer_offset(footer->file_size, i);
-        table_footer_encode(footer, offset, bytes);
-        status = table_output_pad(&w->output, offset, err);
-        if (status == LSM_OK)
-            status = table_output_append(&w->output, bytes, sizeof bytes, err);
-    }
-    return status == LSM_OK ? table_output_pad(&w->output, footer->file_size, err) : status;
-}
-
-static lsm_status write_parts(struct table_writer *w, lsm_error *err)
-{
-    struct table_footer footer = {0};
-    uint64_t mask = TABLE_FRAME_ALIGNMENT - 1;
-    lsm_status status =
-        table_output_pad(&w->output, (table_output_size(&w->output) + mask) & ~mask, err);
-    footer.data.size = table_output_size(&w->output);
-    w->properties.data_size = footer.data.size;
-    if (status == LSM_OK && w->dictionary.size > 0)
-        status = write_part(w, &w->dictionary, TABLE_FRAME_DICTIONARY, 0, &footer.dictionary, err);
-    if (status == LSM_OK)
-        status = write_filter(w, &footer.filter, err);
-    if (status == LSM_OK)
-        status = write_index(w, &footer.index, err);
-    if (status == LSM_OK)
-        status = write_properties(w, &footer.properties, err);
-    return status == LSM_OK ? write_footers(w, &footer, err) : status;
-}
-
-static lsm_status fill_meta(const struct table_writer *w, struct table_meta *meta, lsm_error *err)
-{
-    const struct table_properties *p = &w->properties;
-    struct table_meta borrowed = {
-        .number = p->number,
-        .size = table_output_size(&w->output),
-        .cf = p->cf,
-        .level = p->level,
-        .smallest = p->smallest,
-        .largest = p->largest,
-        .min_sequence = p->min_sequence,
-        .max_sequence = p->max_sequence,
-        .entry_count = p->entry_count,
-        .delete_count = p->delete_count,
-        .raw_size = p->raw_size,
-    };
-    return table_meta_copy(meta, &borrowed, err);
-}
-
-lsm_status table_writer_finish(struct table_writer *writer, struct table_meta *meta, lsm_error *err)
-{
-    struct table_writer *w = writer;
-    struct table_meta made = {0};
-    lsm_status status = LSM_OK;
-    if (w->properties.entry_count == 0)
-        status = lsm_fail(err, LSM_INVALID, "table '%s' was finished without an entry", w->name);
-    if (status == LSM_OK)
-        status = finish_block(w, err);
-    if (status == LSM_OK && w->training)
-        status = emit_waiting(w, err);
-    if (status == LSM_OK)
-        status = write_parts(w, err);
-    if (status == LSM_OK)
-        status = fill_meta(w, &made, err);
-    if (status == LSM_OK)
-        status = table_output_finish(&w->output, err);
-    if (status != LSM_OK) {
-        table_meta_release(&made);
-        table_writer_abort(w);
-        return status;
-    }
-    *meta = made;
-    writer_free(w);
-    return LSM_OK;
+    lsm_status status = finish_block(w, err);
+    return status == LSM_OK && w->training ? emit_waiting(w, err) : status;
 }

@@ -224,6 +224,85 @@ static struct table *write_and_open(const struct entries *e, struct table_write_
     return t;
 }
 
+/* Leaves one entry a key, and gives all of them the sequence number. */
+static void make_of_one_sequence(struct entries *e, uint64_t sequence)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < e->count; i++) {
+        struct entry *entry = &e->at[i];
+        if (kept > 0 && slice_equal(e->at[kept - 1].key, entry->key)) {
+            free((void *)(uintptr_t)entry->key.data);
+            free((void *)(uintptr_t)entry->value.data);
+            continue;
+        }
+        entry->trailer = entry_trailer(sequence, entry_type_of(entry->trailer));
+        e->at[kept++] = *entry;
+    }
+    e->count = kept;
+}
+
+static struct table_meta write_sealed(const struct entries *e,
+                                      const struct table_write_options *options, uint64_t sequence)
+{
+    struct table_writer *w = NULL;
+    struct table_meta meta = {0};
+    ck_ok(table_writer_new(&f.env, options, &w, &f.error));
+    for (size_t i = 0; i < e->count; i++)
+        ck_ok(table_writer_add(w, e->at[i].key, entry_type_of(e->at[i].trailer), e->at[i].value,
+                               &f.error));
+    ck_ok(table_writer_seal(w, &f.error));
+    struct table *t = NULL;
+    ck_assert_int_eq(table_open(&f.env, options->number, 0, &t, NULL), LSM_CORRUPT);
+    ck_assert(slice_equal(table_writer_sealed(w)->smallest, e->at[0].key));
+    ck_assert_uint_eq(table_writer_sealed(w)->entry_count, e->count);
+    ck_ok(table_writer_end(w, sequence, &meta, &f.error));
+    return meta;
+}
+
+START_TEST(test_table_sealed_shows_the_sequence_it_ended_with)
+{
+    struct random_state r = random_seeded(seed + (uint64_t)_i);
+    fixture_open(seed, _i % 2 == 0 ? 0 : 64 << 20);
+    enum key_shape shape = (enum key_shape)(_i % KEY_SHAPES);
+    size_t count = shape == KEYS_LONG ? 1 + random_below(&r, 300) : 1 + random_below(&r, 20000);
+    uint64_t sequence = _i == 0 ? 0 : _i == 1 ? ENTRY_MAX_SEQUENCE : random_next(&r) >> 8;
+    struct entries e = make_entries(&r, count, shape, 1, 1 + random_below(&r, 300));
+    make_of_one_sequence(&e, sequence);
+    struct table_write_options options = random_options(&r, 3);
+    struct table_meta meta = write_sealed(&e, &options, sequence);
+    struct table *t;
+    ck_ok(table_open(&f.env, 3, meta.size, &t, &f.error));
+    check_meta(&meta, &e, t);
+    check_scan(t, &e, (struct table_iter_options){0});
+    check_scan(t, &e, (struct table_iter_options){.whole = true, .flags = TABLE_NO_FILL});
+    check_seeks(t, &e, &r, shape, 150);
+    check_gets(t, &e, &r, shape, 300);
+    table_close(t);
+    table_meta_release(&meta);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
+START_TEST(test_writer_does_not_seal_entries_with_sequences)
+{
+    fixture_open(seed, 0);
+    for (int versions = 0; versions < 2; versions++) {
+        struct table_write_options options = write_options(5);
+        struct table_writer *w = NULL;
+        ck_ok(table_writer_new(&f.env, &options, &w, &f.error));
+        ck_ok(table_writer_add(w, LSM_SLICE("a", 1), versions ? ENTRY_PUT : 256, LSM_SLICE("", 0),
+                               &f.error));
+        if (versions)
+            ck_ok(table_writer_add(w, LSM_SLICE("a", 1), ENTRY_DELETE, LSM_SLICE("", 0), &f.error));
+        ck_assert_int_eq(table_writer_seal(w, &f.error), LSM_INVALID);
+        struct table *t = NULL;
+        ck_assert_int_eq(table_open(&f.env, 5, 0, &t, NULL), LSM_MISSING);
+    }
+    fixture_close();
+}
+END_TEST
+
 START_TEST(test_table_versions_of_one_key_go_over_many_blocks)
 {
     enum { VERSIONS = 3000 };
@@ -450,6 +529,8 @@ static Suite *suite(void)
     TCase *c = tcase_create("table");
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, test_table_random_entries_agree_with_an_array, 0, 24);
+    tcase_add_loop_test(c, test_table_sealed_shows_the_sequence_it_ended_with, 0, 18);
+    tcase_add_test(c, test_writer_does_not_seal_entries_with_sequences);
     tcase_add_test(c, test_table_versions_of_one_key_go_over_many_blocks);
     tcase_add_loop_test(c, test_table_giant_entries_are_read_back, 0, 4);
     tcase_add_test(c, test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached);
