@@ -602,6 +602,59 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_compact_cancel(lsm_db *db, uint32_t timeou
 /* Waits until no flush and no compaction is due. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err);
 
+/* ---- ingests --------------------------------------------------------------------------------- */
+
+/*
+ * An ingest takes many entries in at once: they are sorted and written straight to tables, past log
+ * and memtables, and become part of the database all together or not at all. It is the fast way to
+ * load, above all when the keys come in order.
+ */
+typedef struct lsm_ingest lsm_ingest;
+
+typedef struct lsm_ingest_options {
+    size_t struct_size;  /* sizeof(lsm_ingest_options); set by LSM_INGEST_OPTIONS_INIT */
+    size_t memory_limit; /* bytes for sorting; 0: 256 MiB; at least 64 KiB */
+    bool keep_first;     /* of several entries of a key the first one counts, not the last */
+    lsm_progress progress; /* NULL: none; called on the calling thread by the commit */
+    void *progress_context;
+} lsm_ingest_options;
+
+#define LSM_INGEST_OPTIONS_INIT {.struct_size = sizeof(lsm_ingest_options)}
+
+/*
+ * Begins an ingest. options NULL: defaults. Owned by the caller, lsm_ingest_free() it before
+ * lsm_close(). Belongs to one thread at a time. What is not committed takes disk space meanwhile,
+ * twice that of the entries that come out of order, and leaves nothing behind, however it ends.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_ingest_begin(lsm_db *db, const lsm_ingest_options *options,
+                                                   lsm_ingest **ingest, lsm_error *err);
+/*
+ * Adds an entry, in any order and of any family; key and value are copied. Of several entries of a
+ * key the last one counts. An ingest that LSM_IO, LSM_NO_SPACE, LSM_CORRUPT or LSM_NO_MEMORY came
+ * from has failed: it takes no more.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_ingest_put(lsm_ingest *ingest, lsm_cf *cf, lsm_slice key,
+                                                 lsm_slice value, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_ingest_delete(lsm_ingest *ingest, lsm_cf *cf, lsm_slice key,
+                                                    lsm_error *err);
+/*
+ * Makes all entries visible at once, in all processes, and durable, as one write that comes after
+ * all others until now. Writers wait while the database takes the tables in, and, where memtables
+ * hold keys between those of the ingest, perhaps for a flush. Readers do not wait.
+ *
+ * LSM_CANCELLED when progress said so; LSM_MISSING when a family was dropped meanwhile. After any
+ * failure but LSM_POISONED nothing was ingested; the ingest has ended in any case. After
+ * LSM_POISONED the next open tells whether it was.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_ingest_commit(lsm_ingest *ingest, lsm_error *err);
+/* Takes back what was not committed, and frees. NULL is allowed. */
+LSM_API void lsm_ingest_free(lsm_ingest *ingest);
+
+LSM_API uint64_t lsm_ingest_sequence(const lsm_ingest *ingest); /* after the commit: its number */
+LSM_API uint64_t lsm_ingest_count(const lsm_ingest *ingest); /* after it: entries, one a key */
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
 /*
  * A number about the database; LSM_INVALID for an unknown name. Names (cf NULL: over all families):
  * "entries" (estimate), "level0-tables", "tables", "table-bytes", "levels", "memtable-bytes",

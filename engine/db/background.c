@@ -71,8 +71,8 @@ static bool flush_is_repeated(lsm_db *db, const struct db_flush *flush)
     return flush->recovered_count == 0 && state.log_position > flush->log_begin;
 }
 
-/* Takes all tables of the edit off the disk; what stays is removed as an orphan. */
-static void leave_out_all(lsm_db *db, struct version_edit *edit)
+/* What cannot be removed now is removed as an orphan. */
+void db_edit_forget_tables(lsm_db *db, const struct version_edit *edit)
 {
     for (size_t i = 0; i < edit->added_count; i++) {
         char name[FILE_NAME_SIZE];
@@ -95,7 +95,7 @@ static lsm_status flush_install(lsm_db *db, struct version_edit *edit, const str
         return status;
     }
     if (flush_is_repeated(db, flush)) {
-        leave_out_all(db, edit);
+        db_edit_forget_tables(db, edit);
         db_edit_end(db);
         mem_free(blank);
         return lsm_fail(err, LSM_BUSY, "memtables of '%s' were flushed by somebody else", db->path);

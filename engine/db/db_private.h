@@ -3,7 +3,7 @@
  *
  * Lock order (a lock is taken only while holding locks to its left):
  *
- *     layout->locks.version -> layout->locks.append -> layout->locks.change -> leaves
+ *     layout->locks.append -> layout->locks.version -> layout->locks.change -> leaves
  *
  * layout->locks.sync stands alone: it is only ever *tried* while append is held, and its owner
  * takes nothing but leaves. Leaves: work_lock, cf_lock, snapshot_lock, queue_lock. No lock is held
@@ -160,6 +160,7 @@ struct lsm_db {
     struct lsm_snapshot snapshots; /* head of the ring */
     uint32_t snapshot_count;
     _Atomic uint32_t iterator_count;
+    _Atomic uint32_t ingest_count;
     _Alignas(64) _Atomic uint32_t pin_count; /* a line of its own: every pinned read writes it */
 
     /* guarded by queue_lock: idle queues for multi-gets */
@@ -276,6 +277,13 @@ size_t db_memtables_waiting(lsm_db *db);
  * memtable_count of them wait for their flush, or when readers still hold every other arena.
  */
 lsm_status db_memtable_switch(lsm_db *db, lsm_error *err);
+/* The parts of a switch, for one that comes with an edit: prepare makes a memtable, which is given
+ * back or put in front; activate is followed by publishing a state (change lock held), and
+ * activated, which takes `fresh` over, comes behind it. (append lock held) */
+lsm_status db_memtable_prepare(lsm_db *db, struct db_memtable **fresh, lsm_error *err);
+void db_memtable_give_back(lsm_db *db, struct db_memtable *fresh); /* NULL is allowed */
+void db_memtable_activate_locked(lsm_db *db, struct db_memtable *fresh);
+void db_memtable_activated(lsm_db *db, struct db_memtable *fresh);
 /* Makes db->active the memtable that takes writes now, whoever made it (append lock held). */
 lsm_status db_memtable_find_active(lsm_db *db, lsm_error *err);
 static inline lsm_status db_memtable_follow(lsm_db *db, lsm_error *err)
@@ -400,6 +408,10 @@ bool db_job_is_allowed_locked(lsm_db *db);
 void db_job_end_locked(lsm_db *db, struct compaction *c); /* within an edit, or with view_lock */
 void db_job_end(lsm_db *db, struct compaction *c);
 
+/* May a running job put a table into that level that overlaps the range (within an edit)? */
+bool db_jobs_reach_locked(lsm_db *db, const struct version *version, uint32_t cf, uint32_t level,
+                          lsm_slice smallest, lsm_slice largest);
+
 /* Around the making of table files: from before the first number is taken to when they are named.
  */
 void db_outputs_begin(lsm_db *db, struct db_outputs *outputs);
@@ -456,6 +468,12 @@ void db_advance_visible(lsm_db *db);
 /* Seals the active memtable if it holds anything; waits for a free arena. */
 lsm_status db_seal_active(lsm_db *db, lsm_error *err);
 
+/* ---- ingests (db/ingest_commit.c) ------------------------------------------------------------ */
+
+/* What an ingest that died may have made durable is published, and its sequence number is nobody
+ * else's (append lock held). */
+lsm_status db_ingest_redo_locked(lsm_db *db, lsm_error *err);
+
 /* ---- background (db/background.c, db/log_writer.c) ------------------------------------------- */
 
 lsm_status db_background_start(lsm_db *db, lsm_error *err);
@@ -476,6 +494,8 @@ lsm_status db_flush_sealed(lsm_db *db, lsm_error *err);
 /* What the log holds below `position` is in tables now: it can go. A failure costs only space. */
 void db_forget_log(lsm_db *db, uint64_t position);
 lsm_status db_flush_once(lsm_db *db, bool *did_work, lsm_error *err);
+/* Of an edit that was not applied: takes the tables that it adds off the disk. */
+void db_edit_forget_tables(lsm_db *db, const struct version_edit *edit);
 /* Runs one compaction to its end and installs it. */
 lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compaction *c,
                              lsm_progress progress, void *progress_context, uint64_t bytes_before,

@@ -153,6 +153,44 @@ void db_job_end(lsm_db *db, struct compaction *c)
     pthread_mutex_unlock(&db->view_lock);
 }
 
+static bool ranges_meet(lsm_slice a_first, lsm_slice a_last, lsm_slice b_first, lsm_slice b_last)
+{
+    return slice_compare(a_first, b_last) <= 0 && slice_compare(b_first, a_last) <= 0;
+}
+
+/* A job's outputs lie somewhere between the ends of all its inputs. */
+static bool job_reaches(const struct shm_job *job, const struct version *version,
+                        lsm_slice smallest, lsm_slice largest)
+{
+    const struct table_meta *first = NULL, *last = NULL;
+    if (job->input_count > SHM_JOB_INPUTS)
+        return true;
+    for (uint32_t i = 0; i < job->input_count; i++) {
+        const struct version_file *file = version_find_file(version, job->inputs[i]);
+        if (file == NULL)
+            continue; /* the edit that removed it ended the job */
+        if (first == NULL || slice_compare(file->meta.smallest, first->smallest) < 0)
+            first = &file->meta;
+        if (last == NULL || slice_compare(file->meta.largest, last->largest) > 0)
+            last = &file->meta;
+    }
+    return first != NULL && ranges_meet(first->smallest, last->largest, smallest, largest);
+}
+
+bool db_jobs_reach_locked(lsm_db *db, const struct version *version, uint32_t cf, uint32_t level,
+                          lsm_slice smallest, lsm_slice largest)
+{
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS * SHM_SLOT_JOBS; i++) {
+        const struct shm_job *job = &db->layout->slots[i / SHM_SLOT_JOBS].jobs[i % SHM_SLOT_JOBS];
+        if (atomic_load_explicit(&job->state, memory_order_acquire) != SHM_JOB_RUNNING ||
+            job->cf != cf || level < job->input_level || level > job->output_level)
+            continue;
+        if (job_reaches(job, version, smallest, largest))
+            return true;
+    }
+    return false;
+}
+
 /* ---- numbers of files ------------------------------------------------------------------------ */
 
 /* That of the oldest running job (arena_lock held). */

@@ -287,7 +287,7 @@ static lsm_status no_room(lsm_db *db, lsm_error *err)
                     db->options.memtable_count, db->path);
 }
 
-lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
+lsm_status db_memtable_prepare(lsm_db *db, struct db_memtable **fresh, lsm_error *err)
 {
     if (db->active_memtable != NULL && db_memtables_waiting(db) + 1 >= db->options.memtable_count)
         return no_room(db, err);
@@ -296,29 +296,56 @@ lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
         return lsm_fail(err, LSM_BUSY,
                         "readers hold all %" PRIu32 " memtables of '%s'; close old iterators",
                         arena_count(db), db->path);
-    struct db_memtable *fresh = NULL;
-    struct db_state *blank = db_state_new();
-    lsm_status status =
-        blank == NULL ? lsm_fail_memory(err, sizeof *blank) : arena_format(db, arena, &fresh, err);
-    if (status != LSM_OK) {
-        mem_free(blank);
+    lsm_status status = arena_format(db, arena, fresh, err);
+    if (status != LSM_OK)
         arena_give_back(db, arena);
-        return status;
-    }
     STEP("switch: built");
-    db_change_lock(db);
+    return status;
+}
+
+void db_memtable_give_back(lsm_db *db, struct db_memtable *fresh)
+{
+    if (fresh == NULL)
+        return;
+    uint32_t arena = fresh->arena;
+    db_memtable_drop(fresh);
+    arena_give_back(db, arena);
+}
+
+void db_memtable_activate_locked(lsm_db *db, struct db_memtable *fresh)
+{
     activate_locked(db, fresh);
     db_memtable_drop(db->newest);
     db->newest = fresh;
     db_memtable_keep(fresh);
     STEP("switch: activated");
+}
+
+void db_memtable_activated(lsm_db *db, struct db_memtable *fresh)
+{
+    db_memtable_drop(db->active_memtable);
+    db->active_memtable = fresh;
+    db->active = fresh->table;
+}
+
+lsm_status db_memtable_switch(lsm_db *db, lsm_error *err)
+{
+    struct db_memtable *fresh = NULL;
+    struct db_state *blank = db_state_new();
+    if (blank == NULL)
+        return lsm_fail_memory(err, sizeof *blank);
+    lsm_status status = db_memtable_prepare(db, &fresh, err);
+    if (status != LSM_OK) {
+        mem_free(blank);
+        return status;
+    }
+    db_change_lock(db);
+    db_memtable_activate_locked(db, fresh);
     db_state_switch_locked(db, blank);
     STEP("switch: told");
     db_change_unlock(db);
     STEP("switch: done");
-    db_memtable_drop(db->active_memtable);
-    db->active_memtable = fresh;
-    db->active = fresh->table;
+    db_memtable_activated(db, fresh);
     return LSM_OK;
 }
 

@@ -257,7 +257,9 @@ static lsm_status replay_record(void *context, uint64_t position, uint64_t end, 
         return status;
     }
     atomic_store(&db->layout->commit.staged, end);
-    atomic_store(&db->layout->commit.applied_sequence, sequence);
+    /* An ingest, which is not in the log, may have had a higher one. */
+    if (sequence > atomic_load(&db->layout->commit.applied_sequence))
+        atomic_store(&db->layout->commit.applied_sequence, sequence);
     db->layout->commit.chain = 0; /* this record's is not told; wal_open() knows the last one's */
     return LSM_OK;
 }
@@ -636,12 +638,13 @@ static lsm_status flush_all(lsm_db *db, lsm_error *err)
 static lsm_status check_unused(lsm_db *db, lsm_error *err)
 {
     uint32_t iterators = atomic_load(&db->iterator_count), pins = atomic_load(&db->pin_count);
-    if (iterators > 0 || pins > 0 || db->snapshot_count > 0)
+    uint32_t ingests = atomic_load(&db->ingest_count);
+    if (iterators > 0 || pins > 0 || ingests > 0 || db->snapshot_count > 0)
         return lsm_fail(err, LSM_BUSY,
                         "'%s' has %" PRIu32 " open iterators, %" PRIu32
-                        " snapshots (of transactions, too) and %" PRIu32
-                        " pinned values; release them before closing",
-                        db->path, iterators, db->snapshot_count, pins);
+                        " snapshots (of transactions, too), %" PRIu32 " pinned values and %" PRIu32
+                        " ingests; release them before closing",
+                        db->path, iterators, db->snapshot_count, pins, ingests);
     return LSM_OK;
 }
 

@@ -93,7 +93,10 @@ static lsm_status take_over_locked(lsm_db *db, lsm_error *err)
 {
     STEP("takeover: begin");
     lsm_status status = wal_append_takeover_locked(db->wal, err);
-    if (status == LSM_OK && atomic_load(&db->layout->intent.state) != SHM_INTENT_NONE) {
+    uint32_t intent = atomic_load(&db->layout->intent.state);
+    if (status == LSM_OK && intent == SHM_INTENT_INGEST) {
+        status = db_ingest_redo_locked(db, err);
+    } else if (status == LSM_OK && intent != SHM_INTENT_NONE) {
         struct buffer bytes = {0};
         status = redo_locked(db, &bytes, err);
         buffer_release(&bytes);

@@ -57,7 +57,7 @@ struct shm_ctl {
     _Atomic uint64_t next_memtable_id;   /* fetch_add */
 };
 
-struct shm_locks {           /* lock order: reg, version, append, switch; sync stands alone */
+struct shm_locks {           /* lock order: reg, append, version, change; sync stands alone */
     struct shm_lock reg;     /* slots */
     struct shm_lock version; /* manifest, set of live files */
     struct shm_lock append;  /* the commit lock: stage ring, memtable, publication */
@@ -132,6 +132,7 @@ struct shm_commit {
 enum shm_intent_state {
     SHM_INTENT_NONE = 0,   /* nothing has had an effect, or all is done */
     SHM_INTENT_COMMIT = 1, /* the fields below hold */
+    SHM_INTENT_INGEST = 2, /* an ingest makes an edit; only `sequence` holds, which is its own */
 };
 
 struct shm_intent {
