@@ -247,6 +247,7 @@ lsm_status ingest_install(lsm_ingest *in, lsm_error *err)
     uint32_t *levels = mem_alloc_zeroed(intake_table_count(in->intake) * sizeof *levels);
     lsm_status status = blank == NULL || levels == NULL ? lsm_fail_memory(err, sizeof *blank)
                                                         : flush_before(in, err);
+    STEP("ingest: nothing in the way");
     if (status == LSM_OK)
         status = lock_clear(in, &fresh, err);
     if (status != LSM_OK)

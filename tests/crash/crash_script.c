@@ -42,6 +42,8 @@ struct script crash_script(enum crash_size size)
     add(&s, "put key=6b*1.01 value=1:100");
     add(&s, "cf_create cf=1 name=1");
     add_writes(&s, is_long ? 20 : 8, 10, 300);
+    add(&s, "batch ingest +put,0,6b*1.02,500:200 +put,1,6b*1.01,501:200 +delete,0,6b*1.03 "
+            "+put,0,6b*3.01,502:900");
     add(&s, "flush");
     add(&s, "cf_create cf=2 name=2");
     add(&s, "put cf=2 key=6b*1.01 value=2:50 sync");
@@ -58,6 +60,8 @@ struct script crash_script(enum crash_size size)
     add(&s, "put key=6b*1.04 value=5:700 sync");
     add(&s, "reopen");
     add_writes(&s, is_long ? 40 : 6, 150, is_long ? 3500 : 900);
+    add(&s, "batch ingest abort +put,0,6b*1.01,503:300");
+    add(&s, "batch ingest +put,0,6b*1.04,504:300 +put,0,6b*4.01,505:300 +put,1,6b*1.02,506:30");
     add(&s, "wait_idle");
     add(&s, "compact cf=1 force");
     add(&s, "put key=6b*1.05 value=6:20");
@@ -79,6 +83,7 @@ struct script crash_afterwards(void)
     add(&s, "cf_create cf=4 name=9");
     add(&s, "batch +put,0,6b*1.08,901:200 +put,4,6b*1.08,902:200");
     add(&s, "check");
+    add(&s, "batch ingest +put,0,6b*1.05,904:100 +delete,4,6b*1.08");
     add(&s, "flush");
     add(&s, "put cf=4 key=6b*1.09 value=903:10");
     add(&s, "compact");

@@ -151,6 +151,9 @@ void actor_batch(struct actor *a, lsm_durability durability, uint32_t members, s
 /* The same as a transaction, which reads what it overwrites. */
 void actor_transaction(struct actor *a, lsm_durability durability, uint32_t members);
 
+/* The same as an ingest. */
+void actor_ingest(struct actor *a, uint32_t members, size_t value_size);
+
 /* What was acknowledged is there. `settle`: nobody else writes; what was begun only is there whole
  * or not at all, and stays so, and nothing else is. */
 void oracle_check(struct actor *a, bool settle);

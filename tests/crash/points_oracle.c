@@ -103,6 +103,25 @@ void actor_transaction(struct actor *a, lsm_durability durability, uint32_t memb
     lsm_txn_free(txn);
 }
 
+void actor_ingest(struct actor *a, uint32_t members, size_t value_size)
+{
+    char key[48], value[MAX_VALUE];
+    lsm_ingest_options options = LSM_INGEST_OPTIONS_INIT;
+    options.memory_limit = (size_t)64 << 10;
+    lsm_ingest *ingest = NULL;
+    uint32_t number;
+    struct write *w = write_begin(a, members, &number);
+    must(lsm_ingest_begin(a->db, &options, &ingest, err));
+    must(lsm_ingest_put(ingest, NULL, head_key(a->place, key), make_value(number, 40, value), err));
+    for (uint32_t i = members; i > 0; i--)
+        must(lsm_ingest_put(ingest, i % 2 == 0 ? a->second : NULL,
+                            member_key(a->place, number, i - 1, key),
+                            make_value(number, value_size, value), err));
+    must(lsm_ingest_commit(ingest, err));
+    atomic_store(&w->state, WRITE_THERE);
+    lsm_ingest_free(ingest);
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* The number of the write that the key's value is of; 0: it is not there. */

@@ -122,6 +122,15 @@ static void let_workers_compact(struct actor *a)
     must(lsm_wait_idle(a->db, err));
 }
 
+/* The head key of the place is in the memtable before each: so are entries in the way. */
+static void ingest_twice(struct actor *a)
+{
+    actor_ingest(a, 4, 100);
+    actor_batch(a, LSM_WRITE, 3, 60);
+    actor_ingest(a, 60, 1500); /* runs, and a merge */
+    actor_put(a, LSM_WRITE, 100);
+}
+
 /* ---- coming and going ------------------------------------------------------------------------ */
 
 static void open_only(struct actor *a)
@@ -217,6 +226,13 @@ static void die_in_a_switch(struct actor *a)
     put_a_few(a);
     stepping_begin(NULL, (struct step_point){"switch: none active", 1}, SIGKILL);
     must(lsm_flush(a->db, err));
+}
+
+static void die_in_an_ingest(struct actor *a)
+{
+    put_a_few(a);
+    stepping_begin(NULL, (struct step_point){"ingest: durable", 1}, SIGKILL);
+    actor_ingest(a, 6, 60);
 }
 
 static void reap_and_write(struct actor *a)
@@ -336,6 +352,12 @@ const struct role roles[] = {
      .has_workers = true,
      .prepare = put_a_few,
      .act = let_workers_compact},
+    {.name = "ingest", .survivors = ALL, .prepare = put_a_few, .act = ingest_twice},
+    {.name = "ingest-workers",
+     .survivors = ALL,
+     .has_workers = true,
+     .prepare = make_tables,
+     .act = ingest_twice},
     {.name = "found", .survivors = ALONE, .opens = true, .act = open_only},
     {.name = "found-workers",
      .survivors = ALONE,
@@ -385,6 +407,7 @@ const struct role roles[] = {
     {.name = "reap-torn", .survivors = ALL, .between = die_with_a_torn_edit, .act = reap_and_write},
     {.name = "reap-view", .survivors = ALL, .between = die_in_the_view, .act = reap_and_write},
     {.name = "reap-commit", .survivors = ALL, .between = die_in_a_commit, .act = reap_and_write},
+    {.name = "reap-ingest", .survivors = ALL, .between = die_in_an_ingest, .act = reap_and_write},
     {.name = "reap-switch", .survivors = ALL, .between = die_in_a_switch, .act = reap_and_write},
     {.name = "reap-log", .survivors = ALL, .between = die_in_the_log, .act = reap_and_write},
     {.name = "reap-sync", .survivors = ALL, .between = die_in_a_sync, .act = reap_and_write},

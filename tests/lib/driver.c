@@ -421,10 +421,65 @@ static enum driver_result write_txn(struct driver *d, const struct script_op *op
     return result;
 }
 
+/* Fills both the ingest and `plain`, the entries that it takes. */
+static lsm_status fill_ingest(struct driver *d, const struct script_op *op, lsm_ingest *ingest,
+                              struct script_op *plain, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (uint32_t i = 0; i < op->entry_count && status == LSM_OK; i++) {
+        const struct script_entry *entry = &op->entries[i];
+        lsm_cf *cf = entry->kind <= SCRIPT_ENTRY_DELETE ? d->families[entry->family].cf : NULL;
+        if (cf == NULL)
+            continue;
+        lsm_slice key = script_key_bytes(&entry->key, d->key);
+        if (entry->kind == SCRIPT_ENTRY_DELETE) {
+            status = lsm_ingest_delete(ingest, cf, key, err);
+        } else {
+            uint8_t *value = test_alloc(entry->value.size);
+            model_value_fill(entry->value, value);
+            status = lsm_ingest_put(ingest, cf, key, LSM_SLICE(value, entry->value.size), err);
+            free(value);
+        }
+        plain->entries[plain->entry_count++] = *entry;
+    }
+    return status;
+}
+
+/* A batch with the flag SCRIPT_F_INGEST, which is durable when it is there. */
+static enum driver_result write_ingest(struct driver *d, const struct script_op *op)
+{
+    lsm_ingest_options options = LSM_INGEST_OPTIONS_INIT;
+    options.memory_limit = (size_t)64 << 10;
+    struct script_op plain = *op;
+    plain.flags |= SCRIPT_F_SYNC;
+    plain.entries = test_alloc((op->entry_count + 1) * sizeof *plain.entries);
+    plain.entry_count = 0;
+    lsm_ingest *ingest = NULL;
+    lsm_error err = {0};
+    enum driver_result result = DRIVER_OK;
+    lsm_status status = lsm_ingest_begin(d->db, &options, &ingest, &err);
+    if (status == LSM_OK)
+        status = fill_ingest(d, op, ingest, &plain, &err);
+    if (status != LSM_OK)
+        result = driver_failed(d, "filling an ingest", status, &err);
+    else if ((op->flags & SCRIPT_F_ABORT) == 0) {
+        status = lsm_ingest_commit(ingest, &err);
+        if (plain.entry_count > 0)
+            result = write_done(d, &plain, status, &err);
+        else if (status != LSM_OK)
+            result = driver_failed(d, "committing an empty ingest", status, &err);
+    }
+    lsm_ingest_free(ingest);
+    free(plain.entries);
+    return result;
+}
+
 static enum driver_result write_batch(struct driver *d, const struct script_op *op)
 {
     if ((op->flags & SCRIPT_F_TXN) != 0)
         return write_txn(d, op);
+    if ((op->flags & SCRIPT_F_INGEST) != 0)
+        return write_ingest(d, op);
     lsm_write_options options = {.durability =
                                      (op->flags & SCRIPT_F_SYNC) != 0 ? LSM_SYNC : LSM_WRITE};
     struct script_op plain = *op;

@@ -23,7 +23,7 @@ static const struct {
 } flag_names[] = {
     {SCRIPT_F_SYNC, "sync"},   {SCRIPT_F_KEYS_ONLY, "keys_only"}, {SCRIPT_F_NO_FILL, "no_fill"},
     {SCRIPT_F_FORCE, "force"}, {SCRIPT_F_CANCEL, "cancel"},       {SCRIPT_F_READ_ONLY, "read_only"},
-    {SCRIPT_F_TXN, "txn"},     {SCRIPT_F_ABORT, "abort"},
+    {SCRIPT_F_TXN, "txn"},     {SCRIPT_F_ABORT, "abort"},         {SCRIPT_F_INGEST, "ingest"},
 };
 
 size_t script_key_size(const struct script_key *key)

@@ -10,6 +10,7 @@
  *     put cf=1 key=61*3.0007 value=17:300 sync      key: 61 61 61 00 07; value: seed 17, 300 bytes
  *     batch +put,0,00*0.6b,18:5 +save +delete,1,00*0.6b +rollback
  *     batch txn sync +put,0,6b,18:5
+ *     batch ingest +put,0,6b,18:5 +delete,1,00
  *     iter_open iter=0 cf=0 snapshot=1 first=00*0.31 limit=00*0.39 keys_only
  */
 #ifndef TESTS_LIB_SCRIPT_H
@@ -87,7 +88,8 @@ enum script_flags {
     SCRIPT_F_LIMIT = 128,    /* */
     SCRIPT_F_PREFIX = 256,   /* */
     SCRIPT_F_TXN = 512,      /* batch: as a serialisable transaction that reads what it writes */
-    SCRIPT_F_ABORT = 1024,   /* that is rolled back */
+    SCRIPT_F_ABORT = 1024,   /* that is rolled back, or an ingest that is */
+    SCRIPT_F_INGEST = 2048,  /* batch: as an ingest; save and rollback in it do nothing */
 };
 
 enum script_power { SCRIPT_KILL, SCRIPT_LOSE, SCRIPT_KEEP, SCRIPT_RANDOM };

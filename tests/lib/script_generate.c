@@ -170,6 +170,8 @@ static struct script_op make_write(struct generator *g)
         op.flags |= SCRIPT_F_SYNC;
     if (op.kind == SCRIPT_BATCH && chance(g, 40))
         op.flags |= chance(g, 20) ? SCRIPT_F_TXN | SCRIPT_F_ABORT : SCRIPT_F_TXN;
+    else if (chance(g, 25))
+        op.flags |= chance(g, 20) ? SCRIPT_F_INGEST | SCRIPT_F_ABORT : SCRIPT_F_INGEST;
     return op;
 }
 

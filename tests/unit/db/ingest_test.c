@@ -1,5 +1,6 @@
 /* Ingests through the public door: what they hold, when it is seen, and what is left of them. */
 #include "engine/base/random.h"
+#include "engine/base/step.h"
 #include "tests/unit/db/db_fixture.h"
 
 #include <dirent.h>
@@ -193,6 +194,36 @@ START_TEST(test_ingest_conflicts_with_transactions_that_began_before)
     lsm_txn_free(txn);
     lsm_txn_free(apart);
     expect_text(db, NULL, "k", "2");
+    close_ok(db);
+}
+END_TEST
+
+static lsm_db *other;
+
+static void write_meanwhile(const char *name)
+{
+    if (strcmp(name, "ingest: nothing in the way") != 0)
+        return;
+    atomic_store(&step_hook, NULL);
+    put_text(other, NULL, "k", "meanwhile");
+    put_text(other, NULL, "l", "meanwhile");
+}
+
+/* The writer comes between the flush and the lock: its memtable is flushed under it. */
+START_TEST(test_ingest_comes_after_what_is_written_while_it_commits)
+{
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    other = open_with(OPTIONS LIGHT);
+    put_text(db, NULL, "k", "before");
+    lsm_ingest *ingest = begin(db);
+    add(ingest, NULL, "j", "ingested");
+    add(ingest, NULL, "k", "ingested");
+    atomic_store(&step_hook, write_meanwhile);
+    commit(ingest);
+    expect_text(db, NULL, "k", "ingested");
+    expect_text(other, NULL, "k", "ingested");
+    expect_text(other, NULL, "l", "meanwhile");
+    close_ok(other);
     close_ok(db);
 }
 END_TEST
@@ -582,6 +613,7 @@ int main(void)
     tcase_add_checked_fixture(c, fixture_set_up, fixture_tear_down);
     tcase_add_loop_test(c, test_ingest_is_seen_at_its_commit_and_after_an_opening, 0, 2);
     tcase_add_loop_test(c, test_ingest_comes_after_what_was_written_before_it, 0, 2);
+    tcase_add_test(c, test_ingest_comes_after_what_is_written_while_it_commits);
     tcase_add_test(c, test_ingest_does_not_flush_what_is_not_in_its_way);
     tcase_add_test(c, test_ingest_number_is_spent_after_a_recovery);
     tcase_add_test(c, test_ingest_conflicts_with_transactions_that_began_before);
