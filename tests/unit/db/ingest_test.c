@@ -1,7 +1,8 @@
 /* Ingests through the public door: what they hold, when it is seen, and what is left of them. */
 #include "engine/base/random.h"
 #include "engine/base/step.h"
-#include "tests/unit/db/db_fixture.h"
+#include "engine/db/db_private.h"
+#include "tests/unit/db/peers.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -455,6 +456,71 @@ START_TEST(test_ingest_checks_its_arguments)
 }
 END_TEST
 
+/* ---- deaths ---------------------------------------------------------------------------------- */
+
+static const char *const deadly_steps[] = {"ingest: sealed", "ingest: tables ended",
+                                           "ingest: intent", "ingest: durable",
+                                           "ingest: told",   "ingest: published"};
+#define DEADLY_STEPS (sizeof deadly_steps / sizeof *deadly_steps)
+#define DURABLE_FROM 3
+static const char *deadly_step;
+
+static void die_here(const char *name)
+{
+    if (strcmp(name, deadly_step) == 0)
+        kill(getpid(), SIGKILL);
+}
+
+static void ingest_and_die(struct peer *test)
+{
+    peer_expect(test, "go");
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    lsm_ingest *ingest = begin(db);
+    add(ingest, NULL, "j", "ingested");
+    add(ingest, NULL, "k", "ingested");
+    atomic_store(&step_hook, die_here);
+    commit(ingest);
+}
+
+/* Whoever writes first behind the death does not get the number of the ingest, and who looks then
+ * sees at once whether it was. */
+START_TEST(test_ingest_that_died_is_there_before_the_next_write_or_never)
+{
+    deadly_step = deadly_steps[_i];
+    struct peer peer = peer_start(ingest_and_die);
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    put_text(db, NULL, "k", "before");
+    put_text(db, NULL, "z", "before");
+    uint64_t before = property(db, "sequence");
+    int status = 0;
+    peer_say(&peer, "go");
+    ck_assert_int_eq(waitpid(peer.pid, &status, 0), peer.pid);
+    ck_assert(WIFSIGNALED(status));
+    put_text(db, NULL, "k", "after");
+    bool is_there = _i >= DURABLE_FROM;
+    uint64_t sequence = property(db, "sequence");
+    ck_assert_uint_le(sequence, before + 2);
+    if (is_there)
+        ck_assert_uint_eq(sequence, before + 2);
+    lsm_snapshot *snapshot = NULL;
+    ck_ok(lsm_snapshot_acquire(db, &snapshot, &error));
+    for (int round = 0; round < 3; round++) {
+        expect_text_at(db, NULL, snapshot, "j", is_there ? "ingested" : NULL);
+        expect_text_at(db, NULL, snapshot, "k", "after");
+        expect_text(db, NULL, "z", "before");
+        if (round == 0)
+            ck_ok(db_reap(db, &error));
+        else
+            ck_ok(lsm_compact_range(db, NULL, NULL, &error));
+    }
+    lsm_snapshot_release(db, snapshot);
+    ck_assert_uint_eq(count_files(".sst"), property(db, "tables"));
+    close_ok(db);
+    close(peer.to);
+    close(peer.from);
+}
+END_TEST
+
 /* ---- at once --------------------------------------------------------------------------------- */
 
 #define GROUP   40 /* keys that are always written together */
@@ -624,6 +690,9 @@ int main(void)
     tcase_add_test(c, test_ingest_cancelled_leaves_nothing);
     tcase_add_test(c, test_ingest_fails_cleanly_when_a_family_is_dropped);
     tcase_add_test(c, test_ingest_checks_its_arguments);
+    if (!PEERS_CANNOT_RUN)
+        tcase_add_loop_test(c, test_ingest_that_died_is_there_before_the_next_write_or_never, 0,
+                            (int)DEADLY_STEPS);
     tcase_add_test(c, test_ingest_beside_writers_and_readers_is_one_write_among_others);
     suite_add_tcase(s, c);
     SRunner *runner = srunner_create(s);
