@@ -3,6 +3,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
+#include "engine/format/table_properties.h"
 #include "engine/iter/merging.h"
 #include "engine/version/level_iter.h"
 
@@ -67,12 +68,39 @@ static lsm_status open_source(const struct compaction *c, struct iter **source, 
     return status;
 }
 
-static uint64_t *input_numbers(const struct compaction *c)
+/* For the lineage: which files the outputs replace, and which jobs had written them. */
+struct inputs {
+    uint64_t *numbers; /* owned, the jobs are behind them */
+    uint64_t *jobs;
+    size_t job_count;
+};
+
+static void add_job(struct inputs *inputs, uint64_t job)
 {
-    uint64_t *numbers = mem_alloc(c->input_count * sizeof *numbers);
-    for (size_t i = 0; numbers != NULL && i < c->input_count; i++)
-        numbers[i] = c->inputs[i]->meta.number;
-    return numbers;
+    for (size_t i = 0; i < inputs->job_count; i++) {
+        if (inputs->jobs[i] == job)
+            return;
+    }
+    inputs->jobs[inputs->job_count++] = job;
+}
+
+static lsm_status inputs_of(const struct compaction *c, struct inputs *inputs, lsm_error *err)
+{
+    *inputs = (struct inputs){.numbers = mem_alloc(2 * c->input_count * sizeof(uint64_t))};
+    if (inputs->numbers == NULL)
+        return lsm_fail_memory(err, 2 * c->input_count * sizeof(uint64_t));
+    inputs->jobs = inputs->numbers + c->input_count;
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < c->input_count; i++) {
+        struct table *table = NULL;
+        inputs->numbers[i] = c->inputs[i]->meta.number;
+        status = version_table_keep(c->inputs[i], &table, err);
+        if (status != LSM_OK)
+            break;
+        add_job(inputs, table_properties(table)->job);
+        version_table_drop(c->inputs[i]);
+    }
+    return status;
 }
 
 static uint64_t raw_bytes(const struct compaction *c)
@@ -84,7 +112,7 @@ static uint64_t raw_bytes(const struct compaction *c)
 }
 
 static struct output output_of(const struct compact_env *env, const struct version_cf *cf,
-                               const struct compaction *c, const uint64_t *replaced)
+                               const struct compaction *c, const struct inputs *inputs)
 {
     bool is_wish = c->compression != LSM_COMPRESSION_DEFAULT;
     lsm_compression compression = is_wish ? c->compression : cf->options.compression;
@@ -97,8 +125,10 @@ static struct output output_of(const struct compact_env *env, const struct versi
             compression == LSM_COMPRESSION_ZSTD && version_is_lowest(cf, c->output_level),
         .compression_level = is_wish ? c->compression_level : cf->options.compression_level,
         .max_size = cf->options.table_size,
-        .replaced = replaced,
+        .replaced = inputs->numbers,
         .replaced_count = c->input_count,
+        .replaced_jobs = inputs->jobs,
+        .replaced_job_count = inputs->job_count,
         .below = c->output_level + 1 < VERSION_LEVELS ? &cf->levels[c->output_level + 1] : NULL,
     };
 }
@@ -109,8 +139,9 @@ static lsm_status run_merge(const struct compact_env *env, const struct version_
                             struct compact_result *result, lsm_error *err)
 {
     struct iter *source = NULL;
-    uint64_t *replaced = input_numbers(c);
-    struct output output = output_of(env, cf, c, replaced);
+    struct inputs inputs;
+    lsm_status status = inputs_of(c, &inputs, err);
+    struct output output = output_of(env, cf, c, &inputs);
     struct pump pump = {.env = env,
                         .output = &output,
                         .deeper = cf,
@@ -118,8 +149,8 @@ static lsm_status run_merge(const struct compact_env *env, const struct version_
                         .total_bytes = c->input_bytes,
                         .raw_total = raw_bytes(c)};
     visible_init(&pump.visible, snapshots, snapshot_count);
-    lsm_status status = replaced == NULL ? lsm_fail_memory(err, c->input_count * sizeof *replaced)
-                                         : open_source(c, &source, err);
+    if (status == LSM_OK)
+        status = open_source(c, &source, err);
     if (status != LSM_OK)
         goto out;
     pump.source = source;
@@ -140,7 +171,7 @@ out:
     iter_release(source);
     visible_release(&pump.visible);
     output_release(&output, status == LSM_OK);
-    mem_free(replaced);
+    mem_free(inputs.numbers);
     return status;
 }
 

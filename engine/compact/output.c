@@ -29,6 +29,8 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .output_index = o->index,
         .replaced = o->replaced,
         .replaced_count = o->replaced_count,
+        .replaced_jobs = o->replaced_jobs,
+        .replaced_job_count = o->replaced_job_count,
     };
     o->below_bytes = 0;
     o->unchecked = 0;
@@ -109,6 +111,8 @@ uint64_t output_bytes(const struct output *o)
 
 lsm_status output_finish(struct output *o, lsm_error *err)
 {
+    if (o->writer != NULL)
+        table_writer_is_last(o->writer);
     return end_table(o, err);
 }
 

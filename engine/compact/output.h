@@ -17,6 +17,8 @@ struct output {
     uint64_t max_size;        /* bytes of one table */
     const uint64_t *replaced; /* input files, for the lineage; borrowed */
     size_t replaced_count;
+    const uint64_t *replaced_jobs; /* that wrote them; borrowed */
+    size_t replaced_job_count;
     const struct version_level *below; /* cut before overlapping too much of it; NULL: never */
 
     struct table_writer *writer; /* NULL: none is begun */

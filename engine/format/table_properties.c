@@ -43,6 +43,9 @@ lsm_status table_properties_encode(const struct table_properties *p, struct buff
     m.output_index = p->output_index;
     m.replaced = (uint64_t *)(uintptr_t)p->replaced;
     m.n_replaced = p->replaced_count;
+    m.last_output = p->last_output;
+    m.replaced_jobs = (uint64_t *)(uintptr_t)p->replaced_jobs;
+    m.n_replaced_jobs = p->replaced_job_count;
     m.digest = p->digest;
     m.digest_size = p->digest_size;
     m.writer = borrow(p->writer);
@@ -97,13 +100,16 @@ static lsm_slice copy_bytes(uint8_t **at, ProtobufCBinaryData bytes)
 static lsm_status take_message(const Lsm__Table__Properties *m, struct table_properties *p,
                                lsm_error *err)
 {
-    size_t list = m->n_replaced * sizeof(uint64_t);
+    size_t replaced = m->n_replaced * sizeof(uint64_t);
+    size_t list = replaced + m->n_replaced_jobs * sizeof(uint64_t);
     size_t size = list + m->family_name.len + m->smallest.len + m->largest.len + m->writer.len;
     uint8_t *memory = mem_alloc(size);
     if (memory == NULL)
         return lsm_fail_memory(err, size);
-    if (list > 0)
-        memcpy(memory, m->replaced, list);
+    if (replaced > 0)
+        memcpy(memory, m->replaced, replaced);
+    if (list > replaced)
+        memcpy(memory + replaced, m->replaced_jobs, list - replaced);
     uint8_t *at = memory + list;
     *p = (struct table_properties){
         .number = m->number,
@@ -126,6 +132,9 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
         .replaced =
             (const uint64_t *)(const void *)memory, /* at the front, so that release finds it */
         .replaced_count = m->n_replaced,
+        .last_output = m->last_output,
+        .replaced_jobs = (const uint64_t *)(const void *)(memory + replaced),
+        .replaced_job_count = m->n_replaced_jobs,
         .digest = m->digest,
         .digest_size = m->digest_size,
         .sequence_base = m->sequence_base,

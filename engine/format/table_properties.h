@@ -33,6 +33,9 @@ struct table_properties {
     uint32_t output_index;
     const uint64_t *replaced;
     size_t replaced_count;
+    bool last_output;              /* the job wrote no output behind this one */
+    const uint64_t *replaced_jobs; /* the jobs that wrote the replaced files, each once */
+    size_t replaced_job_count;
     uint64_t digest; /* of the file's first digest_size bytes, see table_digest_add() */
     uint64_t digest_size;
     lsm_slice writer; /* version of the library */

@@ -138,6 +138,8 @@ struct table_write_options {
     uint32_t output_index;    /* */
     const uint64_t *replaced; /* and the input files; borrowed until finish */
     size_t replaced_count;
+    const uint64_t *replaced_jobs; /* jobs that wrote the input files; borrowed until finish */
+    size_t replaced_job_count;
 };
 
 struct table_writer;
@@ -151,6 +153,7 @@ lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t
 uint64_t table_writer_size(const struct table_writer *writer);
 /* Writes the rest, syncs the file (not the directory), closes, and fills *meta. Frees the writer
  * whatever is returned; a failure removes the file. */
+void table_writer_is_last(struct table_writer *writer); /* of its job; before finish */
 lsm_status table_writer_finish(struct table_writer *writer, struct table_meta *meta,
                                lsm_error *err);
 /* Gives up: removes the file, frees the writer. NULL is allowed. Also for a sealed one. */

@@ -95,6 +95,9 @@ static void fill_properties(struct table_writer *w)
     p->output_index = w->options.output_index;
     p->replaced = w->options.replaced;
     p->replaced_count = w->options.replaced_count;
+    p->last_output = w->is_last;
+    p->replaced_jobs = w->options.replaced_jobs;
+    p->replaced_job_count = w->options.replaced_job_count;
     p->digest = table_output_digest(&w->output);
     p->digest_size = table_output_size(&w->output);
     p->writer = slice_of_text(lsm_version());

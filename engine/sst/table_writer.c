@@ -356,6 +356,11 @@ lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t
     return w->builder.failed ? lsm_fail_memory(err, key.size + value.size) : LSM_OK;
 }
 
+void table_writer_is_last(struct table_writer *writer)
+{
+    writer->is_last = true;
+}
+
 uint64_t table_writer_size(const struct table_writer *writer)
 {
     const struct table_writer *w = writer;

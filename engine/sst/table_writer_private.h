@@ -45,6 +45,7 @@ struct table_writer {
     size_t waiting_count, waiting_capacity;
     size_t waiting_raw; /* bytes */
 
+    bool is_last; /* output of its job */
     struct table_properties properties; /* counts as they grow */
     struct table_footer footer;         /* places of the parts that were written */
 

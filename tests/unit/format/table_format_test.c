@@ -439,6 +439,7 @@ END_TEST
 /* ---- properties ------------------------------------------------------------------------------ */
 
 static const uint64_t replaced[] = {4, 5, UINT64_MAX};
+static const uint64_t jobs[] = {3, 1};
 
 static struct table_properties make_properties(void)
 {
@@ -465,6 +466,9 @@ static struct table_properties make_properties(void)
         .output_index = 2,
         .replaced = replaced,
         .replaced_count = 3,
+        .last_output = true,
+        .replaced_jobs = jobs,
+        .replaced_job_count = 2,
         .digest = UINT64_MAX - 1,
         .digest_size = 9500,
         .writer = LSM_SLICE("1.2.3", 5),
@@ -483,12 +487,16 @@ START_TEST(test_properties_round_trip_keeps_every_field)
     ck_assert(slice_equal(p.writer, wanted.writer));
     ck_assert_uint_eq(p.replaced_count, 3);
     ck_assert_mem_eq(p.replaced, replaced, sizeof replaced);
+    ck_assert(p.last_output);
+    ck_assert_uint_eq(p.replaced_job_count, 2);
+    ck_assert_mem_eq(p.replaced_jobs, jobs, sizeof jobs);
     struct table_properties plain = p;
     plain.cf_name = wanted.cf_name;
     plain.smallest = wanted.smallest;
     plain.largest = wanted.largest;
     plain.writer = wanted.writer;
     plain.replaced = wanted.replaced;
+    plain.replaced_jobs = wanted.replaced_jobs;
     struct buffer again = {0};
     ck_assert_int_eq(table_properties_encode(&plain, &again, NULL), LSM_OK);
     ck_assert(slice_equal(buffer_slice(&again), buffer_slice(&bytes)));
