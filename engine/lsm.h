@@ -709,6 +709,87 @@ typedef struct lsm_finding {
     const char *text;      /* one sentence; holds no bytes of keys and values */
 } lsm_finding;
 
+typedef enum lsm_verify_level {
+    LSM_VERIFY_NORMAL = 0, /* manifest, inventory, log, and every block of every table */
+    LSM_VERIFY_QUICK = 1,  /* no blocks: manifest, inventory, ends of tables, log */
+    LSM_VERIFY_FULL = 2,   /* also what only shows when everything is held against everything:
+                              filters, indexes, counts, digests, order of versions over levels */
+} lsm_verify_level;
+
+typedef struct lsm_verify_options {
+    size_t struct_size;      /* sizeof(lsm_verify_options); set by LSM_VERIFY_OPTIONS_INIT */
+    lsm_verify_level level;  /* */
+    const char *io;          /* as in lsm_options */
+    bool offline;            /* LSM_BUSY when anybody has the database open */
+    bool first_error;        /* stop at the first damage */
+    unsigned threads;        /* that read tables; 0: 2 */
+    uint64_t memory_limit;   /* bytes of the whole; 0: 64 MiB. What does not fit is unmeasured */
+    uint64_t rate;           /* bytes read a second at most; 0: no limit */
+    unsigned sample_percent; /* of the blocks, chosen by `seed`; 0: all of them */
+    uint64_t seed;           /* of the choice */
+    const char *file;        /* only this table of the directory; NULL: everything */
+    const char *const *families; /* names; NULL: all. Narrows what is read of tables */
+    size_t family_count;         /* */
+    const char *const *ignored;  /* ids of findings that are not told and do not count */
+    size_t ignored_count;        /* */
+
+    void *context; /* of the callbacks below, each of which may be NULL. They are called by one
+                      thread at a time, but not always by the same, and must not call the library */
+    /* Told of each finding. Return false to cancel. */
+    bool (*finding)(void *context, const lsm_finding *finding);
+    /* Told what was not looked at, and why. `file` may be NULL. */
+    void (*unmeasured)(void *context, unsigned pass, const char *file, const char *cause);
+    /* done of total bytes of a pass; return false to cancel. */
+    bool (*progress)(void *context, unsigned pass, const char *name, uint64_t done,
+                     uint64_t total);
+    /* Asked before the blocks of a table are read: true leaves it out. Files never change, so a
+     * caller may remember which ones were verified. */
+    bool (*skip_table)(void *context, const char *file, uint64_t size);
+    /* The whole of a table was read; is_sound: nothing was found wrong with it. */
+    void (*table_done)(void *context, const char *file, uint64_t size, bool is_sound);
+} lsm_verify_options;
+
+#define LSM_VERIFY_OPTIONS_INIT {.struct_size = sizeof(lsm_verify_options)}
+
+typedef struct lsm_verify_result {
+    size_t struct_size;      /* sizeof(lsm_verify_result); set by the call */
+    uint64_t notes;          /* findings by severity */
+    uint64_t warnings;       /* */
+    uint64_t damages;        /* */
+    uint64_t ignored;        /* findings that options.ignored left out */
+    uint64_t unmeasured;     /* things that could not be looked at */
+    uint64_t bytes_read;     /* */
+    uint64_t tables;         /* verified */
+    uint64_t tables_skipped; /* by skip_table */
+    uint64_t blocks;         /* read */
+    uint64_t entries;        /* in them */
+    uint64_t records;        /* of the log */
+    uint64_t sequence;       /* the state that was verified: all writes up to it */
+    bool is_live;            /* others had the database open meanwhile */
+    bool has_newer_format;   /* something was written by a newer version of the library */
+    uint8_t uuid[16];        /* of the database; zeros: not known */
+} lsm_verify_result;
+
+/*
+ * Reads the database in `path` and tells everything that is wrong with it. Nothing is written, not
+ * even a lock file, so a read-only medium will do. Where others have the database open it joins them
+ * and reads the tables of one moment, which are kept for it meanwhile: writers go on, files that
+ * they replace take space until it returns.
+ *
+ * options, err  may be NULL. result: out, may be NULL; filled also on LSM_CORRUPT and LSM_CANCELLED.
+ *
+ * LSM_OK: no damage. LSM_CORRUPT: there is damage; the message tells how much and the first of it.
+ * LSM_CANCELLED; LSM_MISSING: there is no database; LSM_BUSY: see `offline`, or it is open in a
+ * process that lets nobody in; LSM_UNSUPPORTED: it is open where it cannot be joined from here;
+ * LSM_NEWER_FORMAT; LSM_INVALID, LSM_IO, LSM_NO_MEMORY.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_verify(const char *path, const lsm_verify_options *options,
+                                             lsm_verify_result *result, lsm_error *err);
+
+/* All ids of findings: the `index`-th, with its meaning and what lsm-repair(1) does about it; NULL
+ * behind the last. The strings are static; meaning and repair may be NULL. */
+LSM_API const char *lsm_finding_id(size_t index, const char **meaning, const char **repair);
+
 #ifdef __cplusplus
 }
 #endif

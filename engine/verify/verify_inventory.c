@@ -1,0 +1,183 @@
+/*
+ * The directory against the manifest. What is no plain file is never opened. In a live database
+ * only tables are judged that no running job can be writing.
+ */
+#include "engine/verify/verify_private.h"
+
+#include "engine/base/memory.h"
+
+#include <stdlib.h>
+
+static const char *const entry_kinds[] = {
+    [IO_ENTRY_FILE] = "a file",
+    [IO_ENTRY_DIRECTORY] = "a directory",
+    [IO_ENTRY_SYMLINK] = "a symbolic link",
+    [IO_ENTRY_OTHER] = "neither a file nor a directory",
+};
+
+/* ---- tables of the manifest ------------------------------------------------------------------ */
+
+static int compare_tables(const void *a, const void *b)
+{
+    const struct verify_table *x = a, *y = b;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+static struct verify_table *find_table(const struct verify *v, uint64_t number)
+{
+    struct verify_table wanted = {.number = number};
+    return v->table_count == 0
+               ? NULL
+               : bsearch(&wanted, v->tables, v->table_count, sizeof *v->tables, compare_tables);
+}
+
+static lsm_status take_tables(struct verify *v, lsm_error *err)
+{
+    const struct version_edit *state = &v->replay.state;
+    size_t room = state->added_count;
+    if (!v->state_is_whole)
+        room += v->listing.count;
+    v->tables = mem_alloc_zeroed((room > 0 ? room : 1) * sizeof *v->tables);
+    if (v->tables == NULL)
+        return lsm_fail_memory(err, room * sizeof *v->tables);
+    for (size_t i = 0; i < state->added_count; i++) {
+        const struct table_meta *meta = &state->added[i];
+        v->tables[v->table_count++] =
+            (struct verify_table){.number = meta->number,
+                                  .meta = meta,
+                                  .file = walk_dir_find(&v->listing, FILE_TABLE, meta->number)};
+    }
+    if (v->table_count > 0)
+        qsort(v->tables, v->table_count, sizeof *v->tables, compare_tables);
+    size_t named = v->table_count;
+    /* Without a whole manifest every table that is there is looked at by itself. */
+    for (size_t i = 0; !v->state_is_whole && v->has_uuid && i < v->listing.count; i++) {
+        const struct walk_file *f = &v->listing.files[i];
+        struct verify_table wanted = {.number = f->number};
+        if (f->name != WALK_NAME_OURS || f->kind != FILE_TABLE ||
+            (named > 0 &&
+             bsearch(&wanted, v->tables, named, sizeof *v->tables, compare_tables) != NULL))
+            continue;
+        v->tables[v->table_count++] = (struct verify_table){.number = f->number, .file = f};
+    }
+    if (v->table_count > named)
+        qsort(v->tables, v->table_count, sizeof *v->tables, compare_tables);
+    return LSM_OK;
+}
+
+static bool is_of_interest(const struct verify *v, const char *name)
+{
+    return v->options.file == NULL || strcmp(v->options.file, name) == 0;
+}
+
+static lsm_status check_table(struct verify *v, struct verify_table *t, lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    file_name_make(FILE_TABLE, t->number, name);
+    if (t->meta == NULL || !is_of_interest(v, name))
+        return LSM_OK;
+    if (t->file == NULL) {
+        t->is_told = true;
+        if (!v->state_is_whole) /* edits that are lost may have removed it */
+            return LSM_OK;
+        lsm_finding f = finding_of(FINDING_TABLE_MISSING);
+        f.file = name;
+        verify_blame_meta(&f, t->meta);
+        return verify_tell(v, &f, err);
+    }
+    if (!walk_file_is_plain(t->file) || t->file->entry.size == t->meta->size)
+        return LSM_OK; /* told below */
+    t->is_told = true;
+    lsm_finding f = finding_of(FINDING_TABLE_SIZE);
+    f.file = name;
+    verify_blame_meta(&f, t->meta);
+    finding_numbers(&f, t->meta->size, t->file->entry.size);
+    return verify_say(v, &f, err,
+                      "the table has %" PRIu64 " bytes, but %" PRIu64 " by the manifest",
+                      t->file->entry.size, t->meta->size);
+}
+
+/* ---- everything that is there ---------------------------------------------------------------- */
+
+static lsm_status check_plain(struct verify *v, const struct walk_file *file, lsm_error *err)
+{
+    const struct io_entry *entry = &file->entry;
+    if (!walk_file_is_plain(file)) {
+        lsm_finding f =
+            finding_of(entry->kind == IO_ENTRY_SYMLINK ? FINDING_SYMLINK : FINDING_NOT_A_FILE);
+        f.file = file->text;
+        struct verify_table *t = file->kind == FILE_TABLE ? find_table(v, file->number) : NULL;
+        if (t != NULL) {
+            t->is_told = true;
+            verify_blame_meta(&f, t->meta);
+        }
+        return verify_say(v, &f, err, "in the place of a file of the database stands %s",
+                          entry_kinds[entry->kind]);
+    }
+    lsm_status status = LSM_OK;
+    if (entry->links > 1) {
+        lsm_finding f = finding_of(FINDING_HARD_LINK);
+        f.file = file->text;
+        finding_numbers(&f, 1, entry->links);
+        status = verify_tell(v, &f, err);
+    }
+    if (status == LSM_OK && entry->identity.device != v->listing.self.identity.device) {
+        lsm_finding f = finding_of(FINDING_OTHER_DEVICE);
+        f.file = file->text;
+        status = verify_tell(v, &f, err);
+    }
+    return status;
+}
+
+static lsm_status tell_simply(struct verify *v, const struct walk_file *file, enum finding_id id,
+                              lsm_error *err)
+{
+    lsm_finding f = finding_of(id);
+    f.file = file->text;
+    return verify_tell(v, &f, err);
+}
+
+static lsm_status check_ours(struct verify *v, const struct walk_file *file, lsm_error *err)
+{
+    lsm_status status = check_plain(v, file, err);
+    if (status != LSM_OK || !walk_file_is_plain(file))
+        return status;
+    if (file->kind == FILE_TEMPORARY)
+        return v->db != NULL ? LSM_OK : tell_simply(v, file, FINDING_TEMPORARY, err);
+    if (file->kind != FILE_TABLE || !v->state_is_whole || find_table(v, file->number) != NULL)
+        return LSM_OK;
+    if (v->db != NULL && file->number >= v->view.job_limit)
+        return tell_simply(v, file, FINDING_TABLE_UNFINISHED, err);
+    return tell_simply(v, file, FINDING_TABLE_ORPHAN, err);
+}
+
+static lsm_status check_file(struct verify *v, const struct walk_file *file, lsm_error *err)
+{
+    switch (file->name) {
+    case WALK_NAME_OURS:
+        return check_ours(v, file, err);
+    case WALK_NAME_ODD:
+        return tell_simply(v, file, FINDING_ODD_NAME, err);
+    case WALK_NAME_FOREIGN:
+        break;
+    }
+    return tell_simply(v, file, FINDING_FOREIGN_FILE, err);
+}
+
+lsm_status verify_inventory(struct verify *v, lsm_error *err)
+{
+    verify_pass(v, 2, v->listing.count);
+    lsm_status status = take_tables(v, err);
+    if (v->listing.unlisted > 0)
+        verify_unmeasured(v, 2, NULL, "%" PRIu64 " more names in the directory",
+                          v->listing.unlisted);
+    for (size_t i = 0; status == LSM_OK && i < v->listing.count; i++) {
+        if (is_of_interest(v, v->listing.files[i].text))
+            status = check_file(v, &v->listing.files[i], err);
+    }
+    for (size_t i = 0; status == LSM_OK && i < v->table_count; i++)
+        status = check_table(v, &v->tables[i], err);
+    if (status == LSM_OK)
+        status = verify_progress(v, v->listing.count, err);
+    return status;
+}

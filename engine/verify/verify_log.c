@@ -1,0 +1,177 @@
+/*
+ * The log behind the tables. In a live database it grows at its end and is cut at its beginning
+ * while it is read, so what is found there is told only when it lies between the two.
+ */
+#include "engine/verify/verify_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/format/batch.h"
+#include "engine/inspect/walk_log.h"
+
+#include <stdio.h>
+
+#define MOST_HELD ((size_t)10000) /* damages of a live log that wait for their judgement */
+
+struct held {
+    struct walk_log_damage damage; /* its borrowed texts are copied behind */
+    char file[FILE_NAME_SIZE];
+    char text[400];
+};
+
+struct reading {
+    struct verify *v;
+    uint64_t last_sequence;
+    uint64_t records;
+    struct held *held; /* owned */
+    size_t held_count, held_room;
+};
+
+static bool family_is_known(const struct verify *v, uint32_t id)
+{
+    /* One that was dropped was known once. */
+    return !v->state_is_whole || id < v->replay.state.next_cf;
+}
+
+static lsm_status tell_record(struct reading *r, const struct walk_log_record *record,
+                              enum finding_id id, uint64_t expected, uint64_t found, lsm_error *err)
+{
+    lsm_finding f = finding_of(id);
+    finding_place(&f, record->file, record->offset, record->end - record->position);
+    finding_numbers(&f, expected, found);
+    return verify_tell(r->v, &f, err);
+}
+
+static lsm_status see_record(void *context, const struct walk_log_record *record, lsm_error *err)
+{
+    struct reading *r = context;
+    struct verify *v = r->v;
+    lsm_status status = LSM_OK;
+    r->records++;
+    if (record->sequence <= r->last_sequence && r->last_sequence != 0)
+        status = tell_record(r, record, FINDING_RECORD_SEQUENCE, r->last_sequence + 1,
+                             record->sequence, err);
+    r->last_sequence = record->sequence;
+    struct batch_reader batch = batch_read(record->batch);
+    struct batch_entry entry;
+    while (status == LSM_OK && batch_next(&batch, &entry)) {
+        if (family_is_known(v, entry.cf))
+            continue;
+        status =
+            tell_record(r, record, FINDING_RECORD_FAMILY, v->replay.state.next_cf, entry.cf, err);
+        break;
+    }
+    if (status == LSM_OK && !verify_pace(v, record->end - record->position))
+        status = verify_go_on(v, err);
+    return status;
+}
+
+static lsm_status tell_damage(struct verify *v, const struct walk_log_damage *d, lsm_error *err)
+{
+    lsm_finding f = finding_of(d->id);
+    finding_place(&f, d->file, d->offset, d->length);
+    if (d->has_numbers)
+        finding_numbers(&f, d->expected, d->found);
+    if (f.severity == LSM_DAMAGE) { /* whatever it wrote may be concerned */
+        f.has_range = true;
+        f.first_open = f.last_open = true;
+    }
+    return d->text == NULL ? verify_tell(v, &f, err) : verify_say(v, &f, err, "%s", d->text);
+}
+
+static lsm_status see_damage(void *context, const struct walk_log_damage *damage, lsm_error *err)
+{
+    struct reading *r = context;
+    if (r->v->db == NULL)
+        return tell_damage(r->v, damage, err);
+    if (finding_kind_of(damage->id)->severity != LSM_DAMAGE || r->held_count == MOST_HELD)
+        return LSM_OK; /* the end moves, and what is left over is being used again */
+    if (r->held_count == r->held_room) {
+        size_t room = r->held_room == 0 ? 16 : r->held_room * 2;
+        struct held *grown = mem_resize(r->held, room * sizeof *grown);
+        if (grown == NULL)
+            return lsm_fail_memory(err, room * sizeof *grown);
+        r->held = grown;
+        r->held_room = room;
+    }
+    struct held *h = &r->held[r->held_count++];
+    *h = (struct held){.damage = *damage};
+    if (damage->file != NULL)
+        snprintf(h->file, sizeof h->file, "%s", damage->file);
+    if (damage->text != NULL)
+        snprintf(h->text, sizeof h->text, "%s", damage->text);
+    return LSM_OK;
+}
+
+/* Of a live log: what is still behind the tables and was written when the reading began. */
+static lsm_status tell_held(struct reading *r, uint64_t written, lsm_error *err)
+{
+    struct verify *v = r->v;
+    struct db_view now = {0};
+    if (r->held_count == 0)
+        return LSM_OK;
+    lsm_status status = db_view_acquire(v->db, &now, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t begin = now.log_position;
+    db_view_release(&now);
+    for (size_t i = 0; status == LSM_OK && i < r->held_count; i++) {
+        struct held *h = &r->held[i];
+        if (h->damage.position < begin || h->damage.position >= written)
+            continue;
+        h->damage.file = h->damage.file == NULL ? NULL : h->file;
+        h->damage.text = h->damage.text == NULL ? NULL : h->text;
+        status = tell_damage(v, &h->damage, err);
+    }
+    return status;
+}
+
+static uint64_t log_bytes(const struct verify *v)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < v->listing.count; i++) {
+        const struct walk_file *f = &v->listing.files[i];
+        if (f->name == WALK_NAME_OURS && f->kind == FILE_WAL)
+            bytes += f->entry.size;
+    }
+    return bytes;
+}
+
+lsm_status verify_log(struct verify *v, lsm_error *err)
+{
+    const struct version_edit *state = &v->replay.state;
+    struct reading r = {.v = v};
+    if (!v->has_uuid) {
+        verify_unmeasured(v, 6, NULL, "the log: whose database it is cannot be told");
+        return LSM_OK;
+    }
+    bool knows_begin = v->state_is_whole && state->has_log;
+    struct walk_log_options options = {
+        .io = v->io,
+        .dir = v->dir,
+        .from = knows_begin ? state->log_position : 0,
+        .from_oldest = !knows_begin,
+        .chain = knows_begin ? state->log_chain : 0,
+        .clean = knows_begin && state->clean,
+        .no_correcting = true,
+    };
+    memcpy(options.uuid, v->env.uuid, sizeof options.uuid);
+    struct walk_log_visitor visitor = {.context = &r, .record = see_record, .damage = see_damage};
+    struct walk_log_end end = {0};
+    verify_pass(v, 6, log_bytes(v));
+    lsm_error inner = {.message = ""};
+    lsm_status status = walk_log(&options, &visitor, &end, &inner);
+    if (status == LSM_IO || status == LSM_MISSING) {
+        verify_unmeasured(v, 6, inner.file[0] == '\0' ? NULL : inner.file, "the log: %s",
+                          inner.message);
+        status = LSM_OK;
+    } else if (status != LSM_OK) {
+        status_copy(err, &inner);
+    }
+    v->result.records = r.records;
+    if (v->db == NULL && r.last_sequence > v->result.sequence)
+        v->result.sequence = r.last_sequence;
+    if (status == LSM_OK && v->db != NULL)
+        status = tell_held(&r, v->view.written, err);
+    mem_free(r.held);
+    return status;
+}
