@@ -415,7 +415,7 @@ LSM_API uint64_t lsm_snapshot_sequence(const lsm_snapshot *snapshot);
  */
 #define LSM_SNAPSHOT_TOKEN_SIZE ((size_t)128) /* bytes, the NUL included; the rest is zero */
 
-/* LSM_INVALID: not a snapshot of this handle. LSM_READ_ONLY: such a handle shares nothing. */
+/* LSM_INVALID: not a snapshot of this handle. LSM_READ_ONLY: such a handle's are nobody else's. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_snapshot_export(lsm_db *db, const lsm_snapshot *snapshot,
                                                       char token[LSM_SNAPSHOT_TOKEN_SIZE],
                                                       lsm_error *err);

@@ -6,6 +6,8 @@
  * process, that lists them: so a snapshot taken later is at or above the newest number the
  * compaction keeps.
  */
+#include "engine/db/snapshot.h"
+
 #include "engine/db/db_private.h"
 
 #include "engine/base/memory.h"
@@ -209,6 +211,48 @@ lsm_status db_snapshot_join(lsm_db *db, const struct db_snapshot_place *place,
     }
     *snapshot = s;
     return LSM_OK;
+}
+
+/* A place where some process holds the number; false when there is none. It may be gone the next
+ * moment: db_snapshot_join() looks again. */
+static bool find_holder(lsm_db *db, uint64_t sequence, struct db_snapshot_place *place)
+{
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS; i++) {
+        struct shm_slot *slot = &db->layout->slots[i];
+        const _Atomic uint64_t *entry = slot_entry(slot, sequence + 1);
+        if (entry == NULL || !shm_slot_is_alive(db->attachment, i))
+            continue;
+        *place = (struct db_snapshot_place){.slot = i,
+                                            .generation = atomic_load(&slot->generation),
+                                            .entry = (uint32_t)(entry - slot->snapshots),
+                                            .sequence = sequence};
+        return true;
+    }
+    return false;
+}
+
+lsm_status db_snapshot_hold(lsm_db *db, uint64_t sequence, lsm_snapshot **snapshot, lsm_error *err)
+{
+    lsm_snapshot *newest = NULL;
+    struct db_snapshot_place place;
+    lsm_status status = lsm_snapshot_acquire(db, &newest, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t newest_sequence = newest->sequence;
+    if (newest_sequence == sequence) {
+        *snapshot = newest;
+        return LSM_OK;
+    }
+    lsm_snapshot_release(db, newest);
+    if (!db->is_private && sequence < newest_sequence && find_holder(db, sequence, &place))
+        return db_snapshot_join(db, &place, snapshot, err);
+    status = lsm_fail(err, LSM_MISSING,
+                      "the state of '%s' at sequence number %" PRIu64
+                      " cannot be read: the newest is %" PRIu64
+                      ", and no snapshot of any process holds another one",
+                      db->path, sequence, newest_sequence);
+    status_numbers(err, newest_sequence, sequence);
+    return status;
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */

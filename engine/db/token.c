@@ -130,19 +130,13 @@ static lsm_status decode(const uint8_t bytes[TOKEN_BYTES], struct db_snapshot_pl
 
 /* ---- the calls ------------------------------------------------------------------------------- */
 
-static lsm_status check_shares(const lsm_db *db, lsm_error *err)
+LSM_API lsm_status lsm_snapshot_export(lsm_db *db, const lsm_snapshot *snapshot,
+                                       char token[LSM_SNAPSHOT_TOKEN_SIZE], lsm_error *err)
 {
     lsm_status status = db_check(db, err);
     if (status == LSM_OK && db->options.read_only)
         status = lsm_fail(err, LSM_READ_ONLY,
                           "'%s' was opened for reading only, which shares no snapshots", db->path);
-    return status;
-}
-
-LSM_API lsm_status lsm_snapshot_export(lsm_db *db, const lsm_snapshot *snapshot,
-                                       char token[LSM_SNAPSHOT_TOKEN_SIZE], lsm_error *err)
-{
-    lsm_status status = check_shares(db, err);
     if (status != LSM_OK)
         return status;
     if (snapshot == NULL || token == NULL)
@@ -160,7 +154,7 @@ LSM_API lsm_status lsm_snapshot_export(lsm_db *db, const lsm_snapshot *snapshot,
 LSM_API lsm_status lsm_snapshot_open(lsm_db *db, const char *token, lsm_snapshot **snapshot,
                                      lsm_error *err)
 {
-    lsm_status status = check_shares(db, err);
+    lsm_status status = db_check(db, err);
     if (status != LSM_OK)
         return status;
     if (token == NULL || snapshot == NULL)
@@ -168,6 +162,10 @@ LSM_API lsm_status lsm_snapshot_open(lsm_db *db, const char *token, lsm_snapshot
     uint8_t bytes[TOKEN_BYTES];
     struct db_snapshot_place place;
     status = read_digits(token, bytes, err);
+    if (status == LSM_OK && db->is_private)
+        status =
+            lsm_fail(err, LSM_MISSING,
+                     "the snapshot is not held any more: no other process has '%s' open", db->path);
     if (status == LSM_OK)
         status = check_origin(db, bytes, err);
     if (status == LSM_OK)

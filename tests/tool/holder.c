@@ -2,7 +2,8 @@
  * Holds a database open for the scripts: `holder DIR OPTIONS` obeys the lines on stdin and answers
  * each with "ok", or with what failed.
  *
- *     put FIRST COUNT SIZE   delete FIRST COUNT   flush   compact   snapshot   iterate   wait
+ *     put FIRST COUNT SIZE   delete FIRST COUNT   flush   compact   iterate   wait
+ *     snapshot   token (which is said before "ok")   release
  *
  * What it takes is given back at the end of stdin.
  */
@@ -42,6 +43,15 @@ static lsm_status iterate(struct holder *h)
     return status;
 }
 
+static lsm_status say_token(struct holder *h)
+{
+    char token[LSM_SNAPSHOT_TOKEN_SIZE];
+    lsm_status status = lsm_snapshot_export(h->db, h->snapshot, token, &h->err);
+    if (status == LSM_OK)
+        puts(token);
+    return status;
+}
+
 static lsm_status obey(struct holder *h, const char *line)
 {
     unsigned first = 0, count = 0, size = 0;
@@ -55,6 +65,13 @@ static lsm_status obey(struct holder *h, const char *line)
         return lsm_compact_range(h->db, NULL, NULL, &h->err);
     if (strcmp(line, "snapshot\n") == 0)
         return lsm_snapshot_acquire(h->db, &h->snapshot, &h->err);
+    if (strcmp(line, "token\n") == 0)
+        return say_token(h);
+    if (strcmp(line, "release\n") == 0) {
+        lsm_snapshot_release(h->db, h->snapshot);
+        h->snapshot = NULL;
+        return LSM_OK;
+    }
     if (strcmp(line, "iterate\n") == 0)
         return iterate(h);
     if (strcmp(line, "wait\n") == 0)

@@ -13,7 +13,7 @@
  *     DATA=END
  *
  * lmdb adds mapsize= and maxreaders=, which Berkeley DB's loader refuses. native adds lsm.*=
- * keywords, and lsm.count= and lsm.xxh3= behind DATA=END. jsonl is one JSON object a line. pairs is
+ * keywords, and lsm.count= and lsm.xxh3= behind DATA=END, both wanted. jsonl is one JSON object a line. pairs is
  * for reading only: key line, value line, no header, print escapes.
  */
 #ifndef TOOLS_CLI_DUMP_FORMAT_H
@@ -78,6 +78,7 @@ struct dump_section {
     struct text name;
     bool is_print;
     bool is_lmdb;         /* a keyword that only LMDB writes */
+    bool is_native;       /* a keyword that only lsm-dump writes: trailers follow */
     bool has_duplicates;  /* a key may have several values */
     bool is_other_order;  /* keys were not sorted as bytes */
     uint64_t header_line; /* where it began */
@@ -98,6 +99,8 @@ struct dump_reader {
     /* private */
     int state;
     bool has_warned;
+    bool count_is_due;  /* a native section ended, and this trailer did not come yet */
+    bool digest_is_due; /* the same */
     uint64_t section_count;
     struct digest digest; /* of the section */
 };

@@ -25,7 +25,6 @@ void dump_reader_release(struct dump_reader *r)
     text_release(&r->key);
     text_release(&r->value);
     text_release(&r->error);
-    digest_release(&r->digest);
 }
 
 enum dump_event dump_reader_fail(struct dump_reader *r, uint64_t line, const char *format, ...)
@@ -108,6 +107,7 @@ enum keyword {
     KEYWORD_ORDER,       /* a switch that sorts keys in another way */
     KEYWORD_LMDB_NUMBER, /* only LMDB writes it; nothing follows from its value */
     KEYWORD_NUMBER,      /* nothing follows from its value */
+    KEYWORD_NATIVE_NUMBER,
     KEYWORD_HEADER,
     KEYWORD_COMPARATOR,
     KEYWORD_COUNT,
@@ -148,7 +148,7 @@ static const struct {
     {"renumber", KEYWORD_NUMBER},
     {"HEADER", KEYWORD_HEADER},
     {"lsm.comparator", KEYWORD_COMPARATOR},
-    {"lsm.seq", KEYWORD_NUMBER},
+    {"lsm.seq", KEYWORD_NATIVE_NUMBER},
     {"lsm.count", KEYWORD_COUNT},
     {"lsm.xxh3", KEYWORD_DIGEST},
 };
@@ -255,7 +255,11 @@ static bool header_apply_number(struct dump_reader *r, struct header *h, enum ke
     case KEYWORD_LMDB_NUMBER:
         r->section.is_lmdb = true;
         return true;
+    case KEYWORD_NATIVE_NUMBER:
+        r->section.is_native = true;
+        return true;
     case KEYWORD_COUNT:
+        r->count_is_due = false;
         return dump_reader_check_count(r, number);
     default:
         return true;
@@ -281,12 +285,14 @@ static bool header_apply(struct dump_reader *r, struct header *h, size_t index, 
             dump_reader_fail(r, r->lines->number, "HEADER= is not followed by END");
         return h->is_complete;
     case KEYWORD_COMPARATOR:
+        r->section.is_native = true;
         if (slice_is(value, "bytes"))
             return true;
         dump_reader_fail(r, r->lines->number, "lsm.comparator=%s is unknown",
                          for_people(value, shown, sizeof shown));
         return false;
     case KEYWORD_DIGEST:
+        r->digest_is_due = false;
         return dump_reader_check_digest(r, value);
     default:
         if (header_number(value, &number))
@@ -295,6 +301,16 @@ static bool header_apply(struct dump_reader *r, struct header *h, size_t index, 
                          for_people(value, shown, sizeof shown));
         return false;
     }
+}
+
+/* A native section whose trailers are missing may have been cut short like any other. */
+static bool check_trailers(struct dump_reader *r, uint64_t line)
+{
+    if (!r->count_is_due && !r->digest_is_due)
+        return true;
+    dump_reader_fail(r, line, "lsm.%s= is wanted behind DATA=END: the input was cut short",
+                     r->count_is_due ? "count" : "xxh3");
+    return false;
 }
 
 static bool header_line(struct dump_reader *r, struct header *h, lsm_slice line)
@@ -332,8 +348,11 @@ static bool header_line(struct dump_reader *r, struct header *h, lsm_slice line)
                          keywords[index].name);
         return false;
     }
-    if (!is_trailer && h->seen == 0)
+    if (!is_trailer && h->seen == 0) {
+        if (!check_trailers(r, r->lines->number))
+            return false;
         dump_reader_begin_section(r);
+    }
     if (!is_trailer)
         h->seen |= UINT64_C(1) << index;
     return header_apply(r, h, index, value);
@@ -380,6 +399,8 @@ static enum dump_event read_header(struct dump_reader *r)
         if (result == LINES_FAILED)
             return dump_reader_fail_read(r);
         if (result == LINES_END && h.seen == 0 && r->section_count > 0) {
+            if (!check_trailers(r, r->lines->number + 1))
+                return DUMP_ERROR;
             r->state = DUMP_AT_END;
             return DUMP_END;
         }
@@ -462,6 +483,7 @@ static enum dump_event read_section_pair(struct dump_reader *r)
             return dump_reader_fail(r, r->lines->number + 1,
                                     "the input ends without DATA=END: it was cut short");
         if (part == 0 && slice_is(line, "DATA=END")) {
+            r->count_is_due = r->digest_is_due = r->section.is_native;
             r->state = DUMP_BETWEEN;
             return DUMP_SECTION_END;
         }

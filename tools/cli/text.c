@@ -1,5 +1,6 @@
 #include "tools/cli/text.h"
 
+#include "engine/base/bytes.h"
 #include "tools/cli/memory.h"
 
 #include <stdarg.h>
@@ -68,11 +69,30 @@ const char *text_string(struct text *t)
 
 static const char hex_digits[] = "0123456789abcdef";
 
+/*
+ * The digits of four bytes, first byte first in memory. Each byte of `nibbles` holds one of them as
+ * a number; those over 9 are moved from behind '9' to 'a'.
+ */
+static uint64_t four_as_hex(uint32_t four)
+{
+    uint64_t spread = four;
+    spread = (spread | spread << 16) & UINT64_C(0x0000ffff0000ffff);
+    spread = (spread | spread << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    uint64_t nibbles =
+        (spread >> 4 & UINT64_C(0x000f000f000f000f)) | (spread & UINT64_C(0x000f000f000f000f)) << 8;
+    uint64_t is_letter = (nibbles + UINT64_C(0x0606060606060606)) >> 4;
+    is_letter &= UINT64_C(0x0101010101010101);
+    return nibbles + UINT64_C(0x3030303030303030) + is_letter * ('a' - '9' - 1);
+}
+
 void text_append_hex(struct text *t, lsm_slice bytes)
 {
     const unsigned char *from = bytes.data;
     char *to = text_reserve(t, bytes.size * 2);
-    for (size_t i = 0; i < bytes.size; i++) {
+    size_t i = 0;
+    for (; bytes.size - i >= 4; i += 4)
+        bytes_put_u64(to + 2 * i, four_as_hex(bytes_get_u32(from + i)));
+    for (; i < bytes.size; i++) {
         to[2 * i] = hex_digits[from[i] >> 4];
         to[2 * i + 1] = hex_digits[from[i] & 15];
     }
@@ -111,6 +131,7 @@ static const char base64_digits[] =
 void text_append_base64(struct text *t, lsm_slice bytes)
 {
     const unsigned char *from = bytes.data;
+    (void)text_reserve(t, (bytes.size + 2) / 3 * 4);
     for (size_t i = 0; i < bytes.size; i += 3) {
         size_t left = bytes.size - i;
         uint32_t group = (uint32_t)from[i] << 16;

@@ -7,6 +7,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/random.h"
 #include "engine/base/step.h"
+#include "engine/db/snapshot.h"
 
 #include <sched.h>
 #include <stdatomic.h>
@@ -351,7 +352,7 @@ START_TEST(test_token_for_a_process_that_holds_256_states_is_refused)
 }
 END_TEST
 
-START_TEST(test_token_of_or_for_a_read_only_handle_is_refused)
+START_TEST(test_token_of_a_read_only_handle_is_refused)
 {
     char token[LSM_SNAPSHOT_TOKEN_SIZE] = "unchanged";
     lsm_db *db = open_with(OPTIONS);
@@ -360,9 +361,58 @@ START_TEST(test_token_of_or_for_a_read_only_handle_is_refused)
     lsm_snapshot *snapshot = snapshot_of(db);
     ck_fails(LSM_READ_ONLY, lsm_snapshot_export(db, snapshot, token, &error));
     ck_assert_str_eq(token, "unchanged");
-    expect_refused(db, token, LSM_READ_ONLY, "for reading only");
     lsm_snapshot_release(db, snapshot);
     close_ok(db);
+}
+END_TEST
+
+START_TEST(test_token_read_only_handle_holds_what_others_share)
+{
+    lsm_db *a = open_with(OPTIONS);
+    put_round(a, 1);
+    lsm_snapshot *snapshot = snapshot_of(a);
+    char token[LSM_SNAPSHOT_TOKEN_SIZE];
+    ck_ok(lsm_snapshot_export(a, snapshot, token, &error));
+    lsm_db *reader = open_with("read_only=true");
+    lsm_snapshot *opened = open_token(reader, token);
+    lsm_snapshot_release(a, snapshot);
+    put_round(a, 2);
+    compact_all(a);
+    expect_round(reader, opened, 1);
+    lsm_snapshot_release(reader, opened);
+    close_ok(reader);
+    close_ok(a);
+    reader = open_with("read_only=true"); /* alone now */
+    expect_refused(reader, token, LSM_MISSING, "no other process");
+    close_ok(reader);
+}
+END_TEST
+
+START_TEST(test_hold_takes_the_newest_and_held_numbers_only)
+{
+    lsm_db *a = open_with(OPTIONS);
+    put_round(a, 1);
+    lsm_snapshot *first = snapshot_of(a), *held = NULL;
+    uint64_t sequence = lsm_snapshot_sequence(first);
+    put_round(a, 2);
+    lsm_db *reader = open_with("read_only=true");
+    ck_ok(db_snapshot_hold(reader, sequence, &held, &error));
+    lsm_snapshot_release(a, first);
+    delete_all(a);
+    compact_all(a);
+    expect_round(reader, held, 1);
+    lsm_snapshot_release(reader, held);
+    held = NULL;
+    ck_fails(LSM_MISSING, db_snapshot_hold(reader, sequence, &held, &error));
+    ck_fails(LSM_MISSING, db_snapshot_hold(reader, UINT64_MAX, &held, &error));
+    ck_assert_ptr_null(held);
+    lsm_snapshot *newest = snapshot_of(a);
+    sequence = lsm_snapshot_sequence(newest);
+    lsm_snapshot_release(a, newest);
+    ck_ok(db_snapshot_hold(reader, sequence, &held, &error));
+    lsm_snapshot_release(reader, held);
+    close_ok(reader);
+    close_ok(a);
 }
 END_TEST
 
@@ -544,7 +594,9 @@ int main(void)
     tcase_add_test(tests, test_token_of_an_earlier_opening_or_another_database_is_refused);
     tcase_add_test(tests, test_token_damaged_anywhere_is_refused);
     tcase_add_test(tests, test_token_for_a_process_that_holds_256_states_is_refused);
-    tcase_add_test(tests, test_token_of_or_for_a_read_only_handle_is_refused);
+    tcase_add_test(tests, test_token_of_a_read_only_handle_is_refused);
+    tcase_add_test(tests, test_token_read_only_handle_holds_what_others_share);
+    tcase_add_test(tests, test_hold_takes_the_newest_and_held_numbers_only);
     tcase_add_test(tests, test_token_of_a_foreign_snapshot_is_refused);
     tcase_add_test(tests, test_token_storm_of_importers_and_compactions_reads_what_exporters_read);
     suite_add_tcase(suite, tests);

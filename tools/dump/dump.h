@@ -1,0 +1,62 @@
+/* What the files of lsm-dump share: the command line, and a way to each kind of output. */
+#ifndef TOOLS_DUMP_DUMP_H
+#define TOOLS_DUMP_DUMP_H
+
+#include "tools/cli/cli.h"
+#include "tools/cli/dump_format.h"
+#include "tools/cli/json.h"
+#include "tools/cli/output.h"
+
+enum dump_work {
+    DUMP_CONTENTS,
+    DUMP_NAMES,
+    DUMP_DIGESTS,
+};
+
+struct dumper;
+
+typedef int (*dump_visitor)(struct dumper *d, lsm_slice key, lsm_slice value);
+
+struct dumper {
+    struct cli cli;
+    enum dump_work work;
+    struct dump_style style;
+    bool compat_given;
+    const char *file; /* of -f; NULL: stdout */
+    const char *at;   /* a token or a sequence number; NULL: now */
+
+    struct output output;
+    struct digest digest;
+    uint64_t pair_count; /* of all families so far */
+    uint64_t byte_count; /* of keys and values so far */
+    uint64_t map_bytes;  /* for LMDB */
+
+    /* The database as the public door shows it; see dump_database.c. */
+    lsm_db *db;
+    lsm_snapshot *snapshot;
+    char **names; /* of lsm_cf_list() */
+    size_t name_count;
+    /* Calls `visit` for each pair of the family in the range, in order. */
+    int (*walk)(struct dumper *d, const char *name, dump_visitor visit);
+};
+
+/* ---- dump_database.c: what an open database holds -------------------------------------------- */
+
+/* Sets walk and names. */
+int dump_open_database(struct dumper *d);
+/* Also when it was not opened. Returns `code`, or that of a failure with it. */
+int dump_close_database(struct dumper *d, int code);
+
+/* ---- dump_contents.c: sections of text ------------------------------------------------------- */
+
+/* The contents of an open database. */
+int dump_contents(struct dumper *d);
+/* Output that cannot be written. Returns the code. */
+int dump_fail_output(struct dumper *d);
+
+/* ---- dump_names.c ---------------------------------------------------------------------------- */
+
+/* Names or digests of the families of an open database: lines, or an array of objects. */
+int dump_describe_families(struct dumper *d, struct json_object *families);
+
+#endif
