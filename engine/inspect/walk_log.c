@@ -390,6 +390,7 @@ static lsm_status take(struct walk *w, const struct found *f, lsm_error *err)
     struct walk_log_record r = {.position = w->position,
                                 .end = w->position + f->record.size,
                                 .sequence = f->record.sequence,
+                                .synced = f->record.synced,
                                 .batch = f->record.batch,
                                 .file = f->place->name,
                                 .offset = log_place_offset(f->place, w->position),

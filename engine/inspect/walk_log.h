@@ -37,6 +37,7 @@ struct walk_log_options {
 struct walk_log_record {
     uint64_t position, end;
     uint64_t sequence;
+    uint64_t synced;  /* the log was durable up to here when it was made */
     lsm_slice batch; /* it decodes; borrowed until the visit returns */
     uint64_t entry_count;
     const char *file; /* where it was found */

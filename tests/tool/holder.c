@@ -3,7 +3,7 @@
  * each with "ok", or with what failed.
  *
  *     put FIRST COUNT SIZE   delete FIRST COUNT   flush   compact   iterate   wait
- *     snapshot   token (which is said before "ok")   release
+ *     sync   snapshot   token (which is said before "ok")   release
  *
  * What it takes is given back at the end of stdin.
  */
@@ -61,6 +61,8 @@ static lsm_status obey(struct holder *h, const char *line)
         return put(h, first, count, 0);
     if (strcmp(line, "flush\n") == 0)
         return lsm_flush(h->db, &h->err);
+    if (strcmp(line, "sync\n") == 0)
+        return lsm_sync(h->db, &h->err);
     if (strcmp(line, "compact\n") == 0)
         return lsm_compact_range(h->db, NULL, NULL, &h->err);
     if (strcmp(line, "snapshot\n") == 0)

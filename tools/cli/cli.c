@@ -338,20 +338,24 @@ void cli_take_option(struct cli *cli, int option, const char *argument)
     }
 }
 
-static void decode_key(struct cli *cli, const char *option, const char *text, struct text *key,
-                       bool *is_given)
+void cli_decode_key(struct cli *cli, const char *option, const char *text, struct text *key)
 {
     static const char *(*const decoders[])(struct text *, lsm_slice, size_t *) = {
         [KEY_TEXT] = text_decode_print,
         [KEY_HEX] = text_decode_hex,
         [KEY_BASE64] = text_decode_base64,
     };
-    if (text == NULL)
-        return;
-    *is_given = true;
     const char *wrong = decoders[cli->key_format](key, LSM_SLICE(text, strlen(text)), NULL);
     if (wrong != NULL)
         cli_usage(cli, "%s: %s", option, wrong);
+}
+
+static void decode_bound(struct cli *cli, const char *option, const char *text, struct text *key,
+                         bool *is_given)
+{
+    *is_given = text != NULL;
+    if (text != NULL)
+        cli_decode_key(cli, option, text, key);
 }
 
 void cli_parsed(struct cli *cli, int argc, char **argv, int first_operand)
@@ -361,9 +365,9 @@ void cli_parsed(struct cli *cli, int argc, char **argv, int first_operand)
     if (first_operand + 1 < argc)
         cli_usage(cli, "one directory is wanted, '%s' is too many", argv[first_operand + 1]);
     cli->directory = argv[first_operand];
-    decode_key(cli, "--start", cli->start_text, &cli->start, &cli->has_start);
-    decode_key(cli, "--end", cli->end_text, &cli->end, &cli->has_end);
-    decode_key(cli, "--prefix", cli->prefix_text, &cli->prefix, &cli->has_prefix);
+    decode_bound(cli, "--start", cli->start_text, &cli->start, &cli->has_start);
+    decode_bound(cli, "--end", cli->end_text, &cli->end, &cli->has_end);
+    decode_bound(cli, "--prefix", cli->prefix_text, &cli->prefix, &cli->has_prefix);
     signals_begin();
     progress_begin(&cli->progress);
 }

@@ -21,6 +21,7 @@ enum exit_code {
     EXIT_OPERATION = 8,  /* a system call, a lock, a limit or the input stopped the work */
     EXIT_USAGE = 16,     /* the command line is wrong; nothing was done */
     EXIT_CANCELLED = 32, /* SIGINT or SIGTERM; the state is consistent */
+    EXIT_LOST = 64,      /* data is missing that was there */
 };
 
 enum key_format {
@@ -124,6 +125,8 @@ void cli_release(struct cli *cli);
  * wrong or unknown.
  */
 void cli_take_option(struct cli *cli, int option, const char *argument);
+/* A key as --key-format says; `option` is for the message. Ends the program when it is wrong. */
+void cli_decode_key(struct cli *cli, const char *option, const char *text, struct text *key);
 /* After the options: takes the directory, decodes keys, starts signals and the bar. */
 void cli_parsed(struct cli *cli, int argc, char **argv, int first_operand);
 /* Says what is wrong with the command line and ends the program. */

@@ -5,6 +5,8 @@
  */
 #include "tools/dump/dump.h"
 
+#include "engine/base/slice.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -14,6 +16,15 @@ int dump_fail_output(struct dumper *d)
         return cli_cancelled(&d->cli);
     return cli_error(&d->cli, EXIT_OPERATION, "LSM_IO", "cannot write '%s': %s",
                      d->file == NULL ? "stdout" : d->file, strerror(d->output.os_errno));
+}
+
+bool dump_range_has(const struct cli *cli, lsm_slice key)
+{
+    if (cli->has_start && slice_compare(key, text_slice(&cli->start)) < 0)
+        return false;
+    if (cli->has_end && slice_compare(key, text_slice(&cli->end)) >= 0)
+        return false;
+    return !cli->has_prefix || slice_begins_with(key, text_slice(&cli->prefix));
 }
 
 static int refuse_pair(struct dumper *d, lsm_slice key, lsm_slice value)

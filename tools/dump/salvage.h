@@ -1,0 +1,101 @@
+/*
+ * What is whole of a damaged database, in memory and through its files: nothing is written.
+ *
+ * Every source (a table, the log) is a sorted run of versions of keys; what is damaged in it is
+ * left out and told as a gap. All runs of a family merged, the newest version of each key is what
+ * the database holds: the numbers of the versions say which is newer, whatever the levels were.
+ */
+#ifndef TOOLS_DUMP_SALVAGE_H
+#define TOOLS_DUMP_SALVAGE_H
+
+#include "engine/iter/iter.h"
+#include "tools/dump/files.h"
+
+struct salvage_family {
+    uint32_t id;
+    char *name; /* owned */
+};
+
+struct salvage_table {
+    struct table_meta meta; /* owned */
+    bool has_bounds;        /* meta.smallest and .largest hold */
+    bool is_live;           /* the manifest says all that meta does */
+};
+
+/* A version of a key from the log. */
+struct salvage_entry {
+    uint32_t cf;
+    uint32_t key_size;
+    uint64_t trailer;
+    size_t offset; /* of the key in salvage_log.bytes; the value stands behind it */
+    size_t value_size;
+};
+
+struct salvage_log {
+    struct text bytes;
+    struct salvage_entry *entries; /* owned; by family, key, and newest first */
+    size_t count, room;
+    uint64_t last_sequence;
+    uint64_t damages; /* told */
+};
+
+struct salvage {
+    struct dumper *dumper;
+    struct dump_files files;
+    struct salvage_family *families; /* by id; owned */
+    size_t family_count;
+    struct salvage_table *tables; /* owned */
+    size_t table_count;
+    struct salvage_log log;
+
+    struct salvage_place {
+        uint64_t number, offset;
+    } * told; /* gaps of tables, so that each is told once; owned */
+    size_t told_count, told_room;
+    bool found_damage, lost_data;
+    bool log_is_quiet; /* nothing of it is told: it will be read again */
+    uint64_t block_bytes;
+    lsm_error failure; /* of an iterator */
+};
+
+/* ---- salvage_tell.c
+ * ------------------------------------------------------------------------------- */
+
+/* What is missing: a run of bytes in a file, and the keys that it may have held. */
+struct salvage_gap {
+    uint64_t table;   /* number; 0: of the log */
+    const char *file; /* borrowed, as all */
+    uint64_t offset, length;
+    bool has_family;
+    uint32_t cf;
+    bool has_first, has_last;
+    lsm_slice first, last;
+    const char *what;
+};
+
+/* Says so on stderr, once, unless --cf or the range leave it out. */
+void salvage_tell(struct salvage *s, const struct salvage_gap *gap);
+/* Damage by which no version of a key is lost. */
+void salvage_tell_harmless(struct salvage *s, const char *file, uint64_t offset, const char *what);
+
+/* ---- salvage_tables.c ------------------------------------------------------------------------ */
+
+/* Fills s->tables and s->families. Returns the code. */
+int salvage_find_tables(struct salvage *s);
+
+/*
+ * An iterator, forwards only, over tables of one family whose ranges follow each other, one open at
+ * a time. `tables` is copied. Never NULL.
+ */
+struct iter *salvage_chain_new(struct salvage *s, const struct salvage_table *const *tables,
+                               size_t count);
+
+/* ---- salvage_log.c --------------------------------------------------------------------------- */
+
+/* Reads the log behind what tables hold. Returns the code. */
+int salvage_read_log(struct salvage *s);
+void salvage_log_release(struct salvage_log *log);
+/* The log's versions of the family: an iterator as above, or NULL when there are none. */
+struct iter *salvage_log_iter(struct salvage *s, uint32_t cf);
+
+#endif

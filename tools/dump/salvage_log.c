@@ -1,0 +1,232 @@
+/* The log of a damaged database: its versions of keys, in memory and in order. */
+#include "tools/dump/salvage.h"
+
+#include "engine/format/batch.h"
+#include "engine/inspect/walk_log.h"
+#include "tools/cli/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_READS 8 /* of a log that others write meanwhile */
+
+void salvage_log_release(struct salvage_log *log)
+{
+    text_release(&log->bytes);
+    memory_free(log->entries);
+    *log = (struct salvage_log){0};
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static void keep_entry(struct salvage_log *log, uint64_t sequence, const struct batch_entry *entry)
+{
+    if (log->count == log->room) {
+        log->room = log->room == 0 ? 1024 : 2 * log->room;
+        log->entries = memory_resize(log->entries, log->room * sizeof *log->entries);
+    }
+    log->entries[log->count++] =
+        (struct salvage_entry){.cf = entry->cf,
+                               .key_size = (uint32_t)entry->key.size,
+                               .trailer = entry_trailer(sequence, entry->type),
+                               .offset = log->bytes.size,
+                               .value_size = entry->value.size};
+    text_append(&log->bytes, entry->key.data, entry->key.size);
+    text_append(&log->bytes, entry->value.data, entry->value.size);
+}
+
+static lsm_status take_record(void *context, const struct walk_log_record *record, lsm_error *err)
+{
+    struct salvage *s = context;
+    struct batch_reader r = batch_read(record->batch);
+    struct batch_entry entry;
+    if (cli_is_cancelled())
+        return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
+    while (batch_next(&r, &entry))
+        keep_entry(&s->log, record->sequence, &entry);
+    if (record->sequence > s->log.last_sequence)
+        s->log.last_sequence = record->sequence;
+    return LSM_OK;
+}
+
+static lsm_status take_damage(void *context, const struct walk_log_damage *damage, lsm_error *err)
+{
+    struct salvage *s = context;
+    (void)err;
+    if (finding_kind_of(damage->id)->severity != LSM_DAMAGE)
+        return LSM_OK;
+    s->log.damages++;
+    if (s->log_is_quiet)
+        return LSM_OK;
+    if (damage->is_corrected || damage->is_elsewhere || damage->position == damage->limit) {
+        salvage_tell_harmless(s, damage->file, damage->offset, damage->text);
+        return LSM_OK;
+    }
+    salvage_tell(s, &(struct salvage_gap){.file = damage->file,
+                                          .offset = damage->offset,
+                                          .length = damage->length,
+                                          .what = damage->text});
+    return LSM_OK;
+}
+
+static int compare_keys(const struct salvage_entry *x, const struct salvage_entry *y,
+                        const char *bytes)
+{
+    if (x->cf != y->cf)
+        return x->cf > y->cf ? 1 : -1;
+    return slice_compare((lsm_slice){bytes + x->offset, x->key_size},
+                         (lsm_slice){bytes + y->offset, y->key_size});
+}
+
+/* Of two versions in one batch the later one comes first: it holds. */
+static int compare_entries(const void *a, const void *b, void *context)
+{
+    const struct salvage_entry *x = a, *y = b;
+    uint64_t newer = entry_sequence(y->trailer), older = entry_sequence(x->trailer);
+    int order = compare_keys(x, y, context);
+    if (order == 0)
+        order = (newer > older) - (newer < older);
+    return order != 0 ? order : (x->offset < y->offset) - (x->offset > y->offset);
+}
+
+static void sort_entries(struct salvage_log *log)
+{
+    size_t kept = 0;
+    if (log->count == 0)
+        return;
+    qsort_r(log->entries, log->count, sizeof *log->entries, compare_entries, log->bytes.bytes);
+    for (size_t i = 0; i < log->count; i++) {
+        const struct salvage_entry *e = &log->entries[i];
+        const struct salvage_entry *last = kept == 0 ? NULL : &log->entries[kept - 1];
+        if (last != NULL && entry_sequence(last->trailer) == entry_sequence(e->trailer) &&
+            compare_keys(last, e, log->bytes.bytes) == 0)
+            continue;
+        log->entries[kept++] = *e;
+    }
+    log->count = kept;
+}
+
+static int read_once(struct salvage *s)
+{
+    const struct version_edit *state = &s->files.state;
+    struct walk_log_options options = {.io = s->files.io,
+                                       .dir = s->files.dir,
+                                       .from = state->log_position,
+                                       .from_oldest = !s->files.has_state,
+                                       .chain = state->log_chain,
+                                       .clean = state->clean};
+    struct walk_log_visitor visitor = {.context = s, .record = take_record, .damage = take_damage};
+    struct walk_log_end end;
+    lsm_error err = {0};
+    memcpy(options.uuid, s->files.env.uuid, sizeof options.uuid);
+    salvage_log_release(&s->log);
+    if (walk_log(&options, &visitor, &end, &err) == LSM_OK)
+        return EXIT_DONE;
+    return cli_library_error(&s->dumper->cli, NULL, &err);
+}
+
+/*
+ * While others write, the log moves on under the reader, and what it reads may be gone the next
+ * moment. So it is read until no flush came in between and nothing seemed damaged; what still does
+ * after some tries is damaged.
+ */
+static int read_moving(struct salvage *s)
+{
+    for (unsigned tries = 0; tries < MOST_READS; tries++) {
+        uint64_t position = s->files.state.log_position;
+        s->log_is_quiet = true;
+        int code = read_once(s);
+        s->log_is_quiet = false;
+        if (code != EXIT_DONE)
+            return code;
+        bool is_whole = s->log.damages == 0;
+        struct version_edit before = s->files.state;
+        s->files.state = (struct version_edit){0};
+        code = dump_files_load(s->dumper, &s->files);
+        bool is_same = s->files.has_state && s->files.state.log_position == position;
+        if (!s->files.has_state || (is_same && is_whole)) {
+            edit_release(&s->files.state);
+            s->files.state = before;
+            s->files.has_state = true;
+            if (is_same && is_whole)
+                return EXIT_DONE;
+            break;
+        }
+        edit_release(&before);
+        if (code != EXIT_DONE)
+            return code;
+    }
+    return read_once(s);
+}
+
+int salvage_read_log(struct salvage *s)
+{
+    bool is_moving = s->files.joined != NULL && s->files.has_state;
+    if (!s->files.has_uuid)
+        return EXIT_DONE; /* no record can be told from rubbish without it */
+    int code = is_moving ? read_moving(s) : read_once(s);
+    sort_entries(&s->log);
+    return code;
+}
+
+/* ---- walking --------------------------------------------------------------------------------- */
+
+struct log_iter {
+    struct iter base;
+    struct iter_entry entry;
+    const struct salvage_log *log;
+    size_t first, limit, at;
+};
+
+static void log_settle(struct log_iter *it)
+{
+    it->base.valid = it->at < it->limit;
+    if (!it->base.valid)
+        return;
+    const struct salvage_entry *e = &it->log->entries[it->at];
+    const char *bytes = it->log->bytes.bytes + e->offset;
+    it->entry = (struct iter_entry){.head = bytes_head(bytes, e->key_size),
+                                    .key = {bytes, e->key_size},
+                                    .trailer = e->trailer,
+                                    .value = {bytes + e->key_size, e->value_size}};
+}
+
+static void log_first(struct iter *base)
+{
+    struct log_iter *it = (struct log_iter *)base;
+    it->at = it->first;
+    log_settle(it);
+}
+
+static void log_next(struct iter *base)
+{
+    struct log_iter *it = (struct log_iter *)base;
+    it->at++;
+    log_settle(it);
+}
+
+static void log_release(struct iter *base)
+{
+    memory_free(base);
+}
+
+static const struct iter_ops log_ops = {
+    .first = log_first, .next = log_next, .release = log_release};
+
+struct iter *salvage_log_iter(struct salvage *s, uint32_t cf)
+{
+    const struct salvage_log *log = &s->log;
+    size_t first = 0;
+    while (first < log->count && log->entries[first].cf < cf)
+        first++;
+    size_t limit = first;
+    while (limit < log->count && log->entries[limit].cf == cf)
+        limit++;
+    if (first == limit)
+        return NULL;
+    struct log_iter *it = memory_alloc(sizeof *it);
+    *it = (struct log_iter){
+        .base = {.ops = &log_ops, .status = LSM_OK}, .log = log, .first = first, .limit = limit};
+    it->base.entry = &it->entry;
+    return &it->base;
+}

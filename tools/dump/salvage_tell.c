@@ -1,0 +1,97 @@
+/* What is missing from a salvaged dump, on stderr: one line a gap, however often it is met. */
+#include "tools/dump/salvage.h"
+
+#include "tools/cli/memory.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* True the second time. */
+static bool was_told(struct salvage *s, uint64_t number, uint64_t offset)
+{
+    for (size_t i = 0; i < s->told_count; i++) {
+        if (s->told[i].number == number && s->told[i].offset == offset)
+            return true;
+    }
+    if (s->told_count == s->told_room) {
+        s->told_room = s->told_room == 0 ? 16 : 2 * s->told_room;
+        s->told = memory_resize(s->told, s->told_room * sizeof *s->told);
+    }
+    s->told[s->told_count++] = (struct salvage_place){number, offset};
+    return false;
+}
+
+/* Could a key of [first, last] be in what --start, --end and --prefix ask for? */
+static bool range_meets(const struct cli *cli, const struct salvage_gap *gap)
+{
+    if (cli->has_end && gap->has_first && slice_compare(gap->first, text_slice(&cli->end)) >= 0)
+        return false;
+    if (cli->has_start && gap->has_last && slice_compare(gap->last, text_slice(&cli->start)) < 0)
+        return false;
+    lsm_slice prefix = text_slice(&cli->prefix);
+    if (!cli->has_prefix)
+        return true;
+    if (gap->has_last && slice_compare(gap->last, prefix) < 0)
+        return false;
+    return !gap->has_first || slice_compare(gap->first, prefix) <= 0 ||
+           slice_begins_with(gap->first, prefix);
+}
+
+static const char *family_name(const struct salvage *s, uint32_t cf)
+{
+    for (size_t i = 0; i < s->family_count; i++) {
+        if (s->families[i].id == cf)
+            return s->families[i].name;
+    }
+    return NULL;
+}
+
+static void append_bound(const struct dumper *d, struct text *to, bool has_key, lsm_slice key,
+                         const char *open_end)
+{
+    if (!has_key) {
+        text_append_string(to, open_end);
+    } else if (!d->shows_data) {
+        text_append_format(to, "[%zu bytes]", key.size);
+    } else {
+        text_append(to, "'", 1);
+        cli_append_key(&d->cli, to, key);
+        text_append(to, "'", 1);
+    }
+}
+
+void salvage_tell(struct salvage *s, const struct salvage_gap *gap)
+{
+    struct dumper *d = s->dumper;
+    const char *name = gap->has_family ? family_name(s, gap->cf) : NULL;
+    struct text line = {0};
+    if ((name != NULL && !cli_wants_family(&d->cli, name)) || !range_meets(&d->cli, gap) ||
+        was_told(s, gap->table, gap->offset))
+        return;
+    s->found_damage = s->lost_data = true;
+    if (name != NULL) {
+        text_append_string(&line, "family '");
+        text_append_print(&line, LSM_SLICE(name, strlen(name)));
+        text_append_string(&line, "': ");
+    } else if (gap->has_family) {
+        text_append_format(&line, "family %" PRIu32 ": ", gap->cf);
+    } else {
+        text_append_string(&line, "any family: ");
+    }
+    text_append_string(&line, "keys from ");
+    append_bound(d, &line, gap->has_first, gap->first, "the first");
+    text_append_string(&line, " to ");
+    append_bound(d, &line, gap->has_last, gap->last, "the last");
+    (void)cli_error(&d->cli, EXIT_DAMAGE, "LSM_CORRUPT",
+                    "gap: %s may be missing, or older than they were: '%s' at offset %" PRIu64
+                    ", %" PRIu64 " bytes: %s",
+                    text_string(&line), gap->file, gap->offset, gap->length, gap->what);
+    text_release(&line);
+}
+
+void salvage_tell_harmless(struct salvage *s, const char *file, uint64_t offset, const char *what)
+{
+    s->found_damage = true;
+    cli_warn(&s->dumper->cli, "'%s' at offset %" PRIu64 ": %s; nothing is lost by it", file, offset,
+             what);
+}
