@@ -34,7 +34,7 @@ static lsm_status read_file(const struct walk_env *env, struct walk_manifest *m,
         status_place(err, m->name, LSM_NO_OFFSET);
         status_numbers(err, WALK_MANIFEST_MAX, size);
     }
-    if (status == LSM_OK && buffer_grow(&m->bytes, (size_t)size) == NULL)
+    if (status == LSM_OK && size > 0 && buffer_grow(&m->bytes, (size_t)size) == NULL)
         status = lsm_fail_memory(err, (size_t)size);
     if (status == LSM_OK)
         status = io_file_read_exact(file, m->bytes.data, (size_t)size, 0, err);
