@@ -35,6 +35,10 @@ static const char help[] =
     "      --properties        what tables say of themselves\n"
     "      --internal          every version of every key: key@sequence:type\n"
     "      --wal=FILE|all      the records of a log segment, or of the whole log\n"
+    "      --find=KEY          every place that mentions the key, and how each file came to be\n"
+    "      --layout            what stands at which offset of all files\n"
+    "      --image=FILE        what files say of themselves, without the user's bytes, for a bug\n"
+    "                          report: keys and names are hashed\n"
     "      --show-data         with keys and values; only their sizes otherwise\n"
     "\n"
     CLI_HELP
@@ -54,6 +58,9 @@ enum {
     OPTION_PROPERTIES,
     OPTION_INTERNAL,
     OPTION_WAL,
+    OPTION_FIND,
+    OPTION_LAYOUT,
+    OPTION_IMAGE,
     OPTION_SHOW_DATA,
 };
 
@@ -76,6 +83,9 @@ static const struct option long_options[] = {
     {"properties", no_argument, NULL, OPTION_PROPERTIES},
     {"internal", no_argument, NULL, OPTION_INTERNAL},
     {"wal", required_argument, NULL, OPTION_WAL},
+    {"find", required_argument, NULL, OPTION_FIND},
+    {"layout", no_argument, NULL, OPTION_LAYOUT},
+    {"image", required_argument, NULL, OPTION_IMAGE},
     {"show-data", no_argument, NULL, OPTION_SHOW_DATA},
     CLI_RANGE_OPTIONS,
     CLI_LONG_OPTIONS,
@@ -141,6 +151,17 @@ static bool take_inspection(struct dumper *d, int option, const char *argument)
         return true;
     case OPTION_INTERNAL:
         take_view(d, DUMP_VIEW_INTERNAL);
+        return true;
+    case OPTION_FIND:
+        take_work(d, DUMP_FIND, NULL);
+        d->find_text = argument;
+        return true;
+    case OPTION_LAYOUT:
+        take_work(d, DUMP_LAYOUT, NULL);
+        return true;
+    case OPTION_IMAGE:
+        take_work(d, DUMP_IMAGE, NULL);
+        d->file = argument;
         return true;
     case OPTION_SHOW_DATA:
         d->shows_data = true;
@@ -212,6 +233,12 @@ static void check_options(struct dumper *d)
         cli_usage(cli, "-f is for contents and files, not for -l or --digest");
     if (d->work >= DUMP_MANIFESTS && (d->is_salvage || d->at != NULL || d->compat_given))
         cli_usage(cli, "--salvage, --at and --compat are for contents, not for files");
+    if (d->work == DUMP_IMAGE) {
+        if (d->shows_data)
+            cli_usage(cli, "an image has no data: --show-data and --image contradict each other");
+        d->is_image = cli->json = true;
+        d->views = DUMP_VIEW_BLOCKS;
+    }
     if (d->is_salvage && d->at != NULL)
         cli_usage(cli, "--salvage gives out the newest state, not that of --at");
     if (cli->json && d->work == DUMP_CONTENTS) {
@@ -234,6 +261,8 @@ static void take_options(struct dumper *d, int argc, char **argv)
         take_option(d, option, optarg);
     check_options(d);
     take_operands(d, argc, argv);
+    if (d->find_text != NULL)
+        cli_decode_key(&d->cli, "--find", d->find_text, &d->find_key);
 }
 
 /* Contents, names or digests, of an open database or of what is whole of a damaged one. */
@@ -262,6 +291,7 @@ int main(int argc, char **argv)
     take_options(&d, argc, argv);
     int code = d.work >= DUMP_MANIFESTS ? dump_inspect(&d) : dump_database(&d);
     text_release(&d.directory);
+    text_release(&d.find_key);
     cli_release(&d.cli);
     return code;
 }

@@ -45,6 +45,10 @@ struct dumper {
     bool is_salvage;
     bool is_aggressive;    /* superseded versions too */
     bool shows_data;       /* keys and values in diagnostics and tables */
+    bool is_image;         /* keys and names are hidden, see dump_hide() */
+    uint64_t secret[2];    /* for that */
+    const char *find_text; /* of --find; find_key is what it means */
+    struct text find_key;
     uint32_t views;        /* flags of enum dump_view */
     const char *inspected; /* the file of --manifest, --sst or --wal; NULL: those in force */
 
@@ -91,6 +95,9 @@ bool dump_range_has(const struct cli *cli, lsm_slice key);
 /* ---- inspect.c: what stands in the files ----------------------------------------------------- */
 
 int dump_inspect(struct dumper *d);
+
+/* What an image has in the place of the user's bytes: a hash that nobody can turn back. */
+uint64_t dump_hide(const struct dumper *d, lsm_slice bytes);
 
 /* ---- dump_names.c ---------------------------------------------------------------------------- */
 

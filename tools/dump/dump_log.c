@@ -99,7 +99,7 @@ static lsm_status show_record(void *context, const struct walk_log_record *recor
     v->entries += record->entry_count;
     v->d->byte_count += record->end - record->position;
     cli_throttle(&v->d->cli, v->d->byte_count);
-    if (!row_end(&row) || (v->d->shows_data && !show_entries(v, record)))
+    if (!row_end(&row) || ((v->d->shows_data || v->d->is_image) && !show_entries(v, record)))
         return stop(v, err);
     return LSM_OK;
 }
@@ -120,7 +120,7 @@ static lsm_status show_damage(void *context, const struct walk_log_damage *damag
     row_u64(&row, "length", damage->length);
     row_u64(&row, "position", damage->position);
     row_u64(&row, "limit", damage->limit);
-    row_text(&row, "what", damage->text);
+    row_sentence(&row, "what", damage->text);
     row_flag(&row, "corrected", damage->is_corrected);
     row_flag(&row, "elsewhere", damage->is_elsewhere);
     return row_end(&row) ? LSM_OK : stop(v, err);

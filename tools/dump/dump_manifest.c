@@ -41,13 +41,26 @@ static bool show_numbers(struct dumper *d, const struct version_edit *edit)
     return row_end(&row);
 }
 
-static bool show_family(struct dumper *d, const char *kind, const struct edit_cf *cf)
+static bool show_family(struct dumper *d, const char *kind, const struct edit_cf *cf,
+                        bool has_options)
 {
     struct row row;
     row_begin(&row, d, 1, kind);
     row_u64(&row, "family", cf->id);
     if (cf->name != NULL)
         row_name(&row, "name", cf->name);
+    if (has_options) {
+        row_u64(&row, "compression", (uint64_t)cf->options.compression);
+        row_u64(&row, "dictionary", cf->options.dictionary_size);
+        row_u64(&row, "block_size", cf->options.block_size);
+        row_u64(&row, "filter_bits", cf->options.filter_bits);
+        row_u64(&row, "table_size", cf->options.table_size);
+        row_u64(&row, "level_base_size", cf->options.level_base_size);
+        row_u64(&row, "level_ratio", cf->options.level_ratio);
+        row_u64(&row, "level0_trigger", cf->options.level0_trigger);
+        row_u64(&row, "level0_slowdown", cf->options.level0_slowdown);
+        row_u64(&row, "level0_stop", cf->options.level0_stop);
+    }
     return row_end(&row);
 }
 
@@ -55,11 +68,11 @@ static bool show_families(struct dumper *d, const struct version_edit *edit)
 {
     bool is_good = true;
     for (size_t i = 0; is_good && i < edit->dropped_count; i++)
-        is_good = show_family(d, "drop", &(struct edit_cf){.id = edit->dropped[i]});
+        is_good = show_family(d, "drop", &(struct edit_cf){.id = edit->dropped[i]}, false);
     for (size_t i = 0; is_good && i < edit->created_count; i++)
-        is_good = show_family(d, "create", &edit->created[i]);
+        is_good = show_family(d, "create", &edit->created[i], true);
     for (size_t i = 0; is_good && i < edit->renamed_count; i++)
-        is_good = show_family(d, "rename", &edit->renamed[i]);
+        is_good = show_family(d, "rename", &edit->renamed[i], false);
     return is_good;
 }
 
@@ -115,7 +128,7 @@ static bool show_fault(struct manifest_view *v, enum finding_id id, uint64_t off
     row_text(&row, "id", kind->id);
     row_u64(&row, "offset", offset);
     row_u64(&row, "length", length);
-    row_text(&row, "what", text[0] == '\0' ? kind->meaning : text);
+    row_sentence(&row, "what", text[0] == '\0' ? kind->meaning : text);
     return row_end(&row);
 }
 
@@ -211,22 +224,27 @@ static int show_manifest(struct manifest_view *v)
     return code;
 }
 
-int dump_manifests(struct dumper *d, struct dump_files *f)
+int dump_manifest(struct dumper *d, struct dump_files *f, uint64_t number)
 {
     struct manifest_view v = {.d = d};
-    uint64_t number = f->manifest_number;
-    enum file_kind kind;
     lsm_error err = {0};
-    if (d->inspected != NULL && !parse_u64(d->inspected, &number) &&
-        !(file_name_parse(d->inspected, &kind, &number) && kind == FILE_MANIFEST))
-        return cli_error(&d->cli, EXIT_USAGE, "LSM_INVALID",
-                         "--manifest: '%s' is no manifest's name", d->inspected);
-    if (d->inspected == NULL && number == 0)
-        return cli_library_error(&d->cli, NULL, &f->current_error);
     if (walk_manifest_open(&f->env, number, WALK_WHOLE, &v.walk, &err) != LSM_OK)
         return cli_library_error(&d->cli, NULL, &err);
     int code = show_manifest(&v);
     replay_release(&v.replay);
     walk_manifest_close(&v.walk);
     return code;
+}
+
+int dump_manifests(struct dumper *d, struct dump_files *f)
+{
+    uint64_t number = f->manifest_number;
+    enum file_kind kind;
+    if (d->inspected != NULL && !parse_u64(d->inspected, &number) &&
+        !(file_name_parse(d->inspected, &kind, &number) && kind == FILE_MANIFEST))
+        return cli_error(&d->cli, EXIT_USAGE, "LSM_INVALID",
+                         "--manifest: '%s' is no manifest's name", d->inspected);
+    if (d->inspected == NULL && number == 0)
+        return cli_library_error(&d->cli, NULL, &f->current_error);
+    return dump_manifest(d, f, number);
 }

@@ -352,7 +352,7 @@ static int show_table(struct table_view *v)
     uint32_t views = d->views;
     bool is_bare = (views & DUMP_VIEW_INTERNAL) != 0 && !d->cli.json; /* entries alone */
     bool is_good = is_bare || show_head(v);
-    if (is_good && views == 0)
+    if (is_good && (views == 0 || d->is_image))
         is_good = show_parts(v) && show_properties(v);
     if (is_good && (views & DUMP_VIEW_PROPERTIES) != 0)
         is_good = show_properties(v);
@@ -405,6 +405,13 @@ static int named_table(struct dumper *d, struct dump_files *f)
     return open_table(d, f, &options);
 }
 
+int dump_table(struct dumper *d, struct dump_files *f, uint64_t number)
+{
+    struct walk_table_options options = {
+        .number = number, .meta = dump_files_table(f, number), .any = !f->has_uuid};
+    return open_table(d, f, &options);
+}
+
 int dump_tables(struct dumper *d, struct dump_files *f)
 {
     int code = EXIT_DONE;
@@ -414,10 +421,9 @@ int dump_tables(struct dumper *d, struct dump_files *f)
         return cli_library_error(&d->cli, NULL, &f->state_error);
     for (size_t i = 0; i < f->state.added_count; i++) {
         const struct table_meta *meta = &f->state.added[i];
-        struct walk_table_options options = {.number = meta->number, .meta = meta};
         if (!dump_files_wants(d, f, meta->cf))
             continue;
-        int one = open_table(d, f, &options);
+        int one = dump_table(d, f, meta->number);
         code |= one;
         if (one != EXIT_DONE && one != EXIT_DAMAGE)
             break;

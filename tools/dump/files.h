@@ -62,8 +62,15 @@ int dump_files_read(struct dumper *d, struct dump_files *f, const char *name, ui
 
 /* ---- the work of each option; all return the code -------------------------------------------- */
 
+/* The one that is named, or in force; and one by number. */
 int dump_manifests(struct dumper *d, struct dump_files *f);
+int dump_manifest(struct dumper *d, struct dump_files *f, uint64_t number);
+/* The one that is named, or all live ones; and one by number. */
 int dump_tables(struct dumper *d, struct dump_files *f);
+int dump_table(struct dumper *d, struct dump_files *f, uint64_t number);
 int dump_log(struct dumper *d, struct dump_files *f);
+int dump_find(struct dumper *d, struct dump_files *f);
+int dump_layout(struct dumper *d, struct dump_files *f);
+int dump_image(struct dumper *d, struct dump_files *f);
 
 #endif

@@ -18,7 +18,8 @@ static bool show_begin(struct dumper *d)
     if (!d->cli.json)
         return true;
     struct json_object *object = json_begin("lsm-inspect/1");
-    json_add_text(object, "directory", d->cli.directory);
+    if (!d->is_image)
+        json_add_text(object, "directory", d->cli.directory);
     text_append_string(&d->output.pending,
                        json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
                                                                   JSON_C_TO_STRING_NOSLASHESCAPE));
@@ -34,6 +35,12 @@ static int work_on(struct dumper *d, struct dump_files *f)
         return dump_manifests(d, f);
     case DUMP_LOG:
         return dump_log(d, f);
+    case DUMP_FIND:
+        return dump_find(d, f);
+    case DUMP_LAYOUT:
+        return dump_layout(d, f);
+    case DUMP_IMAGE:
+        return dump_image(d, f);
     default:
         return dump_tables(d, f);
     }
@@ -48,7 +55,7 @@ static int show_end(struct dumper *d, int code)
     row_begin(&row, d, 0, "end");
     if (d->cli.error.size > 0) {
         row_text(&row, "status", d->cli.error_name);
-        row_text(&row, "message", text_string(&d->cli.error));
+        row_sentence(&row, "message", text_string(&d->cli.error));
     }
     row_u64(&row, "exit", (uint64_t)code);
     return row_end(&row) ? code : code | dump_fail_output(d);

@@ -42,6 +42,12 @@ void row_text(struct row *row, const char *name, const char *value)
     text_append_format(&row->line, has_blank ? " %s='%s'" : " %s=%s", name, value);
 }
 
+void row_sentence(struct row *row, const char *name, const char *sentence)
+{
+    if (!row->dumper->is_image)
+        row_text(row, name, sentence);
+}
+
 void row_flag(struct row *row, const char *name, bool value)
 {
     if (row->object != NULL)
@@ -50,8 +56,23 @@ void row_flag(struct row *row, const char *name, bool value)
         text_append_format(&row->line, " %s", name);
 }
 
+/* What an image says of bytes of the user. */
+static void row_hidden(struct row *row, const char *name, lsm_slice bytes)
+{
+    char digits[20];
+    struct json_object *hidden = json_object_new_object();
+    (void)snprintf(digits, sizeof digits, "%016" PRIx64, dump_hide(row->dumper, bytes));
+    json_add_u64(hidden, "bytes", bytes.size);
+    json_add_text(hidden, "hash", digits);
+    json_add(row->object, name, hidden);
+}
+
 void row_shown_key(struct row *row, const char *name, lsm_slice key)
 {
+    if (row->dumper->is_image) {
+        row_hidden(row, name, key);
+        return;
+    }
     if (row->object != NULL) {
         json_add(row->object, name, json_key(key, row->dumper->cli.key_format));
         return;
@@ -63,7 +84,7 @@ void row_shown_key(struct row *row, const char *name, lsm_slice key)
 
 void row_key(struct row *row, const char *name, lsm_slice key)
 {
-    if (row->dumper->shows_data) {
+    if (row->dumper->shows_data || row->dumper->is_image) {
         row_shown_key(row, name, key);
     } else if (row->object != NULL) {
         struct json_object *hidden = json_object_new_object();
@@ -77,6 +98,10 @@ void row_key(struct row *row, const char *name, lsm_slice key)
 void row_name(struct row *row, const char *name, const char *family)
 {
     lsm_slice bytes = {family, strlen(family)};
+    if (row->dumper->is_image) {
+        row_hidden(row, name, bytes);
+        return;
+    }
     if (row->object != NULL) {
         json_add(row->object, name, json_bytes(bytes));
         return;

@@ -18,6 +18,8 @@ void row_begin(struct row *row, struct dumper *d, unsigned depth, const char *ki
 void row_u64(struct row *row, const char *name, uint64_t value);
 void row_hex(struct row *row, const char *name, uint64_t value); /* a checksum, 16 digits */
 void row_text(struct row *row, const char *name, const char *value);
+/* A message, which may name paths: left out of an image. */
+void row_sentence(struct row *row, const char *name, const char *sentence);
 void row_flag(struct row *row, const char *name, bool value); /* in text only when it is set */
 /* Bytes of the user: how many they are, and with --show-data which. */
 void row_key(struct row *row, const char *name, lsm_slice key);
