@@ -43,7 +43,8 @@ static const char help[] =
     "\n"
     CLI_HELP
     "\n"
-    "Exit status: 0 done, 4 damage found, 8 could not work, 16 wrong usage, 32 cancelled.\n"
+    "Exit status, a sum: 0 done, 4 damage found, 8 could not work, 16 wrong usage, 32 cancelled,\n"
+    "64 data is missing from what was salvaged.\n"
     "The manual: lsm-dump(1).\n";
 
 enum {
