@@ -1,13 +1,12 @@
 /*
- * lsm-compact: merges tables now, or says how they stand.
+ * lsm-compact: merges tables now, says how they stand and who merges what, or stops that.
  *
  * One column family after the other. What cannot be merged because it is damaged is left alone and
- * reported; the other families are still compacted.
+ * reported; the rest is still compacted.
  */
-#include "tools/cli/cli.h"
-#include "tools/cli/json.h"
 #include "tools/cli/memory.h"
 #include "tools/cli/sandbox.h"
+#include "tools/compact/compact.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,13 +21,20 @@ static const char help[] =
     "space, and reads look into fewer files.\n"
     "\n"
     "      --range=FIRST..END  only keys from FIRST up to END; either may be empty\n"
-    "      --bottommost=skip|force\n"
-    "                          force: write the lowest level again too, even when nothing above\n"
-    "                          it overlaps (default: skip)\n"
+    "      --level=N           only the tables of this level; 0 is the newest\n"
+    "      --bottommost=skip|changed|force\n"
+    "                          write the lowest level again, too: what a rewrite changes, for it\n"
+    "                          holds deletions or is not compressed yet; or all (default: skip)\n"
+    "      --compression=none|zstd[:LEVEL]\n"
+    "                          of what is written to the lowest level this time\n"
+    "      --recompress        write all of the lowest level again, with the compression of the\n"
+    "                          column family or that of --compression\n"
     "      --max-bytes=BYTES   stop after having merged about so much\n"
     "      --until=HH:MM       stop at this time of day\n"
+    "      --pause-if-stall    wait as long as writers of any process wait\n"
     "      --threads=N         threads that merge\n"
-    "      --status            only show the levels; nothing is changed\n"
+    "      --status            only show the levels, and who merges what; nothing is changed\n"
+    "      --cancel            ask all that were told to compact it, in any process, to stop\n"
     CLI_RANGE_HELP
     CLI_HELP
     "\n"
@@ -37,18 +43,28 @@ static const char help[] =
 
 enum {
     OPTION_RANGE = CLI_OPTION_OWN,
+    OPTION_LEVEL,
     OPTION_BOTTOMMOST,
+    OPTION_COMPRESSION,
+    OPTION_RECOMPRESS,
     OPTION_MAX_BYTES,
     OPTION_UNTIL,
+    OPTION_PAUSE,
     OPTION_STATUS,
+    OPTION_CANCEL,
 };
 
 static const struct option long_options[] = {
     {"range", required_argument, NULL, OPTION_RANGE},
+    {"level", required_argument, NULL, OPTION_LEVEL},
     {"bottommost", required_argument, NULL, OPTION_BOTTOMMOST},
+    {"compression", required_argument, NULL, OPTION_COMPRESSION},
+    {"recompress", no_argument, NULL, OPTION_RECOMPRESS},
     {"max-bytes", required_argument, NULL, OPTION_MAX_BYTES},
     {"until", required_argument, NULL, OPTION_UNTIL},
+    {"pause-if-stall", no_argument, NULL, OPTION_PAUSE},
     {"status", no_argument, NULL, OPTION_STATUS},
+    {"cancel", no_argument, NULL, OPTION_CANCEL},
     CLI_THREAD_OPTIONS,
     CLI_RANGE_OPTIONS,
     CLI_LONG_OPTIONS,
@@ -58,21 +74,25 @@ static const struct option long_options[] = {
 
 struct compactor {
     struct cli cli;
-    bool forces_bottom;
-    bool is_status;
+    lsm_compact_options wish; /* without the range */
+    bool is_status, is_cancel;
     uint64_t max_bytes; /* 0: no limit */
     time_t deadline;    /* 0: none */
     char *range_first;  /* owned copy of --range's halves; NULL: not given */
     const char *range_limit;
     struct text after_prefix; /* the first key behind every key with the prefix */
 
+    struct io *io; /* to look at the files with */
     lsm_db *db;
     char **names;
     size_t name_count;
-    uint64_t bytes_done;          /* of the families before */
-    uint64_t bytes_now;           /* of this one */
+    size_t worked_count;          /* families of `names` that were compacted, or tried */
+    uint64_t read_before;         /* by merges of this process, when the family was begun */
+    uint64_t written_before;      /* the same */
+    uint64_t bytes_now;           /* read for the family, as it was told last */
+    char note[CLI_SIZE_TEXT + 8]; /* in the bar */
+    unsigned damage_count;        /* of this family, reported */
     const char *stopped_by;       /* "--max-bytes", "--until"; NULL: not stopped */
-    struct json_object *families; /* NULL: text for people */
 };
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -113,35 +133,74 @@ static void take_until(struct compactor *c, const char *text)
 
 static void take_bottommost(struct compactor *c, const char *text)
 {
-    c->forces_bottom = strcmp(text, "force") == 0;
-    if (!c->forces_bottom && strcmp(text, "skip") != 0)
-        cli_usage(&c->cli, "--bottommost: '%s' is neither skip nor force", text);
+    c->wish.force_bottom = strcmp(text, "force") == 0;
+    c->wish.refresh_bottom = strcmp(text, "changed") == 0;
+    if (!c->wish.force_bottom && !c->wish.refresh_bottom && strcmp(text, "skip") != 0)
+        cli_usage(&c->cli, "--bottommost: '%s' is not one of skip, changed, force", text);
+}
+
+/* As the option of a column family. */
+static void take_compression(struct compactor *c, const char *text)
+{
+    lsm_options options = LSM_OPTIONS_INIT;
+    struct text option = {0};
+    text_append_format(&option, "compression=%s", text);
+    if (strchr(text, ',') != NULL ||
+        lsm_options_parse(&options, text_string(&option), NULL) != LSM_OK)
+        cli_usage(&c->cli, "--compression: '%s' is neither none nor zstd or zstd:LEVEL", text);
+    c->wish.compression = options.cf.compression;
+    c->wish.compression_level = options.cf.compression_level;
+    text_release(&option);
+}
+
+static void take_option(struct compactor *c, int option, bool *recompresses)
+{
+    switch (option) {
+    case OPTION_RANGE:
+        take_range(c, optarg);
+        break;
+    case OPTION_LEVEL:
+        c->wish.one_level = true;
+        c->wish.level = (uint32_t)cli_number(&c->cli, "--level", optarg, VERSION_LEVELS - 1);
+        break;
+    case OPTION_BOTTOMMOST:
+        take_bottommost(c, optarg);
+        break;
+    case OPTION_COMPRESSION:
+        take_compression(c, optarg);
+        break;
+    case OPTION_RECOMPRESS:
+        *recompresses = true;
+        break;
+    case OPTION_MAX_BYTES:
+        c->max_bytes = cli_size(&c->cli, "--max-bytes", optarg);
+        break;
+    case OPTION_UNTIL:
+        take_until(c, optarg);
+        break;
+    case OPTION_PAUSE:
+        c->wish.pause_if_stall = true;
+        break;
+    case OPTION_STATUS:
+        c->is_status = true;
+        break;
+    case OPTION_CANCEL:
+        c->is_cancel = true;
+        break;
+    default:
+        cli_take_option(&c->cli, option, optarg);
+    }
 }
 
 static void take_options(struct compactor *c, int argc, char **argv)
 {
     int option;
-    while ((option = getopt_long(argc, argv, CLI_SHORT_OPTIONS, long_options, NULL)) != -1) {
-        switch (option) {
-        case OPTION_RANGE:
-            take_range(c, optarg);
-            break;
-        case OPTION_BOTTOMMOST:
-            take_bottommost(c, optarg);
-            break;
-        case OPTION_MAX_BYTES:
-            c->max_bytes = cli_size(&c->cli, "--max-bytes", optarg);
-            break;
-        case OPTION_UNTIL:
-            take_until(c, optarg);
-            break;
-        case OPTION_STATUS:
-            c->is_status = true;
-            break;
-        default:
-            cli_take_option(&c->cli, option, optarg);
-        }
-    }
+    bool recompresses = false;
+    while ((option = getopt_long(argc, argv, CLI_SHORT_OPTIONS, long_options, NULL)) != -1)
+        take_option(c, option, &recompresses);
+    if (c->is_status && c->is_cancel)
+        cli_usage(&c->cli, "--status and --cancel contradict each other");
+    c->wish.force_bottom = c->wish.force_bottom || recompresses;
     cli_parsed(&c->cli, argc, argv, optind);
 }
 
@@ -191,157 +250,140 @@ static bool set_range(struct compactor *c, lsm_compact_options *options)
            sorts_before(options->first, options->limit);
 }
 
-/* ---- showing levels -------------------------------------------------------------------------- */
-
-/* The library's table; owned by the caller. NULL, and an error was reported, on failure. */
-static char *levels_of(struct compactor *c, lsm_cf *cf, int *code)
-{
-    lsm_error err = {0};
-    size_t size = 0, capacity = 4096;
-    char *levels = memory_alloc(capacity);
-    for (;;) {
-        if (lsm_property_text(c->db, cf, "levels", levels, capacity, &size, &err) != LSM_OK) {
-            *code |= cli_library_error(&c->cli, NULL, &err);
-            memory_free(levels);
-            return NULL;
-        }
-        if (size < capacity)
-            return levels;
-        capacity = size + 1;
-        levels = memory_resize(levels, capacity);
-    }
-}
-
-static const char *const counted[] = {"entries", "tables", "table-bytes", "level0-tables"};
-
-/* The numbers and the table's lines as an object. */
-static struct json_object *levels_as_json(struct compactor *c, lsm_cf *cf, const char *levels)
-{
-    struct json_object *object = json_object_new_object();
-    for (size_t i = 0; i < sizeof counted / sizeof counted[0]; i++) {
-        uint64_t value = 0;
-        if (lsm_property(c->db, cf, counted[i], &value, NULL) == LSM_OK)
-            json_add_u64(object, counted[i], value);
-    }
-    struct json_object *lines = json_object_new_array();
-    while (*levels != '\0') {
-        size_t length = strcspn(levels, "\n");
-        json_object_array_add(lines, json_bytes(LSM_SLICE(levels, length)));
-        levels += length + (levels[length] == '\n' ? 1 : 0);
-    }
-    json_add(object, "levels", lines);
-    return object;
-}
-
-static int show_levels(struct compactor *c, lsm_cf *cf, const char *when,
-                       struct json_object *family)
-{
-    int code = EXIT_DONE;
-    char *levels = levels_of(c, cf, &code);
-    if (levels == NULL)
-        return code;
-    if (family != NULL) {
-        json_add(family, when, levels_as_json(c, cf, levels));
-    } else if (!c->cli.quiet) {
-        size_t length = strlen(levels);
-        progress_clear(&c->cli.progress);
-        printf("%s: %s%s", when, levels, length > 0 && levels[length - 1] == '\n' ? "" : "\n");
-    }
-    memory_free(levels);
-    return code;
-}
-
 /* ---- compacting ------------------------------------------------------------------------------ */
+
+static uint64_t property(const struct compactor *c, const char *name)
+{
+    uint64_t value = 0;
+    return lsm_property(c->db, NULL, name, &value, NULL) == LSM_OK ? value : 0;
+}
 
 static bool told_progress(void *context, uint64_t bytes_done, uint64_t bytes_total)
 {
     struct compactor *c = context;
+    char size[CLI_SIZE_TEXT];
+    uint64_t written =
+        property(c, "compaction-bytes-written") + property(c, "compaction-bytes-running");
     c->bytes_now = bytes_done;
+    (void)snprintf(c->note, sizeof c->note, "%s out",
+                   cli_format_size(written - c->written_before, size));
+    c->cli.progress.note = c->note;
     progress_update(&c->cli.progress, bytes_done, bytes_total, bytes_done);
-    if (c->max_bytes != 0 && c->bytes_done + bytes_done >= c->max_bytes)
+    if (c->max_bytes != 0 && c->read_before + bytes_done >= c->max_bytes)
         c->stopped_by = "--max-bytes";
     else if (c->deadline != 0 && time(NULL) >= c->deadline)
         c->stopped_by = "--until";
     return c->stopped_by == NULL && !cli_is_cancelled();
 }
 
-static int compact_family(struct compactor *c, lsm_cf *cf, struct json_object *family)
+static void told_damage(void *context, const lsm_error *err)
+{
+    struct compactor *c = context;
+    c->damage_count++;
+    (void)cli_library_error(&c->cli, "left as it is", err);
+}
+
+static int judge(struct compactor *c, lsm_status status, const lsm_error *err)
+{
+    if (status == LSM_OK || (status == LSM_CANCELLED && c->stopped_by != NULL))
+        return c->damage_count > 0 ? EXIT_DAMAGE : EXIT_DONE;
+    if (status == LSM_CORRUPT && c->damage_count > 0)
+        return EXIT_DAMAGE; /* told already */
+    int damage = c->damage_count > 0 ? EXIT_DAMAGE : EXIT_DONE;
+    if (status == LSM_CANCELLED && cli_is_cancelled())
+        return damage | cli_cancelled(&c->cli);
+    if (status == LSM_CANCELLED)
+        return damage | cli_error(&c->cli, EXIT_CANCELLED, "CANCELLED",
+                                  "cancelled by another process; what was merged stays merged");
+    return damage | cli_library_error(&c->cli, NULL, err);
+}
+
+static int compact_one(struct compactor *c, lsm_cf *cf)
 {
     lsm_error err = {0};
-    lsm_compact_options options = {
-        .force_bottom = c->forces_bottom, .progress = told_progress, .progress_context = c};
-    int code = show_levels(c, cf, "before", family);
-    if (code != EXIT_DONE)
-        return code;
+    lsm_compact_options options = c->wish;
+    options.progress = told_progress;
+    options.progress_context = c;
+    options.damaged = told_damage;
+    options.damaged_context = c;
     c->bytes_now = 0;
+    c->damage_count = 0;
+    c->read_before = property(c, "compaction-bytes-read");
+    c->written_before = property(c, "compaction-bytes-written");
     progress_pass(&c->cli.progress, lsm_cf_name(cf));
     lsm_status status = LSM_OK;
     if (set_range(c, &options))
         status = lsm_compact_range(c->db, cf, &options, &err);
     progress_end(&c->cli.progress, c->bytes_now);
-    c->bytes_done += c->bytes_now;
-    if (status == LSM_CANCELLED && c->stopped_by == NULL)
-        code = cli_cancelled(&c->cli);
-    else if (status != LSM_OK && status != LSM_CANCELLED)
-        code = cli_library_error(&c->cli, NULL, &err);
-    return code | show_levels(c, cf, "after", family);
+    return judge(c, status, &err);
 }
 
 static int work_on_family(struct compactor *c, const char *name)
 {
     lsm_error err = {0};
     lsm_cf *cf = NULL;
-    if (lsm_cf_open(c->db, name, &cf, &err) != LSM_OK)
-        return cli_library_error(&c->cli, NULL, &err);
-    struct json_object *family = NULL;
-    if (c->families != NULL) {
-        family = json_object_new_object();
-        json_add_text(family, "name", name);
-        json_object_array_add(c->families, family);
+    lsm_status status = lsm_cf_open(c->db, name, &cf, &err);
+    if (status == LSM_MISSING) {
+        cli_warn(&c->cli, "column family '%s' was dropped meanwhile", name);
+        return EXIT_DONE;
     }
-    if (c->is_status)
-        return show_levels(c, cf, "now", family);
-    return compact_family(c, cf, family);
+    return status == LSM_OK ? compact_one(c, cf) : cli_library_error(&c->cli, NULL, &err);
 }
 
 /* Damage of one family (4) does not keep the others from being compacted; all else does. */
 static int work_on_families(struct compactor *c)
 {
     int code = EXIT_DONE;
-    for (size_t i = 0; i < c->name_count; i++) {
-        if (!cli_wants_family(&c->cli, c->names[i]))
+    for (; c->worked_count < c->name_count; c->worked_count++) {
+        if (!cli_wants_family(&c->cli, c->names[c->worked_count]))
             continue;
         if (cli_is_cancelled())
             return code | cli_cancelled(&c->cli);
-        code |= work_on_family(c, c->names[i]);
-        if ((code & ~EXIT_DAMAGE) != 0 || c->stopped_by != NULL)
+        code |= work_on_family(c, c->names[c->worked_count]);
+        if ((code & ~EXIT_DAMAGE) != 0 || c->stopped_by != NULL) {
+            c->worked_count++;
             break;
+        }
     }
     return code;
 }
 
-static void finish_text(struct compactor *c)
+/* ---- what became of it ----------------------------------------------------------------------- */
+
+static void show_text(struct compactor *c, const struct inspect_live *before,
+                      const struct inspect_live *after)
 {
-    char size[CLI_SIZE_TEXT], stall[256];
-    size_t length = 0;
+    char in[CLI_SIZE_TEXT], out[CLI_SIZE_TEXT];
     if (c->cli.quiet)
         return;
-    if (!c->is_status)
-        printf("merged %s\n", cli_format_size(c->bytes_done, size));
-    else if (lsm_property_text(c->db, NULL, "stall", stall, sizeof stall, &length, NULL) == LSM_OK)
-        printf("writers wait for: %s\n", stall);
+    for (size_t i = 0; i < c->worked_count; i++) {
+        const struct inspect_family *family = compact_family(before, c->names[i]);
+        const struct inspect_family *now = compact_family(after, c->names[i]);
+        if (family != NULL && now != NULL && cli_wants_family(&c->cli, c->names[i]))
+            compact_print_levels(family, now);
+    }
+    printf("merged %s, wrote %s\n", cli_format_size(property(c, "compaction-bytes-read"), in),
+           cli_format_size(property(c, "compaction-bytes-written"), out));
     if (c->stopped_by != NULL)
         printf("stopped by %s\n", c->stopped_by);
 }
 
-static void finish_json(struct compactor *c, struct json_object *object)
+static void show_json(struct compactor *c, const struct inspect_live *before,
+                      const struct inspect_live *after, struct json_object *object)
 {
-    char stall[256];
-    size_t length = 0;
-    if (!c->is_status)
-        json_add_u64(object, "bytes-merged", c->bytes_done);
-    else if (lsm_property_text(c->db, NULL, "stall", stall, sizeof stall, &length, NULL) == LSM_OK)
-        json_add_text(object, "stall", stall);
+    struct json_object *families = json_object_new_array();
+    for (size_t i = 0; i < c->worked_count; i++) {
+        if (!cli_wants_family(&c->cli, c->names[i]))
+            continue;
+        struct json_object *family = json_object_new_object();
+        json_add(family, "name", json_bytes(LSM_SLICE(c->names[i], strlen(c->names[i]))));
+        json_add(family, "before", compact_levels_json(compact_family(before, c->names[i])));
+        json_add(family, "after", compact_levels_json(compact_family(after, c->names[i])));
+        json_object_array_add(families, family);
+    }
+    json_add(object, "families", families);
+    json_add_u64(object, "bytes-merged", property(c, "compaction-bytes-read"));
+    json_add_u64(object, "bytes-written", property(c, "compaction-bytes-written"));
     if (c->stopped_by != NULL)
         json_add_text(object, "stopped-by", c->stopped_by);
 }
@@ -350,7 +392,6 @@ static int open_database(struct compactor *c)
 {
     lsm_error err = {0};
     c->cli.options.create = false;
-    c->cli.options.read_only = c->is_status;
     if (c->cli.rate != 0)
         c->cli.options.background_rate = c->cli.rate;
     if (lsm_open(c->cli.directory, &c->cli.options, &c->db, &err) != LSM_OK ||
@@ -362,10 +403,44 @@ static int open_database(struct compactor *c)
 static int close_database(struct compactor *c, int code)
 {
     lsm_error err = {0};
-    lsm_free(c->names);
     if (c->db != NULL && lsm_close(c->db, &err) != LSM_OK)
         code |= cli_library_error(&c->cli, "closing", &err);
+    c->db = NULL;
     return code;
+}
+
+/*
+ * The levels are looked at from outside, and before the database is opened, for its workers begin
+ * at once. Where that cannot be done (the segment may be hidden) the work is done all the same;
+ * what is wrong with the files the open says.
+ */
+static int compact(struct compactor *c, struct json_object *object)
+{
+    struct inspect_live *before = NULL;
+    if (inspect_live_open(c->io, c->cli.directory, &before, NULL) != LSM_OK)
+        before = NULL;
+    int code = open_database(c);
+    if (code == EXIT_DONE) {
+        code = work_on_families(c);
+        struct inspect_live *after = compact_look(&c->cli, c->io, &code);
+        if (object != NULL)
+            show_json(c, before, after, object);
+        else
+            show_text(c, before, after);
+        inspect_live_free(after);
+    }
+    inspect_live_free(before);
+    return close_database(c, code);
+}
+
+static int run(struct compactor *c, struct json_object *object)
+{
+    lsm_error err = {0};
+    if (io_open("posix", &c->io, &err) != LSM_OK)
+        return cli_library_error(&c->cli, NULL, &err);
+    if (c->is_status)
+        return compact_status(&c->cli, c->io, object);
+    return c->is_cancel ? compact_cancel(&c->cli, c->io, object) : compact(c, object);
 }
 
 int main(int argc, char **argv)
@@ -376,23 +451,13 @@ int main(int argc, char **argv)
     sandbox_enter(&c.cli, &(struct sandbox_wish){.writes_database = !c.is_status});
 
     struct json_object *object = c.cli.json ? json_begin("lsm-compact/1") : NULL;
-    c.families = c.cli.json ? json_object_new_array() : NULL;
-
-    int code = open_database(&c);
-    if (code == EXIT_DONE) {
-        code = work_on_families(&c);
-        if (c.cli.json)
-            finish_json(&c, object);
-        else
-            finish_text(&c);
-    }
-    code = close_database(&c, code);
-    if (c.cli.json) {
-        json_add(object, "families", c.families);
+    int code = run(&c, object);
+    if (object != NULL)
         code = json_finish(&c.cli, object, code);
-    } else if (fflush(stdout) != 0) {
+    else if (fflush(stdout) != 0)
         code |= cli_error(&c.cli, EXIT_OPERATION, "LSM_IO", "cannot write to stdout");
-    }
+    io_close(c.io);
+    lsm_free(c.names);
     memory_free(c.range_first);
     text_release(&c.after_prefix);
     cli_release(&c.cli);

@@ -48,9 +48,10 @@ bool compact_pick(const struct version *version, struct compaction *c);
  * `level` files that overlap the range, and what they overlap below. False when that level has none
  * to do, or when there is no memory to say what.
  *
- * COMPACT_REWRITE: the files of that level (not 0) are rewritten in place instead, a run of them from
- * `first` on; the caller goes on behind the largest key of the inputs. COMPACT_REFRESH: the same for
- * those that a rewrite would change: they hold deletions, or are to be compressed and are not.
+ * COMPACT_REWRITE: the files of that level (not 0) are rewritten in place instead, a run of them
+ * from `first` on; the caller goes on behind the largest key of the inputs. COMPACT_REFRESH: the
+ * same for those that a rewrite would change: they hold deletions, or are to be compressed and are
+ * not.
  */
 enum compact_mode { COMPACT_DOWN = 0, COMPACT_REWRITE = 1, COMPACT_REFRESH = 2 };
 bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level, lsm_slice first,

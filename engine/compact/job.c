@@ -121,8 +121,7 @@ static struct output output_of(const struct compact_env *env, const struct versi
         .cf = cf,
         .level = c->output_level,
         /* Compression is spent once a byte. */
-        .compress =
-            compression == LSM_COMPRESSION_ZSTD && version_is_lowest(cf, c->output_level),
+        .compress = compression == LSM_COMPRESSION_ZSTD && version_is_lowest(cf, c->output_level),
         .compression_level = is_wish ? c->compression_level : cf->options.compression_level,
         .max_size = cf->options.table_size,
         .replaced = inputs->numbers,

@@ -3,11 +3,11 @@
  *
  * It walks the levels downwards, one step a time, and asks the workers to leave the field to it
  * meanwhile, so that its files are not busy. Where another process works on them it waits for that
- * job's end. How far it is, and that somebody wants it to stop, stands in the process's slot (struct
- * shm_manual).
+ * job's end. How far it is, and that somebody wants it to stop, stands in the process's slot
+ * (struct shm_manual).
  *
- * A damaged input ends the step that met it. From then on it counts as busy, so that the picker leaves
- * it and what belongs to it alone, and the walk goes on with the rest.
+ * A damaged input ends the step that met it. From then on it counts as busy, so that the picker
+ * leaves it and what belongs to it alone, and the walk goes on with the rest.
  */
 #include "engine/db/db_private.h"
 
@@ -200,8 +200,7 @@ static bool pick_step(void *context, const struct version *version, struct compa
     bool goes_on = s->mode != COMPACT_DOWN && m->forced_to.size > 0;
     lsm_slice first = goes_on ? buffer_slice(&m->forced_to) : m->options->first;
     mark_damaged(m, version, s->level, s->mode, true);
-    bool found =
-        compact_pick_range(version, m->cf, s->level, first, m->options->limit, s->mode, c);
+    bool found = compact_pick_range(version, m->cf, s->level, first, m->options->limit, s->mode, c);
     mark_damaged(m, version, s->level, s->mode, false);
     if (found) {
         c->is_manual = true;
@@ -235,8 +234,8 @@ static lsm_status step_run(struct step *step, struct version *version, struct co
     lsm_error failure = {0};
     if (m->bytes_done + c->input_bytes > m->bytes_total)
         m->bytes_total = m->bytes_done + c->input_bytes;
-    lsm_status status = db_compaction_run(m->db, version, c, tell, m, m->bytes_done,
-                                          m->bytes_total, &failure);
+    lsm_status status =
+        db_compaction_run(m->db, version, c, tell, m, m->bytes_done, m->bytes_total, &failure);
     if (status == LSM_OK) {
         m->bytes_done += c->input_bytes;
         return step->mode == COMPACT_DOWN ? LSM_OK : remember_end(m, c, err);

@@ -1,6 +1,6 @@
 /*
- * Asking the compactions by hand of every process to stop. The wish is a counter in the slot of each;
- * who asks then waits until the calls that were there have ended, or their process has.
+ * Asking the compactions by hand of every process to stop. The wish is a counter in the slot of
+ * each; who asks then waits until the calls that were there have ended, or their process has.
  */
 #include "engine/db/db_private.h"
 

@@ -14,6 +14,7 @@
 #define PROGRESS_WIDTH        80 /* columns when the terminal does not say */
 #define PROGRESS_WIDEST       200
 #define PROGRESS_NARROWEST    20
+#define PROGRESS_NAME         61 /* bytes of a name that are shown, with the NUL */
 #define PROGRESS_BAR_SMALLEST 10 /* no bar at all below this many columns */
 
 /* What SIGUSR1 and SIGUSR2 asked for: 0 nothing, 1 on, 2 off. */
@@ -44,6 +45,7 @@ void progress_pass(struct progress *p, const char *name)
 {
     p->pass++;
     p->name = name;
+    p->note = NULL;
     p->began_ns = cli_now_ns();
     p->drawn_ns = 0;
     p->lines_ns = 0;
@@ -131,11 +133,25 @@ void progress_clear(struct progress *p)
     p->is_drawn = false;
 }
 
+/* A name may come out of a database: it gets no power over the terminal, nor over the fields of -C.
+ */
+static void copy_name(char *to, size_t size, const char *name, char for_blank)
+{
+    (void)snprintf(to, size, "%s", name);
+    for (; *to != '\0'; to++) {
+        if (*to == ' ')
+            *to = for_blank;
+        else if (*to < ' ' || *to > '~')
+            *to = '?';
+    }
+}
+
 static void write_line(struct progress *p, uint64_t current, uint64_t maximum)
 {
-    char line[128];
-    int length = snprintf(line, sizeof line, "%d %" PRIu64 " %" PRIu64 " %.60s\n", p->pass, current,
-                          maximum, p->name);
+    char line[128], name[PROGRESS_NAME];
+    copy_name(name, sizeof name, p->name, '_');
+    int length = snprintf(line, sizeof line, "%d %" PRIu64 " %" PRIu64 " %s\n", p->pass, current,
+                          maximum, name);
     write_all(p->line_descriptor, line, (size_t)length);
 }
 
@@ -156,9 +172,12 @@ void progress_update(struct progress *p, uint64_t current, uint64_t maximum, uin
     }
     if (!p->is_on || now - p->drawn_ns < PROGRESS_INTERVAL_NS)
         return;
-    char line[PROGRESS_WIDEST + 8] = "\r";
+    char line[PROGRESS_WIDEST + 8] = "\r", name[2 * PROGRESS_NAME];
+    copy_name(name, PROGRESS_NAME, p->name, ' ');
+    if (p->note != NULL)
+        (void)snprintf(name + strlen(name), PROGRESS_NAME, " %s", p->note);
     unsigned width = terminal_width() - 1; /* the last column would wrap on some terminals */
-    progress_format(line + 1, width, p->name, current, maximum, bytes, now - p->began_ns);
+    progress_format(line + 1, width, name, current, maximum, bytes, now - p->began_ns);
     strcat(line, "\033[K");
     write_all(STDERR_FILENO, line, strlen(line));
     p->is_drawn = true;

@@ -26,6 +26,7 @@ struct progress {
     bool is_drawn; /* the terminal's line holds the bar */
     int pass;
     const char *name; /* of the pass; borrowed */
+    const char *note; /* shown behind the name in the bar; borrowed; NULL: none */
     uint64_t began_ns;
     uint64_t drawn_ns;
     uint64_t lines_ns;

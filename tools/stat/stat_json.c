@@ -95,8 +95,7 @@ static struct json_object *json_job(const struct inspect_job *job)
     json_add_u64(o, "family", job->cf);
     json_add_u64(o, "input_level", job->input_level);
     json_add_u64(o, "output_level", job->output_level);
-    add_number(o, "inputs",
-               job->input_count == 0 ? INSPECT_UNKNOWN : job->input_count);
+    add_number(o, "inputs", job->input_count == 0 ? INSPECT_UNKNOWN : job->input_count);
     add_number(o, "input_bytes", job->input_bytes);
     add_number(o, "bytes_done", job->bytes_done);
     add_number(o, "bytes_written", job->bytes_written);

@@ -82,8 +82,8 @@ START_TEST(test_manual_damaged_table_of_level_0_keeps_back_only_what_overlaps_it
     ck_assert_uint_eq(left[0], numbers[1]);
     ck_assert_uint_eq(left[1], numbers[2]);
     expect_text(db, NULL, "absent", NULL);
-    ck_ok(lsm_compact_range(db, NULL,
-                            &(lsm_compact_options){.first = text("many-000400")}, &error));
+    ck_ok(
+        lsm_compact_range(db, NULL, &(lsm_compact_options){.first = text("many-000400")}, &error));
     close_ok(db);
 }
 END_TEST
