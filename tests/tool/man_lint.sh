@@ -28,11 +28,4 @@ sed -nE '/^typedef struct lsm_(cf_)?options \{/,/^\}/s/^ +[a-z0-9_ ]+[ *]([a-z0-
 while read -r option; do
     grep -q "^$option$(printf '\t')" "$top_builddir/man/lsm.7" || fail "$option is not in lsm(7)"
 done <options
-# What --help names, the page has, and the other way round.
-for tool in lsm-compact lsm-dump lsm-load lsm-stat; do
-    "$tool" --help | grep -oE -- '--[a-z-]+' | sort -u >help
-    sed 's/\\-/-/g; s/\\f.//g' "$top_builddir/man/$tool.1" | sed -n '/^.SH OPTIONS/,/^.SH [E-N]/p' |
-        grep -E '^\.B' | grep -oE -- '--[a-z-]+' | sort -u >page
-    same page help
-done
 finish
