@@ -742,11 +742,14 @@ typedef struct lsm_verify_options {
     /* done of total bytes of a pass; return false to cancel. */
     bool (*progress)(void *context, unsigned pass, const char *name, uint64_t done,
                      uint64_t total);
-    /* Asked before the blocks of a table are read: true leaves it out. Files never change, so a
-     * caller may remember which ones were verified. */
-    bool (*skip_table)(void *context, const char *file, uint64_t size);
+    /* Told once, before the tables: whose files they are, and which state. */
+    void (*identified)(void *context, const uint8_t uuid[16], uint64_t sequence);
+    /* Asked before the blocks of a table are read: true leaves it out. Tables never change, and
+     * `digest` tells those of equal names apart, so a caller may remember which were verified. */
+    bool (*skip_table)(void *context, const char *file, uint64_t size, uint64_t digest);
     /* The whole of a table was read; is_sound: nothing was found wrong with it. */
-    void (*table_done)(void *context, const char *file, uint64_t size, bool is_sound);
+    void (*table_done)(void *context, const char *file, uint64_t size, uint64_t digest,
+                       bool is_sound);
 } lsm_verify_options;
 
 #define LSM_VERIFY_OPTIONS_INIT {.struct_size = sizeof(lsm_verify_options)}

@@ -88,10 +88,20 @@ static lsm_status decode(struct walk *w, struct walk_block *b, lsm_error *err)
         raw = w->raw.data;
     }
     const char *wrong = block_check(raw, b->raw_size);
-    if (wrong != NULL)
+    if (wrong != NULL) {
         blame(b, FINDING_BLOCK_MALFORMED, (struct table_problem){wrong, 0, 0});
-    else
-        b->view = block_view_of(raw);
+        return LSM_OK;
+    }
+    b->view = block_view_of(raw);
+    /* Of an ingested table: the one sequence number of all entries stands in its properties. */
+    bool says_none = b->frame.max_sequence == 0 && (b->view.flags & BLOCK_LONG_TRAILERS) == 0;
+    if (w->base.sequence_base != 0 && says_none)
+        block_view_raise(&b->view, w->base.sequence_base);
+    else if (w->base.properties.verdict == WALK_SOUND && w->base.sequence_base != 0)
+        blame(b, FINDING_BLOCK_SEQUENCE,
+              (struct table_problem){"it has sequence numbers of its own, in a table that was "
+                                     "taken in whole",
+                                     0, b->frame.max_sequence});
     return LSM_OK;
 }
 

@@ -359,6 +359,10 @@ static lsm_status load(struct walk *w, const struct walk_table_options *options,
         status = load_part(w, &t->filter, TABLE_FRAME_FILTER, take_filter, err);
     if (status == LSM_OK)
         status = load_part(w, &t->dictionary, TABLE_FRAME_DICTIONARY, take_dictionary, err);
+    if (t->properties.verdict == WALK_SOUND)
+        t->sequence_base = t->table_properties.sequence_base;
+    else if (options->meta != NULL && options->meta->min_sequence == options->meta->max_sequence)
+        t->sequence_base = options->meta->max_sequence; /* if its blocks say 0 */
     if (status == LSM_OK)
         status = take_bounds(w, options->meta, err);
     return status;

@@ -74,6 +74,9 @@ struct walk_table {
     struct table_properties table_properties; /* properties.verdict is WALK_SOUND */
     lsm_slice filter_bytes;                   /* filter.verdict is WALK_SOUND */
 
+    /* Not 0: blocks that say sequence number 0 mean this one. Views are raised to it already. */
+    uint64_t sequence_base;
+
     uint64_t data_limit;   /* blocks end here at the latest */
     lsm_slice first, last; /* bounds of all keys, from properties or the manifest */
     bool has_bounds;       /* they are set */

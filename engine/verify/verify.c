@@ -98,6 +98,8 @@ static lsm_status run_passes(struct verify *v, lsm_error *err)
         status = verify_manifest(v, err);
     if (status == LSM_OK && !v->result.is_live)
         v->result.sequence = v->replay.state.last_sequence;
+    if (status == LSM_OK && v->options.identified != NULL)
+        v->options.identified(v->options.context, v->result.uuid, v->result.sequence);
     if (status == LSM_OK)
         status = verify_inventory(v, err);
     if (status == LSM_OK)

@@ -85,7 +85,7 @@ static lsm_status check_order(const struct look *l)
 static void check_trailers(const struct look *l)
 {
     const struct block_view *v = l->view;
-    const struct table_frame *f = &l->block->frame;
+    struct table_frame f = l->block->frame;
     uint64_t min = UINT64_MAX, max = 0, deletes = 0;
     for (size_t i = 0; i < v->count; i++) {
         uint64_t trailer = block_trailer(v, i), sequence = entry_sequence(trailer);
@@ -102,11 +102,13 @@ static void check_trailers(const struct look *l)
     t->min_sequence = t->blocks == 0 || min < t->min_sequence ? min : t->min_sequence;
     t->max_sequence = max > t->max_sequence ? max : t->max_sequence;
     const struct table_properties *p = l->properties;
-    if (min != f->min_sequence)
-        blame(l, FINDING_BLOCK_SEQUENCE, "its smallest sequence number is another", f->min_sequence,
+    if (l->walk->sequence_base != 0 && f.max_sequence == 0)
+        f.min_sequence = f.max_sequence = l->walk->sequence_base; /* they stand in the properties */
+    if (min != f.min_sequence)
+        blame(l, FINDING_BLOCK_SEQUENCE, "its smallest sequence number is another", f.min_sequence,
               min);
-    else if (max != f->max_sequence)
-        blame(l, FINDING_BLOCK_SEQUENCE, "its largest sequence number is another", f->max_sequence,
+    else if (max != f.max_sequence)
+        blame(l, FINDING_BLOCK_SEQUENCE, "its largest sequence number is another", f.max_sequence,
               max);
     else if (p != NULL && min < p->min_sequence)
         blame(l, FINDING_SEQUENCE_OUTSIDE, "a sequence number is below those of its table",

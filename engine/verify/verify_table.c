@@ -471,8 +471,9 @@ static bool is_to_be_skipped(struct inspection *x)
     struct verify *v = x->v;
     bool skip = false;
     pthread_mutex_lock(&v->lock);
-    if (v->options.skip_table != NULL)
-        skip = v->options.skip_table(v->options.context, x->walk->name, x->walk->file_size);
+    if (v->options.skip_table != NULL && x->properties != NULL)
+        skip = v->options.skip_table(v->options.context, x->walk->name, x->walk->file_size,
+                                     x->properties->digest);
     if (skip)
         v->result.tables_skipped++;
     pthread_mutex_unlock(&v->lock);
@@ -484,10 +485,11 @@ static void tell_done(struct inspection *x)
     struct verify *v = x->v;
     bool is_sound = !x->has_fault && !x->has_lost_blocks;
     x->t->is_sound = is_sound;
-    if (v->options.table_done == NULL || is_sample(x))
+    if (v->options.table_done == NULL || x->properties == NULL || is_sample(x))
         return;
     pthread_mutex_lock(&v->lock);
-    v->options.table_done(v->options.context, x->walk->name, x->walk->file_size, is_sound);
+    v->options.table_done(v->options.context, x->walk->name, x->walk->file_size,
+                          x->properties->digest, is_sound);
     pthread_mutex_unlock(&v->lock);
 }
 
