@@ -35,6 +35,7 @@ lsm_status db_view_acquire(lsm_db *db, struct db_view *view, lsm_error *err)
         version_set_place(db->versions, &v.place);
         version_set_state(db->versions, &now);
         v.log_position = now.log_position;
+        v.log_chain = now.log_chain;
         v.sequence = atomic_load(&db->layout->commit.visible_sequence);
         v.durable = atomic_load(&db->layout->commit.durable);
         v.written = atomic_load(&db->layout->commit.written);

@@ -15,7 +15,8 @@ struct db_view {
     uint64_t sequence;     /* all writes up to it were acknowledged before the view was taken */
     uint64_t written;      /* segments hold the log up to this position, */
     uint64_t durable;      /* and durably up to this one */
-    uint64_t log_position; /* the log below it is in tables */
+    uint64_t log_position; /* the log below it is in tables, */
+    uint64_t log_chain;    /* and this is the checksum of its last record */
     uint64_t job_limit;    /* tables below it that the view does not name are nobody's */
 };
 

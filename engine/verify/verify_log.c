@@ -10,7 +10,8 @@
 
 #include <stdio.h>
 
-#define MOST_HELD ((size_t)10000) /* damages of a live log that wait for their judgement */
+#define LIVE_TRIES 50
+#define MOST_HELD  ((size_t)10000) /* damages of a live log that wait for their judgement */
 
 struct held {
     struct walk_log_damage damage; /* its borrowed texts are copied behind */
@@ -136,6 +137,38 @@ static uint64_t log_bytes(const struct verify *v)
     return bytes;
 }
 
+static lsm_status read_once(struct reading *r, struct walk_log_options *options, lsm_error *err)
+{
+    struct walk_log_visitor visitor = {.context = r, .record = see_record, .damage = see_damage};
+    struct walk_log_end end = {0};
+    r->last_sequence = r->records = 0;
+    r->held_count = 0;
+    return walk_log(options, &visitor, &end, err);
+}
+
+/* Segments are removed while they are read: then it begins anew where the log begins now. */
+static lsm_status read_live(struct reading *r, struct walk_log_options *options, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (unsigned i = 0; i < LIVE_TRIES; i++) {
+        struct db_view now = {0};
+        status = db_view_acquire(r->v->db, &now, err);
+        if (status != LSM_OK)
+            return status;
+        options->from = now.log_position;
+        options->chain = now.log_chain;
+        options->from_oldest = options->clean = false;
+        uint64_t written = now.written;
+        db_view_release(&now);
+        status = written <= options->from ? LSM_OK : read_once(r, options, err);
+        if (status == LSM_OK)
+            return tell_held(r, written, err);
+        if (status != LSM_MISSING)
+            return status;
+    }
+    return status;
+}
+
 lsm_status verify_log(struct verify *v, lsm_error *err)
 {
     const struct version_edit *state = &v->replay.state;
@@ -155,11 +188,10 @@ lsm_status verify_log(struct verify *v, lsm_error *err)
         .no_correcting = true,
     };
     memcpy(options.uuid, v->env.uuid, sizeof options.uuid);
-    struct walk_log_visitor visitor = {.context = &r, .record = see_record, .damage = see_damage};
-    struct walk_log_end end = {0};
     verify_pass(v, 6, log_bytes(v));
     lsm_error inner = {.message = ""};
-    lsm_status status = walk_log(&options, &visitor, &end, &inner);
+    lsm_status status =
+        v->db != NULL ? read_live(&r, &options, &inner) : read_once(&r, &options, &inner);
     if (status == LSM_IO || status == LSM_MISSING) {
         verify_unmeasured(v, 6, inner.file[0] == '\0' ? NULL : inner.file, "the log: %s",
                           inner.message);
@@ -170,8 +202,6 @@ lsm_status verify_log(struct verify *v, lsm_error *err)
     v->result.records = r.records;
     if (v->db == NULL && r.last_sequence > v->result.sequence)
         v->result.sequence = r.last_sequence;
-    if (status == LSM_OK && v->db != NULL)
-        status = tell_held(&r, v->view.written, err);
     mem_free(r.held);
     return status;
 }
