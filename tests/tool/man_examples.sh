@@ -15,9 +15,13 @@ for page in "$top_srcdir"/man/*.3.in; do
     (cd "$name" && ./example >out 2>err) || { fail "the example of $name fails"; cat "$name/err"; }
     [ ! -s "$name/err" ] || { fail "the example of $name complains"; cat "$name/err"; }
 done
-# Those of lsm-stat run as they stand, on a database of that name.
-sed -n '/^\.SH EXAMPLES/,/^\.SH SEE/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;s/\\-/-/g;p}}' \
-    "$top_srcdir/man/lsm-stat.1.in" >stat_examples
+# Those of lsm-stat and lsm-verify run as they stand, on a database of that name.
+XDG_STATE_HOME=$work/state
+export XDG_STATE_HOME
+for page in lsm-stat lsm-verify; do
+    sed -n '/^\.SH EXAMPLES/,/^\.SH SEE/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;s/\\-/-/g;p}}' \
+        "$top_srcdir/man/$page.1.in"
+done >stat_examples
 [ "$(wc -l <stat_examples)" -gt 4 ] || fail 'lsm-stat has no examples'
 printf 'hello\nworld\n' | lsm-load -q -T --create words.db || fail 'lsm-load'
 while read -r command; do
