@@ -793,6 +793,128 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_verify(const char *path, const lsm_verify_
  * behind the last. The strings are static; meaning and repair may be NULL. */
 LSM_API const char *lsm_finding_id(size_t index, const char **meaning, const char **repair);
 
+/* ---- repairing ------------------------------------------------------------------------------- */
+
+/* What may have happened to the keys of a range; a sum. */
+typedef enum lsm_loss_kind {
+    LSM_LOSS_LOST = 1,       /* their newest values may be gone */
+    LSM_LOSS_MAY_BE_STALE = 2, /* an older value may be found in place of a newer one */
+    LSM_LOSS_MAY_REVIVE = 4, /* keys that were deleted may be found again */
+} lsm_loss_kind;
+
+/* Keys that a repair cannot vouch for: everything lost, stale or revived lies in one of these. */
+typedef struct lsm_loss {
+    size_t struct_size;    /* sizeof(lsm_loss) of the library */
+    unsigned kinds;        /* sum of lsm_loss_kind */
+    bool has_cf;           /* false: any column family */
+    uint32_t cf_id;        /* */
+    const char *cf_name;   /* NULL when not known */
+    bool first_open;       /* no lower bound: `first` is not set */
+    bool last_open;        /* no upper bound: `last` is not set */
+    lsm_slice first;       /* the keys lie in [first, last] */
+    lsm_slice last;        /* */
+    uint64_t records;      /* lost, about; 0: not known */
+    uint64_t min_sequence; /* of what is lost; both 0: not known */
+    uint64_t max_sequence; /* */
+    const char *file;      /* that held it; NULL: none in particular */
+    uint64_t offset;       /* in the file; LSM_NO_OFFSET: the whole file */
+    uint64_t length;       /* bytes; 0: not known */
+} lsm_loss;
+
+/* One thing that is wrong, and what is to be done about it. */
+typedef struct lsm_repair_step {
+    size_t struct_size;    /* sizeof(lsm_repair_step) of the library */
+    const char *id;        /* of the finding, as in lsm_finding */
+    lsm_severity severity; /* */
+    const char *file;      /* NULL: none */
+    uint64_t offset;       /* LSM_NO_OFFSET: the whole file */
+    uint64_t length;       /* 0: not known */
+    const char *problem;   /* a sentence; holds no bytes of keys and values, as the next */
+    const char *action;    /* "byte 17 becomes 0x41 again" */
+    bool is_exact;         /* afterwards everything is as it was before the damage */
+} lsm_repair_step;
+
+/* What becomes of the log when records in it are damaged and cannot be corrected. */
+typedef enum lsm_repair_log {
+    LSM_REPAIR_LOG_SKIP = 0, /* every record that is whole is kept */
+    LSM_REPAIR_LOG_STOP = 1, /* those before the first damage */
+    LSM_REPAIR_LOG_NONE = 2, /* none at all, whole or not */
+} lsm_repair_log;
+
+typedef struct lsm_repair_result {
+    size_t struct_size;      /* sizeof(lsm_repair_result); set by LSM_REPAIR_RESULT_INIT */
+    bool is_changed;         /* files of the database were changed */
+    bool is_damage_left;     /* something that is wrong was not put right */
+    bool is_data_lost;       /* records are gone, or values may be older than they were */
+    uint64_t step_count;     /* steps of the plan */
+    uint64_t exact_count;    /* of these, exact ones */
+    uint64_t table_count;    /* live tables looked at */
+    uint64_t tables_rewritten;
+    uint64_t tables_lost;
+    uint64_t blocks_lost;
+    uint64_t records_lost;   /* in tables and log, about */
+    uint64_t log_records;    /* of the log, kept */
+    uint64_t log_bytes_lost; /* of the log */
+    uint64_t loss_count;
+    char lost_path[1024];    /* what was replaced is here; empty: nothing was */
+} lsm_repair_result;
+
+#define LSM_REPAIR_RESULT_INIT {.struct_size = sizeof(lsm_repair_result)}
+
+typedef struct lsm_repair_options {
+    size_t struct_size;     /* sizeof(lsm_repair_options); set by LSM_REPAIR_OPTIONS_INIT */
+    const char *io;         /* as in lsm_options */
+    bool dry_run;           /* make the plan, change nothing */
+    bool only_exact;        /* do nothing when a step would not be exact */
+    lsm_repair_log log;     /* */
+    bool rebuild_manifest;  /* believe no manifest, only the tables themselves */
+    uint64_t manifest;      /* number of the one to believe, whatever CURRENT says; 0: CURRENT's */
+    bool salvage_blocks;    /* write every table anew from its blocks, sound or not */
+    const char *to;         /* a new directory: a copy is repaired, the original not written to */
+    const char *lost;       /* where replaced files go; NULL: lost+found/<time>/ in the database */
+    /* Told every step of the plan. False leaves this one out; then damage is left. NULL: all. */
+    bool (*on_step)(void *context, const lsm_repair_step *step);
+    /* Told, before anything is changed, what will be lost. */
+    void (*on_loss)(void *context, const lsm_loss *loss);
+    /* The plan is complete. False: nothing is changed, LSM_CANCELLED. NULL: go on. */
+    bool (*on_plan)(void *context, const lsm_repair_result *planned);
+    /* Told what was done, a sentence each. */
+    void (*on_done)(void *context, const char *text);
+    lsm_progress progress;  /* bytes of files looked at; false cancels. NULL: none */
+    void *context;          /* of all of these; they are called on the calling thread */
+} lsm_repair_options;
+
+#define LSM_REPAIR_OPTIONS_INIT {.struct_size = sizeof(lsm_repair_options)}
+
+/*
+ * Finds out what is wrong with the database in `path` and puts it right, as far as the files allow:
+ * one wrong bit or byte is corrected exactly; what else is damaged is left behind, block by block
+ * and record by record, and the ranges of keys that it may concern are told. See lsm-repair(1).
+ *
+ * No file is written in place. New files are made and become durable, one rename puts them in
+ * force, then what they replace moves to lost+found, from where lsm_repair_undo() gives it back.
+ * When the process or the machine stops at any moment, the database is as before or repaired, and
+ * another repair finishes. Where nothing is wrong nothing is written; the log is never replayed
+ * for that.
+ *
+ * options, result, err  Each may be NULL.
+ *
+ * LSM_BUSY with the process when anybody has the database open; LSM_MISSING; LSM_NEWER_FORMAT when
+ * a file needs a newer library, LSM_IO, LSM_NO_SPACE, LSM_NO_MEMORY, LSM_READ_ONLY, LSM_EXISTS
+ * (options->to), LSM_CANCELLED: the database is as before, or as before but for corrections that
+ * were already made. Damage that cannot be repaired is no error: see the result.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_repair(const char *path, const lsm_repair_options *options,
+                                             lsm_repair_result *result, lsm_error *err);
+
+/*
+ * Takes a repair back: gives every file of the database its bytes from before. `record` is the file
+ * "undo" that the repair left beside them, NULL the newest one in lost+found. LSM_EXISTS when the
+ * database was written to since, unless `force`; LSM_MISSING, LSM_BUSY, LSM_CORRUPT as above.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_repair_undo(const char *path, const char *record, bool force,
+                                                  lsm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -72,6 +72,9 @@ static lsm_status tell_saved(struct walk *w, const struct log_place *place,
                                 .is_corrected = f->is_corrected,
                                 .is_elsewhere = !f->is_corrected,
                                 .change = f->change,
+                                .ring_size = place->ring_size,
+                                .right = {(const uint8_t *)f->record.batch.data - LOG_RECORD_HEAD,
+                                          f->record.size},
                                 .text = text};
     return tell(w, &d, err);
 }

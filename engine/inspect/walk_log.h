@@ -54,6 +54,8 @@ struct walk_log_damage {
     bool is_corrected;            /* nothing is lost: `change` puts it right */
     bool is_elsewhere;            /* nothing is lost: the ring has the record whole */
     struct correct_change change; /* offset counts from `offset` */
+    uint64_t ring_size;           /* where not 0, offsets in the file go round at it */
+    lsm_slice right;              /* the record as it should stand there, when it is not lost */
     bool has_numbers;
     uint64_t expected, found;
     const char *text; /* a sentence; borrowed */

@@ -1,0 +1,382 @@
+/*
+ * The log: whether it can be left as it is, made so by corrected bytes, or has to be given up after
+ * its records went into tables.
+ *
+ * The records are sorted in memory, in runs of a bounded size. Each run becomes one table of level
+ * 0 a family; the runs' sequence numbers follow each other, which is the order in which level 0 is
+ * read.
+ */
+#include "engine/repair/repair_private.h"
+
+#include "engine/base/step.h"
+#include "engine/format/batch.h"
+#include "engine/format/entry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_BYTES ((size_t)64 << 20)
+
+/* ---- looking --------------------------------------------------------------------------------- */
+
+struct look {
+    struct repair *r;
+    uint64_t damages, unpatched;
+    uint64_t records;
+    bool any_record;
+};
+
+static struct walk_log_options options_of(const struct repair *r)
+{
+    const struct version_edit *s = &r->state.snapshot;
+    struct walk_log_options o = {.io = r->io,
+                                 .dir = r->dir,
+                                 .from = s->log_position,
+                                 .chain = s->log_chain,
+                                 .clean = s->clean,
+                                 .from_oldest = !r->state.log_is_known && s->log_position == 0};
+    memcpy(o.uuid, r->walk.uuid, sizeof o.uuid);
+    return o;
+}
+
+static bool was_dropped(const struct repair *r, uint32_t cf)
+{
+    const struct version_edit *gone = &r->state.gone;
+    for (size_t i = 0; i < gone->dropped_count; i++) {
+        if (gone->dropped[i] == cf)
+            return true;
+    }
+    return !r->state.is_rebuilt; /* the manifest knows all that are */
+}
+
+/* A family that nothing but the log knows. */
+static lsm_status make_family(struct repair *r, uint32_t cf, lsm_error *err)
+{
+    struct version_edit *s = &r->state.snapshot;
+    char name[32];
+    lsm_cf_options options = LSM_CF_OPTIONS_INIT, resolved;
+    snprintf(name, sizeof name, "recovered-%" PRIu32, cf);
+    lsm_status status = version_resolve_cf_options(&options, &resolved, err);
+    if (status == LSM_OK)
+        status = edit_create_cf(s, cf, name, &resolved, err);
+    if (cf >= s->next_cf && cf < UINT32_MAX)
+        s->next_cf = cf + 1;
+    return status;
+}
+
+/* Families that the log alone knows come back with a name of their own. */
+static lsm_status know_families(struct repair *r, lsm_slice batch, lsm_error *err)
+{
+    struct batch_reader reader = batch_read(batch);
+    struct batch_entry e;
+    lsm_status status = LSM_OK;
+    while (status == LSM_OK && batch_next(&reader, &e)) {
+        if (repair_family_name(r, e.cf) == NULL && !was_dropped(r, e.cf))
+            status = make_family(r, e.cf, err);
+    }
+    return status;
+}
+
+static lsm_status saw_record(void *context, const struct walk_log_record *record, lsm_error *err)
+{
+    struct look *k = context;
+    struct repair *r = k->r;
+    k->records++;
+    r->bytes_done += record->end - record->position;
+    if (r->options->progress != NULL &&
+        !r->options->progress(r->options->context, r->bytes_done, 0))
+        return lsm_fail(err, LSM_CANCELLED, "the caller cancelled the repair of '%s'", r->path);
+    return r->state.is_rebuilt ? know_families(r, record->batch, err) : LSM_OK;
+}
+
+static bool parse_file(const char *name, enum file_kind *kind, uint64_t *number)
+{
+    *number = 0;
+    return name != NULL && file_name_parse(name, kind, number);
+}
+
+static lsm_status note_patch(struct look *k, const struct walk_log_damage *d, lsm_error *err)
+{
+    struct repair_patch p = {.part = REPAIR_LOG, .offset = d->offset};
+    if (!parse_file(d->file, &p.kind, &p.file))
+        return LSM_OK;
+    if (d->is_corrected) {
+        uint8_t byte = d->change.expected;
+        p.offset = d->offset + d->change.offset;
+        if (d->ring_size != 0)
+            p.offset %= d->ring_size;
+        p.bytes = &byte;
+        p.size = 1;
+        return repair_add_patch(k->r, &p, err);
+    }
+    p.bytes = (uint8_t *)(uintptr_t)d->right.data;
+    p.size = d->right.size;
+    return repair_add_patch(k->r, &p, err);
+}
+
+static lsm_status note_loss(struct look *k, const struct walk_log_damage *d, lsm_error *err)
+{
+    /* Nobody knows what was in it. */
+    struct repair_loss loss = {.kinds = LSM_LOSS_LOST | LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE,
+                               .first_open = true,
+                               .last_open = true,
+                               .offset = d->offset,
+                               .length = d->limit - d->position};
+    snprintf(loss.file, sizeof loss.file, "%s", d->file == NULL ? "" : d->file);
+    return repair_add_loss(k->r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
+}
+
+static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm_error *err)
+{
+    struct look *k = context;
+    struct repair *r = k->r;
+    char action[160];
+    bool is_exact = d->is_corrected || d->is_elsewhere;
+    if (finding_kind_of(d->id)->severity != LSM_DAMAGE)
+        return LSM_OK;
+    /* Where no manifest says where the tables end, the log need not reach back to anywhere. */
+    if (d->id == FINDING_LOG_HOLE && !r->state.log_is_known)
+        return LSM_OK;
+    k->damages++;
+    struct repair_step step = repair_step_of(REPAIR_LOG, 0, d->id, d->file);
+    step.offset = d->offset;
+    step.length = d->length;
+    step.is_exact = is_exact;
+    if (d->is_corrected)
+        snprintf(action, sizeof action, "the byte becomes 0x%02x again (it is 0x%02x)",
+                 d->change.expected, d->change.found);
+    else if (d->is_elsewhere)
+        snprintf(action, sizeof action, "written again from the stage file");
+    else if (d->limit > d->position)
+        snprintf(action, sizeof action,
+                 "%s; all other records go into tables, and what it held is lost",
+                 r->options->log == LSM_REPAIR_LOG_STOP ? "the log ends here" : "left out");
+    else
+        snprintf(action, sizeof action, "the log's records go into tables");
+    k->unpatched += !is_exact;
+    if (d->id == FINDING_STAGE_SIZE)
+        r->stage_is_bad = true;
+    lsm_status status = is_exact ? note_patch(k, d, err) : LSM_OK;
+    if (status == LSM_OK && d->limit > d->position)
+        status = note_loss(k, d, err);
+    return status == LSM_OK ? repair_add_step(r, &step, d->text, action, err) : status;
+}
+
+/* The caller wants none of it. */
+static lsm_status give_up(struct repair *r, lsm_error *err)
+{
+    struct repair_step step = repair_step_of(REPAIR_LOG, 0, FINDING_CLOSED_BUT_LOG, NULL);
+    struct repair_loss loss = {.kinds = LSM_LOSS_LOST | LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE,
+                               .first_open = true,
+                               .last_open = true,
+                               .offset = LSM_NO_OFFSET,
+                               .records = r->log.entry_count,
+                               .length = r->log.bytes};
+    if (r->log.record_count == 0 && r->log.damage_count == 0)
+        return LSM_OK;
+    r->log_is_lost = true;
+    r->result.log_records = 0;
+    lsm_status status = repair_add_step(r, &step, "the log holds records that no table does",
+                                        "left out, as asked: its records are lost", err);
+    return status == LSM_OK ? repair_add_loss(r, &loss, (lsm_slice){0}, (lsm_slice){0}, err)
+                            : status;
+}
+
+lsm_status repair_look_at_log(struct repair *r, lsm_error *err)
+{
+    struct look k = {.r = r};
+    struct walk_log_options o = options_of(r);
+    struct walk_log_visitor visitor = {.context = &k, .record = saw_record, .damage = saw_damage};
+    if (r->options->log == LSM_REPAIR_LOG_NONE)
+        visitor.damage = NULL;
+    lsm_status status = walk_log(&o, &visitor, &r->log, err);
+    if (status != LSM_OK)
+        return status;
+    r->result.log_records = r->log.record_count;
+    r->result.log_bytes_lost = r->log.lost_bytes;
+    if (!r->state.log_is_known) {
+        struct version_edit *s = &r->state.snapshot;
+        s->log_position = r->log.first_position;
+        s->log_chain = 0;
+        s->clean = r->log.segment_count == 0;
+    }
+    if (r->options->log == LSM_REPAIR_LOG_NONE)
+        return give_up(r, err);
+    r->log_is_lost = k.unpatched > 0;
+    return LSM_OK;
+}
+
+/* ---- into tables ----------------------------------------------------------------------------- */
+
+struct run_entry {
+    uint32_t cf;
+    uint64_t trailer;
+    uint64_t ordinal; /* of all of the run: in a batch the later one counts */
+    size_t key_at, key_size;
+    size_t value_at, value_size;
+};
+
+struct run {
+    struct repair *r;
+    struct buffer bytes;
+    struct run_entry *entries;
+    size_t count, room;
+    bool is_over; /* the rest is not wanted */
+};
+
+static const struct run *sorting; /* qsort() has no context */
+
+static lsm_slice key_of(const struct run *run, const struct run_entry *e)
+{
+    return (lsm_slice){run->bytes.data + e->key_at, e->key_size};
+}
+
+static int compare_entries(const void *left, const void *right)
+{
+    const struct run_entry *a = left, *b = right;
+    if (a->cf != b->cf)
+        return a->cf < b->cf ? -1 : 1;
+    int order = entry_compare(key_of(sorting, a), entry_sequence(a->trailer), key_of(sorting, b),
+                              entry_sequence(b->trailer));
+    return order != 0 ? order : (a->ordinal < b->ordinal) - (a->ordinal > b->ordinal);
+}
+
+static bool is_overwritten(const struct run *run, const struct run_entry *by,
+                           const struct run_entry *e)
+{
+    return entry_sequence(by->trailer) == entry_sequence(e->trailer) &&
+           slice_equal(key_of(run, by), key_of(run, e));
+}
+
+static lsm_status write_family(struct run *run, size_t first, size_t limit, lsm_error *err)
+{
+    struct repair *r = run->r;
+    struct table_write_options options;
+    struct table_writer *writer = NULL;
+    struct table_meta meta = {0};
+    uint32_t cf = run->entries[first].cf;
+    if (repair_family_name(r, cf) == NULL) /* it was dropped */
+        return LSM_OK;
+    lsm_status status = repair_table_options(r, cf, 0, false, &options, err);
+    if (status == LSM_OK)
+        status = table_writer_new(&r->env, &options, &writer, err);
+    STEP("repair: log table begun");
+    for (size_t i = first; status == LSM_OK && i < limit; i++) {
+        const struct run_entry *e = &run->entries[i];
+        if (i > first && is_overwritten(run, e - 1, e))
+            continue;
+        status = table_writer_add(writer, key_of(run, e), e->trailer,
+                                  (lsm_slice){run->bytes.data + e->value_at, e->value_size}, err);
+    }
+    if (status != LSM_OK) {
+        table_writer_abort(writer);
+        return status;
+    }
+    table_writer_is_last(writer);
+    status = table_writer_finish(writer, &meta, err);
+    STEP("repair: log table written");
+    if (status != LSM_OK)
+        return status;
+    for (size_t i = 0; i < r->state.snapshot.created_count; i++)
+        meta.compress_later =
+            meta.compress_later ||
+            (r->state.snapshot.created[i].id == cf &&
+             r->state.snapshot.created[i].options.compression == LSM_COMPRESSION_ZSTD);
+    status = edit_add_table(&r->made, &meta, err);
+    char name[FILE_NAME_SIZE];
+    repair_tell(r, "'%s' holds %" PRIu64 " entries of the log",
+                file_name_make(FILE_TABLE, meta.number, name), meta.entry_count);
+    table_meta_release(&meta);
+    return status;
+}
+
+static lsm_status write_run(struct run *run, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    sorting = run;
+    if (run->count > 1)
+        qsort(run->entries, run->count, sizeof *run->entries, compare_entries);
+    for (size_t i = 0; status == LSM_OK && i < run->count;) {
+        size_t limit = i + 1;
+        while (limit < run->count && run->entries[limit].cf == run->entries[i].cf)
+            limit++;
+        status = write_family(run, i, limit, err);
+        i = limit;
+    }
+    sorting = NULL;
+    run->count = 0;
+    buffer_clear(&run->bytes);
+    return status;
+}
+
+static lsm_status add_entry(struct run *run, const struct batch_entry *e, uint64_t sequence,
+                            lsm_error *err)
+{
+    if (run->count == run->room) {
+        size_t room = run->room == 0 ? 1024 : 2 * run->room;
+        struct run_entry *grown = mem_resize(run->entries, room * sizeof *grown);
+        if (grown == NULL)
+            return lsm_fail_memory(err, room * sizeof *grown);
+        run->entries = grown;
+        run->room = room;
+    }
+    struct run_entry *to = &run->entries[run->count];
+    *to = (struct run_entry){.cf = e->cf,
+                             .trailer = entry_trailer(sequence, e->type),
+                             .ordinal = run->count,
+                             .key_at = run->bytes.size,
+                             .key_size = e->key.size,
+                             .value_at = run->bytes.size + e->key.size,
+                             .value_size = e->value.size};
+    buffer_append(&run->bytes, e->key.data, e->key.size);
+    buffer_append(&run->bytes, e->value.data, e->value.size);
+    if (run->bytes.failed)
+        return lsm_fail_memory(err, e->key.size + e->value.size);
+    run->count++;
+    return LSM_OK;
+}
+
+static lsm_status take_record(void *context, const struct walk_log_record *record, lsm_error *err)
+{
+    struct run *run = context;
+    struct batch_reader reader = batch_read(record->batch);
+    struct batch_entry e;
+    lsm_status status = LSM_OK;
+    if (run->is_over)
+        return LSM_OK;
+    while (status == LSM_OK && batch_next(&reader, &e)) {
+        if (entry_type_is_known(e.type))
+            status = add_entry(run, &e, record->sequence, err);
+    }
+    if (status == LSM_OK && run->bytes.size + run->count * sizeof *run->entries >= RUN_BYTES)
+        status = write_run(run, err);
+    return status;
+}
+
+static lsm_status stop_at_damage(void *context, const struct walk_log_damage *d, lsm_error *err)
+{
+    struct run *run = context;
+    (void)err;
+    if (finding_kind_of(d->id)->severity == LSM_DAMAGE && d->limit > d->position &&
+        run->r->options->log == LSM_REPAIR_LOG_STOP)
+        run->is_over = true;
+    return LSM_OK;
+}
+
+lsm_status repair_salvage_log(struct repair *r, lsm_error *err)
+{
+    struct run run = {.r = r};
+    struct walk_log_options o = options_of(r);
+    struct walk_log_visitor visitor = {
+        .context = &run, .record = take_record, .damage = stop_at_damage};
+    struct walk_log_end end;
+    if (r->options->log == LSM_REPAIR_LOG_NONE)
+        return LSM_OK;
+    lsm_status status = walk_log(&o, &visitor, &end, err);
+    if (status == LSM_OK)
+        status = write_run(&run, err);
+    buffer_release(&run.bytes);
+    mem_free(run.entries);
+    return status;
+}

@@ -1,0 +1,236 @@
+/*
+ * Inside lsm_repair().
+ *
+ *   repair.c     the door: lock, look, plan, do
+ *   identity.c   CURRENT, and whose database it is when that is lost
+ *   manifest.c   the state that the manifest makes, and what all whole edits say when it is damaged
+ *   lineage.c    which tables are live, told by themselves
+ *   tables.c     what is wrong with each live table, and which bytes put it right
+ *   salvage.c    a damaged table's entries into a new one
+ *   logs.c       what is wrong with the log, and its records into tables
+ *   plan.c       steps, losses and patches: the lists that looking fills
+ *   place.c      lost+found, copies and corrected copies of files
+ *   commit.c     the new manifest, and the rename that puts it in force
+ *   undo.c       taking it back
+ *
+ * Looking only reads. Everything that is written is new; see docs/adr/0025-repair-by-new-files.md.
+ */
+#ifndef ENGINE_REPAIR_REPAIR_PRIVATE_H
+#define ENGINE_REPAIR_REPAIR_PRIVATE_H
+
+#include "engine/base/buffer.h"
+#include "engine/base/memory.h"
+#include "engine/format/current.h"
+#include "engine/inspect/correct.h"
+#include "engine/inspect/finding.h"
+#include "engine/inspect/walk_dir.h"
+#include "engine/inspect/walk_log.h"
+#include "engine/inspect/walk_manifest.h"
+#include "engine/inspect/walk_table.h"
+#include "engine/shm/attach.h"
+#include "engine/sst/table.h"
+#include "engine/version/version.h"
+
+#define REPAIR_SEQUENCE_GAP (UINT64_C(1) << 32) /* above what was seen, where some may be lost */
+#define REPAIR_MAX_NUMBER   (UINT64_C(1) << 62)
+#define REPAIR_MEMORY       ((size_t)3 << 30) /* the largest block that is looked into */
+
+/* ---- the lists ------------------------------------------------------------------------------- */
+
+/* What a step, a patch or a refusal belongs to. */
+enum repair_part {
+    REPAIR_CURRENT,
+    REPAIR_MANIFEST,
+    REPAIR_TABLE, /* number: of the table */
+    REPAIR_LOG,
+};
+
+struct repair_step {
+    enum repair_part part;
+    uint64_t number;
+    enum finding_id id;
+    char file[FILE_NAME_SIZE]; /* empty: none */
+    uint64_t offset, length;
+    char *problem, *action; /* owned */
+    bool is_exact;
+};
+
+/* Bytes of a file that should be others. */
+struct repair_patch {
+    enum repair_part part;
+    uint64_t number;
+    enum file_kind kind;
+    uint64_t file; /* its number */
+    uint64_t offset;
+    uint8_t *bytes; /* owned; NULL: zeros */
+    size_t size;
+};
+
+struct repair_loss {
+    unsigned kinds;
+    bool has_cf;
+    uint32_t cf;
+    bool first_open, last_open;
+    struct buffer first, last;
+    uint64_t records, min_sequence, max_sequence;
+    char file[FILE_NAME_SIZE];
+    uint64_t offset, length;
+};
+
+enum table_fate {
+    TABLE_STAYS,
+    TABLE_PATCHED, /* its damage is corrected exactly */
+    TABLE_REWRITTEN,
+    TABLE_DROPPED, /* it cannot be read at all */
+};
+
+struct repair_table {
+    struct table_meta meta; /* of the state; owned by it */
+    enum table_fate fate;
+    bool is_refused;
+    unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
+    uint64_t blocks_lost, records_lost;
+    uint64_t sequence_base;
+    bool has_keys; /* there is a whole block */
+};
+
+/* What looking at the manifests brought. */
+struct repair_state {
+    struct version_edit snapshot;
+    struct version_edit gone; /* dropped: families that must not come back */
+    uint64_t manifest;        /* number of the one believed; 0: none */
+    uint64_t next_frame;      /* number of the frame to come */
+    bool is_rebuilt;          /* from tables */
+    bool log_is_known;        /* snapshot.log_position is the true one */
+    bool needs_generation;    /* a new manifest has to be written */
+};
+
+struct repair {
+    /* set at start */
+    const char *path;
+    const lsm_repair_options *options;
+    struct io *io;
+    struct io_dir *dir;
+    struct shm_attachment *attachment;
+    lsm_repair_result result;
+
+    /* found by looking */
+    struct walk_dir list;
+    struct walk_env walk; /* uuid is set by repair_identify() */
+    struct table_env env; /* the same */
+    bool has_current;     /* the file is there and was read */
+    bool current_is_good; /* maybe by a patch */
+    uint64_t current_names;
+    uint64_t next_number; /* of tables and manifests: above all files */
+    struct repair_state state;
+    struct repair_table *tables; /* one for each of state.snapshot.added; owned */
+    struct walk_log_end log;
+    bool log_is_lost; /* it cannot be left as it is: its records go into tables */
+    bool stage_is_bad;
+
+    struct repair_step *steps;
+    size_t step_count, step_room;
+    struct repair_patch *patches;
+    size_t patch_count, patch_room;
+    struct repair_loss *losses;
+    size_t loss_count, loss_room;
+    bool log_is_refused;
+
+    /* being done */
+    struct io_dir *lost; /* NULL: not made yet */
+    char lost_path[1024];
+    struct version_edit made; /* tables added; those that go are in `removed` */
+    uint64_t bytes_done;
+};
+
+/* ---- plan.c ---------------------------------------------------------------------------------- */
+
+/* Both texts are copied. */
+lsm_status repair_add_step(struct repair *r, const struct repair_step *step, const char *problem,
+                           const char *action, lsm_error *err);
+/* Copies the bytes; NULL: zeros. */
+lsm_status repair_add_patch(struct repair *r, const struct repair_patch *patch, lsm_error *err);
+/* Copies the slices. */
+lsm_status repair_add_loss(struct repair *r, const struct repair_loss *loss, lsm_slice first,
+                           lsm_slice last, lsm_error *err);
+/* Tells steps and losses to the caller, and asks. LSM_CANCELLED: nothing is to be done. */
+lsm_status repair_show_plan(struct repair *r, lsm_error *err);
+void repair_plan_release(struct repair *r);
+
+const char *repair_family_name(const struct repair *r, uint32_t cf); /* NULL: not known */
+__attribute__((format(printf, 2, 3))) void repair_tell(struct repair *r, const char *format, ...);
+
+/* Fills a file's name into a step. */
+struct repair_step repair_step_of(enum repair_part part, uint64_t number, enum finding_id id,
+                                  const char *file);
+
+/* ---- looking --------------------------------------------------------------------------------- */
+
+lsm_status repair_identify(struct repair *r, lsm_error *err);
+lsm_status repair_read_manifests(struct repair *r, lsm_error *err);
+lsm_status repair_look_at_tables(struct repair *r, lsm_error *err);
+lsm_status repair_look_at_log(struct repair *r, lsm_error *err);
+
+/* What whole edits of any manifest say, besides their order. */
+struct repair_facts {
+    uint64_t *removed; /* numbers; sorted; owned */
+    size_t removed_count, removed_room;
+    struct table_meta *added; /* as last added; by number; owned with their keys */
+    size_t added_count, added_room;
+    struct version_edit families; /* created: those that are; dropped: ids that are gone */
+    uint64_t log_position, log_chain;
+    bool has_log, clean;
+    uint64_t last_sequence, next_file_number, next_frame;
+    uint32_t next_cf;
+};
+lsm_status repair_gather_facts(struct repair *r, struct repair_facts *facts, lsm_error *err);
+void repair_facts_release(struct repair_facts *facts);
+/* Makes state.snapshot out of the tables themselves, and of what the facts say. */
+lsm_status repair_rebuild(struct repair *r, lsm_error *err);
+
+/* ---- doing ----------------------------------------------------------------------------------- */
+
+/* Makes the place for what is replaced. */
+lsm_status repair_make_place(struct repair *r, lsm_error *err);
+/* A copy of the file goes there, durable on return; once for each file. */
+lsm_status repair_keep_file(struct repair *r, const char *name, lsm_error *err);
+/* Copies `from` to the new file `to`, with the patches of `target` (NULL: none). What cannot be
+ * read becomes zeros. Durable but for the name. */
+struct repair_target {
+    enum file_kind kind;
+    uint64_t number;
+};
+lsm_status repair_copy_file(struct repair *r, struct io_dir *from_dir, const char *from,
+                            struct io_dir *dir, const char *to, const struct repair_target *target,
+                            lsm_error *err);
+
+/* Is a new manifest to be written? */
+bool repair_needs_commit(const struct repair *r);
+/* Is the patch to be made in a file that stays? */
+bool repair_patch_counts(const struct repair *r, const struct repair_patch *p);
+/* Puts corrected files into their places. */
+lsm_status repair_put_patches(struct repair *r, lsm_error *err);
+/* Writes what the blocks of tables[index] hold into new tables of the same level; r->made gets
+ * them. */
+lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err);
+/* Writes the log's records into tables of level 0. */
+lsm_status repair_salvage_log(struct repair *r, lsm_error *err);
+/* A new, empty segment behind all others: replay begins there. */
+lsm_status repair_begin_log(struct repair *r, uint64_t position, lsm_error *err);
+/* Writes MANIFEST-<number> with the new state and puts it in force. */
+lsm_status repair_commit(struct repair *r, uint64_t number, lsm_error *err);
+static inline bool repair_leaves_log(const struct repair *r)
+{
+    return !r->log_is_lost || r->log_is_refused;
+}
+/* The table is not named any more when the repair is done. */
+static inline bool repair_table_goes(const struct repair_table *t)
+{
+    return !t->is_refused && (t->fate == TABLE_REWRITTEN || t->fate == TABLE_DROPPED);
+}
+
+/* Options of a table that takes the place of one of this family. */
+lsm_status repair_table_options(struct repair *r, uint32_t cf, uint32_t level, bool compress,
+                                struct table_write_options *options, lsm_error *err);
+
+#endif

@@ -1,0 +1,401 @@
+/*
+ * What is wrong with each live table. Where the right bytes can be told (one wrong byte under a
+ * checksum, a footer whose copy is sound, zeros of padding) they are noted as patches; a table
+ * whose damage is all of that kind becomes again what it was. Any other is written anew from its
+ * whole blocks, and what the others may have held is told as lost.
+ */
+#include "engine/repair/repair_private.h"
+
+#include "engine/format/entry.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct look {
+    struct repair *r;
+    struct repair_table *t;
+    size_t index;
+    char name[FILE_NAME_SIZE];
+    struct walk_table *walk;
+    struct io_file *file;
+    bool dictionary_is_corrected;
+    struct buffer scratch;
+    struct buffer last_key; /* of the last whole block */
+    bool has_last_key;
+};
+
+/* ---- patches --------------------------------------------------------------------------------- */
+
+static lsm_status note(struct look *k, enum finding_id id, uint64_t offset, uint64_t length,
+                       const char *problem, const char *action, bool is_exact, lsm_error *err)
+{
+    char sentence[320];
+    struct repair_step step = repair_step_of(REPAIR_TABLE, k->t->meta.number, id, k->name);
+    step.offset = offset;
+    step.length = length;
+    step.is_exact = is_exact;
+    k->t->faults++;
+    k->t->unpatched += !is_exact;
+    if (offset == LSM_NO_OFFSET)
+        snprintf(sentence, sizeof sentence, "table '%s': %s", k->name, problem);
+    else
+        snprintf(sentence, sizeof sentence, "table '%s' at offset %" PRIu64 ": %s", k->name, offset,
+                 problem);
+    return repair_add_step(k->r, &step, sentence, action, err);
+}
+
+static lsm_status patch(struct look *k, uint64_t offset, const uint8_t *bytes, size_t size,
+                        lsm_error *err)
+{
+    struct repair_patch p = {.part = REPAIR_TABLE,
+                             .number = k->t->meta.number,
+                             .kind = FILE_TABLE,
+                             .file = k->t->meta.number,
+                             .offset = offset,
+                             .bytes = (uint8_t *)(uintptr_t)bytes,
+                             .size = size};
+    return repair_add_patch(k->r, &p, err);
+}
+
+static lsm_status patch_byte(struct look *k, enum finding_id id, uint64_t offset,
+                             const uint8_t *bytes, const struct correct_change *c,
+                             const char *problem, lsm_error *err)
+{
+    char action[96];
+    uint64_t at = offset + c->offset;
+    snprintf(action, sizeof action, "byte %" PRIu64 " becomes 0x%02x again (it is 0x%02x)", at,
+             c->expected, c->found);
+    lsm_status status = patch(k, at, bytes + c->offset, 1, err);
+    return status == LSM_OK ? note(k, id, offset, 0, problem, action, true, err) : status;
+}
+
+static lsm_status patch_padding(struct look *k, enum finding_id id, uint64_t offset, uint64_t limit,
+                                lsm_error *err)
+{
+    lsm_status status = patch(k, offset, NULL, (size_t)(limit - offset), err);
+    return status == LSM_OK ? note(k, id, offset, limit - offset, "padding is not zero",
+                                   "the padding becomes zero again", true, err)
+                            : status;
+}
+
+/* The extent's bytes in the scratch; false when the device refuses them. */
+static bool read_extent(struct look *k, uint64_t offset, uint64_t size)
+{
+    buffer_clear(&k->scratch);
+    if (size > REPAIR_MEMORY)
+        return false;
+    uint8_t *at = buffer_grow(&k->scratch, (size_t)size);
+    return at != NULL && io_file_read_exact(k->file, at, (size_t)size, offset, NULL) == LSM_OK;
+}
+
+/* ---- the parts ------------------------------------------------------------------------------- */
+
+static uint64_t seed_at(const struct look *k, uint64_t offset)
+{
+    return hash_place(k->walk->uuid, k->walk->number, offset);
+}
+
+static lsm_status look_at_part(struct look *k, const struct walk_part *part, enum finding_id id,
+                               enum finding_id malformed, lsm_error *err)
+{
+    struct correct_change c;
+    const char *what =
+        part->problem.what != NULL ? part->problem.what : finding_kind_of(id)->meaning;
+    if (part->verdict == WALK_ABSENT || part->verdict == WALK_SOUND) {
+        if (!part->padding_is_bad)
+            return LSM_OK;
+        return patch_padding(k, FINDING_PADDING, part->padding_offset,
+                             part->extent.offset + part->extent.size, err);
+    }
+    if (part->verdict == WALK_DAMAGED && read_extent(k, part->extent.offset, part->extent.size) &&
+        correct_table_frame(k->scratch.data, k->scratch.size, seed_at(k, part->extent.offset),
+                            &c) == CORRECT_DONE) {
+        k->dictionary_is_corrected = k->dictionary_is_corrected || part == &k->walk->dictionary;
+        return patch_byte(k, id, part->extent.offset, k->scratch.data, &c, what, err);
+    }
+    return note(k, part->verdict == WALK_MALFORMED ? malformed : id,
+                part->verdict == WALK_LOST ? LSM_NO_OFFSET : part->extent.offset, part->extent.size,
+                what, "made anew with the table", false, err);
+}
+
+/* A footer page is damaged: its bytes follow from the other one, or from one changed byte. */
+static lsm_status look_at_footer(struct look *k, size_t which, lsm_error *err)
+{
+    const struct walk_part *part = &k->walk->footers[which];
+    const struct walk_part *other = &k->walk->footers[1 - which];
+    uint64_t offset = part->extent.offset;
+    uint8_t page[TABLE_PAGE_SIZE] = {0};
+    struct correct_change c;
+    enum finding_id id = other->verdict == WALK_SOUND ? FINDING_FOOTER_COPY : FINDING_FOOTER_LOST;
+    const char *what = part->problem.what != NULL ? part->problem.what : "the footer is damaged";
+    if (part->verdict == WALK_SOUND)
+        return LSM_OK;
+    if (other->verdict == WALK_SOUND && part->extent.size == TABLE_PAGE_SIZE) {
+        table_footer_encode(&k->walk->footer, offset, page);
+        lsm_status status = patch(k, offset, page, sizeof page, err);
+        return status == LSM_OK ? note(k, id, offset, sizeof page, what,
+                                       "the page is written from its copy", true, err)
+                                : status;
+    }
+    if (part->extent.size == TABLE_PAGE_SIZE && read_extent(k, offset, TABLE_PAGE_SIZE) &&
+        correct_table_footer(k->scratch.data, seed_at(k, offset), &c) == CORRECT_DONE)
+        return patch_byte(k, id, offset, k->scratch.data, &c, what, err);
+    return note(k, id, part->extent.size == 0 ? LSM_NO_OFFSET : offset, part->extent.size, what,
+                "made anew with the table", false, err);
+}
+
+static lsm_status look_at_parts(struct look *k, lsm_error *err)
+{
+    const struct walk_table *w = k->walk;
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < TABLE_FOOTER_COUNT; i++)
+        status = look_at_footer(k, i, err);
+    if (status == LSM_OK && w->footers_differ)
+        status = note(k, FINDING_FOOTERS_DIFFER, LSM_NO_OFFSET, 0, "its two footers differ",
+                      "made anew with the table", false, err);
+    if (status == LSM_OK)
+        status = look_at_part(k, &w->dictionary, FINDING_DICTIONARY_DAMAGED,
+                              FINDING_DICTIONARY_DAMAGED, err);
+    if (status == LSM_OK)
+        status = look_at_part(k, &w->filter, FINDING_FILTER_DAMAGED, FINDING_FILTER_MALFORMED, err);
+    if (status == LSM_OK)
+        status = look_at_part(k, &w->index, FINDING_INDEX_DAMAGED, FINDING_INDEX_MALFORMED, err);
+    if (status == LSM_OK)
+        status = look_at_part(k, &w->properties, FINDING_PROPERTIES_DAMAGED,
+                              FINDING_PROPERTIES_MALFORMED, err);
+    return status;
+}
+
+/* ---- losses ---------------------------------------------------------------------------------- */
+
+/* May an older version of keys in the range come to light? */
+static bool has_older(const struct repair *r, const struct table_meta *m)
+{
+    const struct version_edit *s = &r->state.snapshot;
+    for (size_t i = 0; i < s->added_count; i++) {
+        const struct table_meta *o = &s->added[i];
+        bool is_older = o->level > m->level ||
+                        (o->level == 0 && m->level == 0 && o->max_sequence < m->max_sequence);
+        if (o->number != m->number && o->cf == m->cf && is_older &&
+            slice_compare(o->smallest, m->largest) <= 0 &&
+            slice_compare(m->smallest, o->largest) <= 0)
+            return true;
+    }
+    return false;
+}
+
+static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *err)
+{
+    const struct table_meta *m = &k->t->meta;
+    struct repair_loss loss = {.kinds = LSM_LOSS_LOST,
+                               .has_cf = true,
+                               .cf = m->cf,
+                               .min_sequence = m->min_sequence,
+                               .max_sequence = m->max_sequence,
+                               .offset = LSM_NO_OFFSET,
+                               .records = m->entry_count};
+    lsm_slice first = m->smallest, last = m->largest;
+    snprintf(loss.file, sizeof loss.file, "%s", k->name);
+    if (has_older(k->r, m))
+        loss.kinds |= LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE;
+    if (b != NULL) {
+        loss.offset = b->offset;
+        loss.length = b->length;
+        if (b->has_first)
+            first = b->first;
+        if (b->has_last)
+            last = b->last;
+        uint64_t average =
+            m->size > b->length && m->size > 0
+                ? (uint64_t)((double)m->entry_count * (double)b->length / (double)m->size) + 1
+                : m->entry_count;
+        loss.records = b->has_frame ? b->frame.entry_count : average;
+        if (b->has_frame && b->frame.max_sequence > 0) {
+            loss.min_sequence = b->frame.min_sequence;
+            loss.max_sequence = b->frame.max_sequence;
+        }
+    }
+    k->t->records_lost += loss.records;
+    return repair_add_loss(k->r, &loss, first, last, err);
+}
+
+/* ---- the blocks ------------------------------------------------------------------------------ */
+
+/* Are the entries in order, in the table's bounds, and of its family? NULL when all is well. */
+static const char *check_entries(struct look *k, const struct walk_block *b, enum finding_id *id)
+{
+    const struct table_meta *m = &k->t->meta;
+    struct buffer *key = &k->scratch;
+    *id = FINDING_BLOCK_ORDER;
+    const char *wrong = block_check_order(&b->view);
+    if (wrong != NULL)
+        return wrong;
+    if (b->frame.cf != m->cf) {
+        *id = FINDING_BLOCK_FAMILY;
+        return "it belongs to another column family";
+    }
+    *id = FINDING_KEY_OUTSIDE;
+    if (!block_copy_key(&b->view, 0, key))
+        return NULL;
+    if (slice_compare(buffer_slice(key), m->smallest) < 0)
+        return "it holds keys below the table's first";
+    if (k->has_last_key && slice_compare(buffer_slice(key), buffer_slice(&k->last_key)) < 0) {
+        *id = FINDING_BLOCK_ORDER;
+        return "its keys do not come behind those of the block before";
+    }
+    if (!block_copy_key(&b->view, b->view.count - 1, &k->last_key))
+        return NULL;
+    k->has_last_key = true;
+    if (slice_compare(buffer_slice(&k->last_key), m->largest) > 0)
+        return "it holds keys above the table's last";
+    return NULL;
+}
+
+static lsm_status look_at_block(struct look *k, const struct walk_block *b, lsm_error *err)
+{
+    struct correct_change c;
+    lsm_status status = LSM_OK;
+    if (b->padding_is_bad)
+        status = patch_padding(k, FINDING_PADDING, b->padding_offset, b->offset + b->length, err);
+    if (status != LSM_OK || b->too_large)
+        return status;
+    if (b->fault == FINDING_COUNT) {
+        enum finding_id id;
+        const char *wrong = check_entries(k, b, &id);
+        k->t->has_keys = true;
+        if (wrong == NULL)
+            return LSM_OK;
+        status = note(k, id, b->offset, b->length, wrong,
+                      "what does not fit there is left out of the new table", false, err);
+        return status == LSM_OK ? lose(k, b, err) : status;
+    }
+    if (b->fault == FINDING_DICTIONARY_DAMAGED && k->dictionary_is_corrected) {
+        k->t->has_keys = true;
+        return LSM_OK;
+    }
+    const char *what =
+        b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
+    bool may_be_corrected = b->fault == FINDING_BLOCK_CHECKSUM || b->fault == FINDING_BLOCK_HEADER;
+    if (may_be_corrected && b->unreadable == 0 && read_extent(k, b->offset, b->length) &&
+        correct_table_frame(k->scratch.data, k->scratch.size, seed_at(k, b->offset), &c) ==
+            CORRECT_DONE) {
+        k->t->has_keys = true;
+        return patch_byte(k, b->fault, b->offset, k->scratch.data, &c, what, err);
+    }
+    k->t->blocks_lost++;
+    status = note(k, b->fault, b->offset, b->length, what,
+                  "the block is left out; the keys it may have held are told below", false, err);
+    return status == LSM_OK ? lose(k, b, err) : status;
+}
+
+static lsm_status look_at_blocks(struct look *k, lsm_error *err)
+{
+    struct walk_block b = {.length = 1};
+    lsm_status status = LSM_OK;
+    while (status == LSM_OK) {
+        status = walk_table_next(k->walk, &b, err);
+        if (status != LSM_OK || b.length == 0)
+            break;
+        status = look_at_block(k, &b, err);
+    }
+    return status;
+}
+
+/* ---- a table --------------------------------------------------------------------------------- */
+
+static lsm_status drop(struct look *k, enum finding_id id, const char *problem, lsm_error *err)
+{
+    k->t->fate = TABLE_DROPPED;
+    lsm_status status =
+        note(k, id, LSM_NO_OFFSET, 0, problem,
+             "taken out of the manifest; the keys it held are told below", false, err);
+    return status == LSM_OK ? lose(k, NULL, err) : status;
+}
+
+/* Entries of an ingested table say the sequence number 0, and the table the true one. */
+static uint64_t sequence_base(const struct look *k)
+{
+    if (k->walk->properties.verdict == WALK_SOUND)
+        return k->walk->table_properties.sequence_base;
+    return k->t->meta.min_sequence == k->t->meta.max_sequence ? k->t->meta.min_sequence : 0;
+}
+
+static lsm_status look_inside(struct look *k, lsm_error *err)
+{
+    char text[128];
+    lsm_status status = LSM_OK;
+    k->t->sequence_base = sequence_base(k);
+    if (k->walk->is_foreign)
+        return drop(k, FINDING_TABLE_FOREIGN, "it belongs to another database or number", err);
+    if (k->walk->file_size != k->t->meta.size) {
+        snprintf(text, sizeof text, "it has %" PRIu64 " bytes, and should have %" PRIu64,
+                 k->walk->file_size, k->t->meta.size);
+        status = note(k, FINDING_TABLE_SIZE, LSM_NO_OFFSET, 0, text, "written anew from its blocks",
+                      false, err);
+    }
+    if (status == LSM_OK)
+        status = look_at_parts(k, err);
+    if (status == LSM_OK)
+        status = look_at_blocks(k, err);
+    if (status != LSM_OK)
+        return status;
+    if (k->walk->file_size < k->t->meta.size) { /* what was behind the end */
+        struct walk_block b = {.offset = k->walk->file_size,
+                               .length = k->t->meta.size - k->walk->file_size,
+                               .has_first = k->has_last_key,
+                               .first = buffer_slice(&k->last_key)};
+        status = lose(k, &b, err);
+    }
+    if (k->r->options->salvage_blocks && k->t->faults == 0)
+        status = note(k, FINDING_PROPERTY_COUNTS, LSM_NO_OFFSET, 0, "it is to be written anew",
+                      "written anew from its blocks", false, err);
+    k->t->fate = k->t->faults == 0      ? TABLE_STAYS
+                 : k->t->unpatched == 0 ? TABLE_PATCHED
+                 : k->t->has_keys       ? TABLE_REWRITTEN
+                                        : TABLE_DROPPED;
+    return status;
+}
+
+static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
+{
+    struct look k = {.r = r, .index = index, .t = &r->tables[index]};
+    struct walk_table_options options = {.number = k.t->meta.number, .meta = &k.t->meta};
+    lsm_error why = {0};
+    file_name_make(FILE_TABLE, k.t->meta.number, k.name);
+    lsm_status status = walk_table_open(&r->walk, &options, &k.walk, &why);
+    if (status == LSM_MISSING) {
+        status = drop(&k, FINDING_TABLE_MISSING, "it is missing", err);
+    } else if (status == LSM_CORRUPT) {
+        status = drop(&k, FINDING_NOT_A_FILE, "it is no file that can be read", err);
+    } else if (status != LSM_OK) {
+        status_copy(err, &why);
+    } else {
+        status = io_file_open(r->dir, k.name, 0, 0, &k.file, err);
+        if (status == LSM_OK)
+            status = look_inside(&k, err);
+    }
+    walk_table_close(k.walk);
+    io_file_close(k.file);
+    buffer_release(&k.scratch);
+    buffer_release(&k.last_key);
+    return status;
+}
+
+lsm_status repair_look_at_tables(struct repair *r, lsm_error *err)
+{
+    size_t count = r->state.snapshot.added_count;
+    lsm_status status = LSM_OK;
+    r->tables = mem_alloc_zeroed((count + 1) * sizeof *r->tables);
+    if (r->tables == NULL)
+        return lsm_fail_memory(err, (count + 1) * sizeof *r->tables);
+    for (size_t i = 0; status == LSM_OK && i < count; i++) {
+        struct repair_table *t = &r->tables[i];
+        t->meta = r->state.snapshot.added[i];
+        status = look_at_table(r, i, err);
+        r->result.table_count++;
+        r->result.blocks_lost += t->blocks_lost;
+        r->result.tables_rewritten += t->fate == TABLE_REWRITTEN;
+        r->result.tables_lost += t->fate == TABLE_DROPPED;
+    }
+    return status;
+}
