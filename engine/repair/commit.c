@@ -10,7 +10,7 @@
 #include "engine/version/replay.h"
 #include "engine/wal/segment.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PART_TABLES ((size_t)4096) /* in one frame of the snapshot */
@@ -107,6 +107,12 @@ static lsm_status collect_tables(struct repair *r, struct version_edit *next, ls
     return status;
 }
 
+static int compare_families(const void *left, const void *right)
+{
+    const struct edit_cf *a = left, *b = right;
+    return (a->id > b->id) - (a->id < b->id);
+}
+
 static lsm_status make_next(struct repair *r, uint64_t number, struct version_edit *next,
                             lsm_error *err)
 {
@@ -123,6 +129,8 @@ static lsm_status make_next(struct repair *r, uint64_t number, struct version_ed
     for (size_t i = 0; status == LSM_OK && i < s->created_count; i++)
         status =
             edit_create_cf(next, s->created[i].id, s->created[i].name, &s->created[i].options, err);
+    if (next->created_count > 1) /* a manifest names them in this order */
+        qsort(next->created, next->created_count, sizeof *next->created, compare_families);
     if (status == LSM_OK)
         status = collect_tables(r, next, err);
     if (next->next_file_number <= number)

@@ -1,0 +1,358 @@
+/* What each kind of damage costs after a repair, and that a repair can be taken back. */
+#include "tests/unit/repair/repair_fixture.h"
+
+#include <time.h>
+
+static const uint8_t zeros[8192];
+
+/* Repairs what is damaged now; the result stays, and an undo gives the damage back. */
+static void repair_and_undo(void)
+{
+    copy_tree("db", "damaged");
+    repair_now();
+    ck_assert(told.result.is_changed);
+    copy_tree("db", "repaired");
+    ck_ok(lsm_repair_undo(db_path, NULL, false, &error));
+    ck_assert(trees_are_equal("db", "damaged"));
+    copy_tree("repaired", "db");
+    check_stays();
+}
+
+START_TEST(test_repair_healthy_killed_database_stays_as_it_is)
+{
+    make_database(200);
+    copy_tree("db", "before");
+    repair_now();
+    ck_assert_uint_eq(told.steps, 0);
+    ck_assert(!told.result.is_changed && !told.result.is_damage_left && !told.result.is_data_lost);
+    ck_assert(trees_are_equal("db", "before"));
+    check_whole();
+}
+END_TEST
+
+START_TEST(test_repair_healthy_closed_database_stays_as_it_is)
+{
+    make_database(0);
+    copy_tree("db", "before");
+    repair_now();
+    ck_assert_uint_eq(told.steps, 0);
+    ck_assert(trees_are_equal("db", "before"));
+    check_whole();
+}
+END_TEST
+
+START_TEST(test_repair_wrong_byte_anywhere_in_a_table_is_exact)
+{
+    char name[64];
+    make_database(50);
+    copy_tree("db", "before");
+    for (unsigned i = 0; i < 60; i++) {
+        ck_assert(nth_file(".sst", i % 7, name));
+        long at = random() % file_size(name);
+        flip_byte(name, at, i % 2 == 0 ? (uint8_t)(1u << i % 8) : (uint8_t)(1 + random() % 255));
+        repair_now();
+        ck_assert_msg(told.steps > 0, "'%s' at %ld: nothing was found", name, at);
+        ck_assert_msg(told.inexact == 0, "'%s' at %ld: %s", name, at, told.first_problem);
+        ck_ok(lsm_repair_undo(db_path, NULL, false, &error));
+        repair_now();
+        char command[600];
+        snprintf(command, sizeof command, "rm -rf '%s/lost+found'", db_path);
+        ck_assert_int_eq(system(command), 0);
+        ck_assert_msg(trees_are_equal("db", "before"), "'%s' at %ld", name, at);
+    }
+    check_whole();
+}
+END_TEST
+
+START_TEST(test_repair_wrong_byte_in_log_manifest_and_current_is_exact)
+{
+    static const char *const kinds[] = {".wal", "STAGE", "MANIFEST-", "CURRENT"};
+    char name[64], newest[64];
+    make_database(200);
+    copy_tree("db", "before");
+    unsigned found = 0;
+    for (unsigned i = 0; i < 80; i++) {
+        unsigned n = 0;
+        ck_assert(nth_file(kinds[i % 4], 0, name));
+        while (nth_file(kinds[i % 4], n, newest)) {
+            memcpy(name, newest, sizeof name);
+            n++;
+        }
+        long at = random() % file_size(name);
+        flip_byte(name, at, (uint8_t)(1 + random() % 255));
+        repair_now();
+        found += told.steps > 0;
+        ck_assert_msg(told.inexact == 0, "'%s' at %ld: %s", name, at, told.first_problem);
+        ck_assert_msg(i % 4 < 2 || told.steps == 1, "'%s' at %ld: %u steps", name, at, told.steps);
+        if (told.steps == 0) /* a byte that nobody reads any more */
+            copy_tree("before", "db");
+        char command[600];
+        snprintf(command, sizeof command, "rm -rf '%s/lost+found'", db_path);
+        ck_assert_int_eq(system(command), 0);
+        ck_assert_msg(trees_are_equal("db", "before"), "'%s' at %ld", name, at);
+    }
+    ck_assert_uint_ge(found, 40);
+    check_whole();
+}
+END_TEST
+
+START_TEST(test_repair_zeroed_page_of_a_table_loses_its_blocks_only)
+{
+    char name[64];
+    for (unsigned i = 0; i < 6; i++) {
+        make_database(50);
+        ck_assert(nth_file(".sst", i, name));
+        long size = file_size(name), at = random() % (size / 4096) * 4096;
+        change_file(name, at, zeros, 4096);
+        repair_and_undo();
+        struct wrongs w = check_contents();
+        ck_assert_uint_le(w.lost + w.stale + w.revived, 150);
+        check_stays();
+        scratch_remove(scratch);
+        scratch_make(scratch);
+        snprintf(db_path, sizeof db_path, "%s/db", scratch);
+    }
+}
+END_TEST
+
+START_TEST(test_repair_truncated_table_keeps_what_is_there)
+{
+    char name[64], path[sizeof db_path + 80];
+    make_database(50);
+    ck_assert(nth_file(".sst", 1, name));
+    snprintf(path, sizeof path, "%s/%s", db_path, name);
+    ck_assert_int_eq(truncate(path, file_size(name) / 2), 0);
+    repair_and_undo();
+    ck_assert(told.loss_count > 0);
+    check_contents();
+}
+END_TEST
+
+START_TEST(test_repair_missing_table_its_range_is_told)
+{
+    char name[64];
+    make_database(50);
+    ck_assert(nth_file(".sst", 2, name));
+    remove_file(name);
+    repair_and_undo();
+    ck_assert(told.loss_count > 0);
+    check_contents();
+}
+END_TEST
+
+START_TEST(test_repair_missing_current_costs_nothing)
+{
+    make_database(100);
+    remove_file("CURRENT");
+    repair_and_undo();
+    ck_assert_uint_eq(told.loss_count, 0);
+    check_whole();
+}
+END_TEST
+
+static void remove_manifests(void)
+{
+    char name[64];
+    while (nth_file("MANIFEST-", 0, name))
+        remove_file(name);
+    remove_file("CURRENT");
+}
+
+START_TEST(test_repair_lost_manifests_cost_nothing)
+{
+    make_database(100);
+    remove_manifests();
+    repair_and_undo();
+    ck_assert_uint_eq(told.loss_count, 0);
+    check_whole();
+    check_stays();
+}
+END_TEST
+
+/* Every table that was ever written is there again. */
+static void bring_back(const char *kept)
+{
+    char command[1200];
+    snprintf(command, sizeof command, "cp -an '%s/%s/'*.sst '%s/'", scratch, kept, db_path);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static void make_with_obsolete(void)
+{
+    lsm_cf *cfs[FAMILIES];
+    char command[1200];
+    make_database(0);
+    snprintf(command, sizeof command, "mkdir -p '%s/all' && cp -a '%s/'*.sst '%s/all/'", scratch,
+             db_path, scratch);
+    for (unsigned i = 0; i < 4; i++) {
+        lsm_db *db = open_with(OPTIONS);
+        open_families(db, cfs);
+        ck_assert_int_eq(system(command), 0);
+        write_many(db, cfs, 700);
+        ck_ok(lsm_flush(db, &error));
+        ck_assert_int_eq(system(command), 0);
+        lsm_compact_options options = {0};
+        ck_ok(lsm_compact_range(db, cfs[i % 2], &options, &error));
+        ck_assert_int_eq(system(command), 0);
+        if (i == 3) {
+            write_many(db, cfs, 100);
+            db_abandon(db);
+        } else {
+            close_ok(db);
+        }
+    }
+    bring_back("all");
+}
+
+START_TEST(test_repair_lost_manifest_with_obsolete_tables_revives_nothing)
+{
+    make_with_obsolete();
+    remove_manifests();
+    repair_and_undo();
+    check_whole();
+}
+END_TEST
+
+START_TEST(test_repair_rebuild_asked_for_costs_nothing)
+{
+    make_with_obsolete();
+    memset(&told, 0, sizeof told);
+    lsm_repair_options options = repair_options();
+    options.rebuild_manifest = true;
+    repair_with(&options);
+    ck_assert(told.result.is_changed);
+    check_whole();
+}
+END_TEST
+
+START_TEST(test_repair_damaged_manifest_is_completed_from_tables)
+{
+    char name[64], newest[64];
+    make_with_obsolete();
+    for (unsigned n = 0; nth_file("MANIFEST-", n, newest); n++)
+        memcpy(name, newest, sizeof name);
+    change_file(name, 60, zeros, 200);
+    repair_and_undo();
+    check_whole();
+}
+END_TEST
+
+/* Up to the last byte that is not zero. */
+static long used_size(const char *name)
+{
+    char path[sizeof db_path + 80];
+    long size = 0;
+    snprintf(path, sizeof path, "%s/%s", db_path, name);
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    int byte;
+    for (long at = 1; (byte = getc(f)) != EOF; at++)
+        size = byte != 0 ? at : size;
+    fclose(f);
+    return size;
+}
+
+START_TEST(test_repair_zeroed_log_page_loses_its_records_only)
+{
+    char name[64];
+    make_database(200);
+    ck_assert(nth_file(".wal", 0, name));
+    change_file("STAGE", 0, zeros, sizeof zeros);
+    for (long at = 0; at < 64 << 10; at += (long)sizeof zeros)
+        change_file("STAGE", at, zeros, sizeof zeros);
+    unsigned n = 0;
+    char last[64];
+    while (nth_file(".wal", n, last)) {
+        memcpy(name, last, sizeof name);
+        n++;
+    }
+    change_file(name, used_size(name) - 3000, zeros, 300);
+    repair_and_undo();
+    struct wrongs w = check_contents();
+    ck_assert_uint_le(w.lost + w.stale + w.revived, 12);
+    check_stays();
+}
+END_TEST
+
+START_TEST(test_repair_dry_run_changes_nothing)
+{
+    char name[64];
+    make_database(50);
+    ck_assert(nth_file(".sst", 1, name));
+    change_file(name, 0, zeros, 2000);
+    copy_tree("db", "before");
+    lsm_repair_options options = repair_options();
+    options.dry_run = true;
+    repair_with(&options);
+    ck_assert(!told.result.is_changed && told.result.is_damage_left && told.result.is_data_lost);
+    ck_assert(trees_are_equal("db", "before"));
+    options.dry_run = false;
+    options.only_exact = true;
+    memset(&told, 0, sizeof told);
+    ck_fails(LSM_CANCELLED, lsm_repair(db_path, &options, &told.result, &error));
+    ck_assert(trees_are_equal("db", "before"));
+}
+END_TEST
+
+START_TEST(test_repair_to_a_copy_leaves_the_original)
+{
+    char name[64], to[SCRATCH_PATH_SIZE + 16];
+    make_database(50);
+    ck_assert(nth_file(".sst", 1, name));
+    change_file(name, 0, zeros, 2000);
+    copy_tree("db", "before");
+    snprintf(to, sizeof to, "%s/copy", scratch);
+    lsm_repair_options options = repair_options();
+    options.to = to;
+    repair_with(&options);
+    ck_assert(trees_are_equal("db", "before"));
+    snprintf(db_path, sizeof db_path, "%s/copy", scratch);
+    check_contents();
+}
+END_TEST
+
+START_TEST(test_repair_open_database_is_refused)
+{
+    make_database(0);
+    lsm_db *db = open_with(OPTIONS);
+    char pid[32];
+    ck_fails(LSM_BUSY, lsm_repair(db_path, NULL, NULL, &error));
+    snprintf(pid, sizeof pid, "%d", (int)getpid());
+    ck_assert_msg(strstr(error.message, pid) != NULL, "%s", error.message);
+    close_ok(db);
+}
+END_TEST
+
+int main(void)
+{
+    const char *given = getenv("LSM_TEST_SEED");
+    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 0) : (unsigned)time(NULL);
+    printf("LSM_TEST_SEED=%u\n", seed);
+    srandom(seed);
+    Suite *suite = suite_create("repair");
+    TCase *tcase = tcase_create("damage");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_checked_fixture(tcase, fixture_set_up, fixture_tear_down);
+    tcase_add_test(tcase, test_repair_healthy_killed_database_stays_as_it_is);
+    tcase_add_test(tcase, test_repair_healthy_closed_database_stays_as_it_is);
+    tcase_add_test(tcase, test_repair_wrong_byte_anywhere_in_a_table_is_exact);
+    tcase_add_test(tcase, test_repair_wrong_byte_in_log_manifest_and_current_is_exact);
+    tcase_add_test(tcase, test_repair_zeroed_page_of_a_table_loses_its_blocks_only);
+    tcase_add_test(tcase, test_repair_truncated_table_keeps_what_is_there);
+    tcase_add_test(tcase, test_repair_missing_table_its_range_is_told);
+    tcase_add_test(tcase, test_repair_missing_current_costs_nothing);
+    tcase_add_test(tcase, test_repair_lost_manifests_cost_nothing);
+    tcase_add_test(tcase, test_repair_lost_manifest_with_obsolete_tables_revives_nothing);
+    tcase_add_test(tcase, test_repair_rebuild_asked_for_costs_nothing);
+    tcase_add_test(tcase, test_repair_damaged_manifest_is_completed_from_tables);
+    tcase_add_test(tcase, test_repair_zeroed_log_page_loses_its_records_only);
+    tcase_add_test(tcase, test_repair_dry_run_changes_nothing);
+    tcase_add_test(tcase, test_repair_to_a_copy_leaves_the_original);
+    tcase_add_test(tcase, test_repair_open_database_is_refused);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
