@@ -51,13 +51,13 @@ done
 # The sentences of lsm-tools(7) are those of the library: strings of the sources, put together where
 # a string goes on in the next line.
 find "$top_srcdir/engine" "$top_srcdir/tools" -name '*.c' -exec cat {} + | tr -s '\n ' ' ' |
-    sed 's/" "//g' >strings
+    sed 's/" "//g' >literals
 plain SYMPTOMS "$top_srcdir/man/lsm-tools.7.in" | awk 'names { print } { names = /^\.TP/ }' |
     sed -n 's/^\.B "\(.*\)"$/\1/p' >sentences
 [ "$(wc -l <sentences)" -gt 12 ] || fail 'lsm-tools(7) has no sentences'
 grep -v '^No space left on device$' sentences | sed 's/\.\.\./\n/g' | sed "s/^[' ]*//; s/[' :]*$//" |
     while read -r part; do
-        [ ${#part} -lt 6 ] || grep -qF -e "$part" strings || echo "nobody says '$part'"
+        [ ${#part} -lt 6 ] || grep -qF -e "$part" literals || echo "nobody says '$part'"
     done >unsaid
 [ ! -s unsaid ] || fail "$(cat unsaid)"
 
