@@ -42,8 +42,7 @@ static const char help[] =
     "  -h, --help              this text\n"
     "  -V, --version           the version of tool and library\n"
     "\n"
-    "Exit status: 0 done, 1 cleaned up, 4 damage found, 8 could not work, 16 wrong usage,\n"
-    "32 cancelled.\n"
+    "Exit status: 0 done, 1 cleaned up, 4 damage found, 8 could not work, 16 wrong usage.\n"
     "The manual: lsm-stat(1).\n";
 
 enum {
