@@ -3,6 +3,7 @@
  *
  * This file takes the command line and hands over to tools/dump/.
  */
+#include "tools/cli/sandbox.h"
 #include "tools/dump/dump.h"
 
 #include <string.h>
@@ -290,6 +291,8 @@ int main(int argc, char **argv)
     struct dumper d = {0};
     cli_init(&d.cli, "lsm-dump", help);
     take_options(&d, argc, argv);
+    const char *const written[] = {d.file, NULL};
+    sandbox_enter(&d.cli, &(struct sandbox_wish){.write_files = written});
     int code = d.work >= DUMP_MANIFESTS ? dump_inspect(&d) : dump_database(&d);
     text_release(&d.directory);
     text_release(&d.find_key);

@@ -82,6 +82,7 @@ wait
 
 gives 0 lsm-dump db
 gives 4 lsm-dump damaged
+gives 68 lsm-dump --salvage damaged
 gives 8 lsm-dump --cf nobody db
 gives_cancelled 32 lsm-dump --cf large --rate=1M db
 

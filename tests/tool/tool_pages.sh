@@ -35,8 +35,8 @@ for tool in $tools; do
     rows 'EXIT STATUS' "$page" >table
     [ -s table ] || fail "$tool: no table of exit codes"
     cut -d' ' -f1 table >got
-    sed -n '/^Exit status:/,/^The manual/p' help | grep -oE '(^| )[0-9]+ ' | tr -d ' ' >wanted
-    ! grep -vxF -f got wanted || fail "$tool: a code of --help is not in the page"
+    sed -n '/^Exit status/,/^The manual/p' help | grep -oE '(^| )[0-9]+ ' | tr -d ' ' >wanted
+    same got wanted
     while read -r number text; do
         first=$(sed -n "s/^$number //p" common)
         case $text in
@@ -60,6 +60,22 @@ grep -v '^No space left on device$' sentences | sed 's/\.\.\./\n/g' | sed "s/^['
         [ ${#part} -lt 6 ] || grep -qF -e "$part" literals || echo "nobody says '$part'"
     done >unsaid
 [ ! -s unsaid ] || fail "$(cat unsaid)"
+
+# The options that it names are there.
+sed 's/\\-/-/g; s/\\fR//g; s/^\.[A-Z]* *//; s/"//g' "$top_srcdir/man/lsm-tools.7.in" |
+    grep -oE 'lsm-[a-z]+ (-[^ |]+ )*-[^ |]+' >uses
+while read -r tool options; do
+    [ -x "$top_builddir/$tool" ] || continue
+    "$tool" --help >help
+    for option in $options; do
+        case $option in
+        --*) option=${option%%=*} ;;
+        *) option=$(echo "$option" | cut -c1-2) ;;
+        esac
+        grep -qE -e "(^| )$option([^a-z-]|\$)" help || fail "lsm-tools(7): $tool has no $option"
+    done
+done <uses
+[ "$(wc -l <uses)" -gt 12 ] || fail 'lsm-tools(7) has no commands'
 
 # Its examples run, and those of the tools' pages that need nothing but a database.
 printf 'hello\nworld\n' | lsm-load -q -T --create words.db || fail 'lsm-load'
