@@ -190,6 +190,32 @@ lacks image bad/
 expect 0 lsm-dump --image=again secret
 ! cmp -s image again || fail 'two images have the same secret'
 
+# ---- while others write as fast as they can, in small files that come and go
+small='create=true,wal_segment_size=1MiB,stage_size=256KiB,memtable_size=1MiB'
+for writer in 1 2; do
+    awk -v w=$writer 'BEGIN { for (i = 0; i < 60; i++) {
+        printf "put %d 3000 100\ndelete %d 400\n", w * 1000 + i * 97, w * 500 + i * 13
+        if (i % 7 == 0) print "flush"
+        if (i % 20 == 0) print "compact" } }' >orders.$writer
+    holder busy "$small" <orders.$writer >said.$writer 2>&1 &
+    eval "pid_$writer=$!"
+done
+await 'the writers write' sh -c 'grep -q ok said.1'
+for round in 1 2; do
+    for options in '--salvage --digest' --blocks --wal=all --find=key-00003000 --layout --manifest \
+        --image=image '-R --digest'; do
+        # shellcheck disable=SC2086 # a list
+        expect 0 lsm-dump $options busy
+    done
+done
+# shellcheck disable=SC2154 # set by eval
+wait "$pid_1" "$pid_2" || fail 'a writer failed'
+echo "$round rounds"
+expect 0 lsm-dump --digest busy
+cp out wanted
+expect 0 lsm-dump --salvage --digest busy
+same out wanted
+
 # ---- wrong usage
 for options in '--manifest --layout' '--image=x --show-data' '--sst=1 --sst=2' '--layout --at=3' \
     '--blocks --compat=bdb' '--find=\q' "--sst=db/$big" '--manifest=CURRENT' '--wal=LOCK'; do

@@ -36,6 +36,7 @@ struct finder {
     uint64_t places, damages;
     uint64_t table_count; /* whose range has the key */
     bool output_failed;
+    size_t output_begin; /* what was pending before the log was read */
 };
 
 static const char *type_of(uint64_t trailer)
@@ -114,24 +115,28 @@ static lsm_status find_log_damage(void *context, const struct walk_log_damage *d
     return lsm_fail(err, LSM_CANCELLED, "the output cannot be written");
 }
 
+static void restart(void *context)
+{
+    struct finder *s = context;
+    if (s->d->holds_output)
+        s->d->output.pending.size = s->output_begin;
+    s->places = s->damages = 0;
+}
+
 static int find_in_log(struct finder *s)
 {
-    struct walk_log_options options = {.io = s->f->io, .dir = s->f->dir, .from_oldest = true};
-    struct walk_log_visitor visitor = {
-        .context = s, .record = find_in_record, .damage = find_log_damage};
+    struct dump_log_reading reading = {
+        .visitor = {.context = s, .record = find_in_record, .damage = find_log_damage},
+        .restart = restart,
+        .from_oldest = true};
     struct walk_log_end end;
-    lsm_error err = {0};
-    bool has_segment = false;
-    for (size_t i = 0; i < s->file_count; i++)
-        has_segment = has_segment || s->files[i].kind == FILE_WAL;
-    options.clean = !has_segment;
-    memcpy(options.uuid, s->f->env.uuid, sizeof options.uuid);
-    if (!s->f->has_uuid || !has_segment || walk_log(&options, &visitor, &end, &err) == LSM_OK)
+    if (!s->f->has_uuid)
         return EXIT_DONE;
-    if (s->output_failed)
-        return dump_fail_output(s->d);
-    return cli_is_cancelled() ? cli_cancelled(&s->d->cli)
-                              : cli_library_error(&s->d->cli, NULL, &err);
+    s->d->holds_output = s->f->is_open;
+    s->output_begin = s->d->output.pending.size;
+    int code = dump_read_log(s->d, s->f, &reading, &end);
+    s->d->holds_output = false;
+    return s->output_failed ? dump_fail_output(s->d) : code;
 }
 
 /* ---- manifests ------------------------------------------------------------------------------- */
@@ -267,6 +272,8 @@ static bool show_damage(struct table_search *t, const struct walk_block *block)
     if ((block->has_first && slice_compare(t->s->key, block->first) < 0) ||
         (block->has_last && slice_compare(t->s->key, block->last) > 0))
         return true;
+    if (dump_files_may_be_unfinished(t->s->f, t->meta))
+        return true;
     t->s->damages++;
     if (!show_table(t))
         return false;
@@ -395,13 +402,13 @@ static int find_everywhere(struct finder *s)
 {
     struct dumper *d = s->d;
     struct row row;
-    int code = EXIT_DONE;
+    int code = find_in_log(s);
+    if (code == EXIT_DONE) /* behind the log, which may have read a newer manifest */
+        code = dump_files_list(d, s->f, &s->files, &s->file_count);
     for (size_t i = 0; code == EXIT_DONE && i < s->file_count; i++) {
         if (s->files[i].kind == FILE_MANIFEST)
             code = collect_edits(s, s->files[i].number);
     }
-    if (code == EXIT_DONE)
-        code = find_in_log(s);
     if (code == EXIT_DONE)
         code = find_in_tables(s);
     if ((code & ~EXIT_DAMAGE) != EXIT_DONE)
@@ -425,9 +432,7 @@ int dump_find(struct dumper *d, struct dump_files *f)
     s.hash = hash_key(s.key.data, s.key.size);
     if (!f->has_state)
         cli_warn(&d->cli, "which tables are live cannot be told: %s", f->state_error.message);
-    int code = dump_files_list(d, f, &s.files, &s.file_count);
-    if (code == EXIT_DONE)
-        code = find_everywhere(&s);
+    int code = find_everywhere(&s);
     memory_free(s.events);
     memory_free(s.files);
     return code;

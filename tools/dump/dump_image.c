@@ -77,7 +77,7 @@ static bool show_system(struct dumper *d, const struct dump_files *f)
     row_text(&row, "io", io_name(f->io));
     row_flag(&row, "current_is_sound", f->manifest_number != 0);
     row_flag(&row, "manifest_is_sound", f->has_state);
-    row_flag(&row, "others_have_it_open", f->joined != NULL);
+    row_flag(&row, "others_have_it_open", f->is_open);
     return row_end(&row);
 }
 

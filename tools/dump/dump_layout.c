@@ -111,6 +111,7 @@ static int show_blocks(struct layout *l, struct walk_table *walk)
 static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes)
 {
     const struct table_meta *meta = dump_files_table(l->f, number);
+    uint64_t before = l->damages;
     struct walk_table_options options = {.number = number, .meta = meta, .any = !l->f->has_uuid};
     struct walk_table *walk = NULL;
     lsm_error err = {0};
@@ -133,6 +134,8 @@ static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes)
     if (is_good && l->next < walk->file_size)
         is_good = show_extent(l, "unknown", "", l->next, walk->file_size - l->next);
     walk_table_close(walk);
+    if (dump_files_may_be_unfinished(l->f, meta))
+        l->damages = before;
     return code == EXIT_DONE && !is_good ? dump_fail_output(l->d) : code;
 }
 
@@ -195,10 +198,11 @@ static int lay_out_segment(struct layout *l, uint64_t number, uint64_t bytes)
     struct log_segment_header header;
     enum log_segment_fault fault = LOG_SEGMENT_BAD_CHECKSUM;
     file_name_make(FILE_WAL, number, name);
-    int code = dump_files_read(l->d, l->f, name, LOG_SEGMENT_HEADER, &block);
-    if (code != EXIT_DONE) {
+    lsm_error err = {0};
+    lsm_status status = dump_files_read(l->f, name, LOG_SEGMENT_HEADER, &block, &err);
+    if (status != LSM_OK) {
         text_release(&block);
-        return code;
+        return status == LSM_MISSING ? EXIT_DONE : cli_library_error(&l->d->cli, NULL, &err);
     }
     if (block.size == LOG_SEGMENT_HEADER)
         fault = log_segment_decode((const uint8_t *)block.bytes, l->f->env.uuid, number, &header);

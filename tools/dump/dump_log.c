@@ -16,6 +16,7 @@ struct log_view {
     const char *only; /* records of this file; NULL: of all */
     uint64_t records, entries, damages;
     bool output_failed;
+    size_t output_begin; /* what was pending before */
 };
 
 static lsm_status stop(struct log_view *v, lsm_error *err)
@@ -33,10 +34,12 @@ static int show_segment(struct log_view *v, uint64_t number)
     struct log_segment_header header;
     struct row row;
     file_name_make(FILE_WAL, number, name);
-    int code = dump_files_read(v->d, v->f, name, LOG_SEGMENT_HEADER, &bytes);
-    if (code != EXIT_DONE) {
+    lsm_error err = {0};
+    lsm_status status = dump_files_read(v->f, name, LOG_SEGMENT_HEADER, &bytes, &err);
+    if (status != LSM_OK) {
         text_release(&bytes);
-        return code;
+        bool is_gone = status == LSM_MISSING && v->only == NULL; /* since it was listed */
+        return is_gone ? EXIT_DONE : cli_library_error(&v->d->cli, NULL, &err);
     }
     enum log_segment_fault fault = LOG_SEGMENT_BAD_CHECKSUM;
     if (bytes.size == LOG_SEGMENT_HEADER)
@@ -126,25 +129,31 @@ static lsm_status show_damage(void *context, const struct walk_log_damage *damag
     return row_end(&row) ? LSM_OK : stop(v, err);
 }
 
+static void restart(void *context)
+{
+    struct log_view *v = context;
+    if (v->d->holds_output)
+        v->d->output.pending.size = v->output_begin;
+    v->records = v->entries = v->damages = 0;
+}
+
 static int walk_records(struct log_view *v)
 {
     struct dumper *d = v->d;
-    struct walk_log_options options = {.io = v->f->io,
-                                       .dir = v->f->dir,
-                                       .from = v->f->state.log_position,
-                                       .from_oldest = !v->f->has_state || d->inspected != NULL,
-                                       .chain = v->f->state.log_chain,
-                                       .clean = v->f->state.clean};
-    struct walk_log_visitor visitor = {.context = v, .record = show_record, .damage = show_damage};
+    struct dump_log_reading reading = {
+        .visitor = {.context = v, .record = show_record, .damage = show_damage},
+        .restart = restart,
+        .from_oldest = v->only != NULL};
     struct walk_log_end end = {0};
-    lsm_error err = {0};
     struct row row;
-    memcpy(options.uuid, v->f->env.uuid, sizeof options.uuid);
-    if (walk_log(&options, &visitor, &end, &err) != LSM_OK) {
-        if (v->output_failed)
-            return dump_fail_output(d);
-        return cli_is_cancelled() ? cli_cancelled(&d->cli) : cli_library_error(&d->cli, NULL, &err);
-    }
+    d->holds_output = v->f->is_open; /* it may have to be taken back */
+    v->output_begin = d->output.pending.size;
+    int code = dump_read_log(d, v->f, &reading, &end);
+    d->holds_output = false;
+    if (v->output_failed)
+        return dump_fail_output(d);
+    if (code != EXIT_DONE)
+        return code;
     row_begin(&row, d, 0, "sum");
     row_u64(&row, "records", v->records);
     row_u64(&row, "entries", v->entries);

@@ -228,7 +228,10 @@ int dump_manifest(struct dumper *d, struct dump_files *f, uint64_t number)
 {
     struct manifest_view v = {.d = d};
     lsm_error err = {0};
-    if (walk_manifest_open(&f->env, number, WALK_WHOLE, &v.walk, &err) != LSM_OK)
+    lsm_status status = walk_manifest_open(&f->env, number, WALK_WHOLE, &v.walk, &err);
+    if (status == LSM_MISSING && d->is_image && number != f->manifest_number)
+        return EXIT_DONE; /* removed since it was listed */
+    if (status != LSM_OK)
         return cli_library_error(&d->cli, NULL, &err);
     int code = show_manifest(&v);
     replay_release(&v.replay);

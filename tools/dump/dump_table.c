@@ -369,7 +369,8 @@ static int show_table(struct table_view *v)
         if (code == EXIT_DONE && !is_bare && !show_sum(v))
             code = dump_fail_output(d);
     }
-    if (v->damages > 0 && code == EXIT_DONE)
+    bool is_unfinished = d->inspected == NULL && dump_files_may_be_unfinished(v->f, v->meta);
+    if (v->damages > 0 && code == EXIT_DONE && !is_unfinished)
         code = cli_error(&d->cli, EXIT_DAMAGE, "LSM_CORRUPT",
                          "'%s' is damaged in %" PRIu64 " places; see lsm-verify", v->walk->name,
                          v->damages);
@@ -381,7 +382,10 @@ static int open_table(struct dumper *d, struct dump_files *f,
 {
     struct table_view view = {.d = d, .f = f, .meta = options->meta};
     lsm_error err = {0};
-    if (walk_table_open(&f->env, options, &view.walk, &err) != LSM_OK)
+    lsm_status status = walk_table_open(&f->env, options, &view.walk, &err);
+    if (status == LSM_MISSING && d->is_image && options->meta == NULL)
+        return EXIT_DONE; /* removed since it was listed */
+    if (status != LSM_OK)
         return cli_library_error(&d->cli, NULL, &err);
     int code = show_table(&view);
     walk_table_close(view.walk);

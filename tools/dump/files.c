@@ -13,14 +13,14 @@
 
 /* ---- whose it is ----------------------------------------------------------------------------- */
 
-static bool take_uuid_of(struct dumper *d, struct dump_files *f, uint64_t number)
+static bool take_uuid_of(struct dump_files *f, uint64_t number)
 {
     char name[FILE_NAME_SIZE];
     struct text bytes = {0};
     struct frame_reader reader;
     struct frame_place place = {.file_number = number};
     file_name_make(FILE_MANIFEST, number, name);
-    bool is_good = dump_files_read(d, f, name, FRAME_FILE_HEADER_SIZE, &bytes) == EXIT_DONE &&
+    bool is_good = dump_files_read(f, name, FRAME_FILE_HEADER_SIZE, &bytes, NULL) == LSM_OK &&
                    bytes.size == FRAME_FILE_HEADER_SIZE;
     if (is_good) {
         memcpy(place.uuid, bytes.bytes + UUID_AT, sizeof place.uuid);
@@ -40,28 +40,40 @@ static int guess_uuid(struct dumper *d, struct dump_files *f)
     int code = dump_files_list(d, f, &files, &count);
     for (size_t i = count; code == EXIT_DONE && !f->has_uuid && i-- > 0;) {
         if (files[i].kind == FILE_MANIFEST)
-            f->has_uuid = take_uuid_of(d, f, files[i].number);
+            f->has_uuid = take_uuid_of(f, files[i].number);
     }
     memory_free(files);
     return code;
 }
 
-/* Joins whoever has the database open. It is no failure when that cannot be. */
+/* Joins whoever has the database open, and holds on to the tables that there are: an open iterator
+ * does. It is no failure when that cannot be. */
 static void join(struct dumper *d, struct dump_files *f)
 {
     struct shm_peek *peek = NULL;
     lsm_error err = {0};
     if (shm_peek_open(f->io, f->dir, d->cli.directory, &peek, &err) != LSM_OK)
         return;
-    bool is_shared = shm_peek_state(peek) == SHM_PEEK_SHARED;
+    enum shm_peek_state state = shm_peek_state(peek);
     shm_peek_close(peek);
+    f->is_open = state != SHM_PEEK_NOBODY;
     lsm_options options = d->cli.options;
     options.read_only = true;
-    if (is_shared && lsm_open(d->cli.directory, &options, &f->joined, &err) != LSM_OK)
+    if (state == SHM_PEEK_SHARED &&
+        (lsm_open(d->cli.directory, &options, &f->joined, &err) != LSM_OK ||
+         lsm_iter_open(f->joined, NULL, NULL, &f->pin, &err) != LSM_OK))
         cli_warn(&d->cli,
                  "others have the database open and cannot be joined, so files may go away "
                  "meanwhile: %s",
                  err.message);
+}
+
+/* Between two reads. */
+static bool go_on(void *context, uint64_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    return !cli_is_cancelled();
 }
 
 int dump_files_open(struct dumper *d, struct dump_files *f)
@@ -72,6 +84,7 @@ int dump_files_open(struct dumper *d, struct dump_files *f)
         return cli_library_error(&d->cli, NULL, &err);
     f->env.io = f->io;
     f->env.dir = f->dir;
+    f->env.pace = go_on;
     join(d, f);
     lsm_status status =
         version_read_current(f->io, f->dir, f->env.uuid, &f->manifest_number, &f->current_error);
@@ -87,6 +100,7 @@ int dump_files_open(struct dumper *d, struct dump_files *f)
 void dump_files_close(struct dump_files *f)
 {
     edit_release(&f->state);
+    lsm_iter_close(f->pin);
     (void)lsm_close(f->joined, NULL); /* it only read */
     io_dir_close(f->dir);
     if (f->io != NULL)
@@ -123,6 +137,24 @@ int dump_files_load(struct dumper *d, struct dump_files *f)
     return cli_library_error(&d->cli, NULL, &f->state_error);
 }
 
+int dump_files_reload(struct dumper *d, struct dump_files *f)
+{
+    struct version_edit before = f->state;
+    uint8_t uuid[HASH_UUID_SIZE];
+    f->state = (struct version_edit){0};
+    /* A new manifest may be in force by now. */
+    (void)version_read_current(f->io, f->dir, uuid, &f->manifest_number, NULL);
+    int code = dump_files_load(d, f);
+    if (f->has_state) {
+        edit_release(&before);
+        return code;
+    }
+    edit_release(&f->state);
+    f->state = before;
+    f->has_state = true;
+    return code;
+}
+
 const char *dump_files_family(const struct dump_files *f, uint32_t id)
 {
     for (size_t i = 0; i < f->state.created_count; i++) {
@@ -138,6 +170,11 @@ const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t n
         return NULL;
     return bsearch(&(struct table_meta){.number = number}, f->state.added, f->state.added_count,
                    sizeof *f->state.added, compare_tables);
+}
+
+bool dump_files_may_be_unfinished(const struct dump_files *f, const struct table_meta *meta)
+{
+    return meta == NULL && f->is_open && f->has_state;
 }
 
 void dump_files_raise(const struct walk_table *walk, const struct table_meta *meta,
@@ -212,22 +249,21 @@ int dump_files_list(struct dumper *d, struct dump_files *f, struct dump_file **f
     return EXIT_DONE;
 }
 
-int dump_files_read(struct dumper *d, struct dump_files *f, const char *name, uint64_t limit,
-                    struct text *bytes)
+lsm_status dump_files_read(struct dump_files *f, const char *name, uint64_t limit,
+                           struct text *bytes, lsm_error *err)
 {
     struct io_file *file = NULL;
-    lsm_error err = {0};
     uint64_t size = 0;
     size_t got = 0;
-    lsm_status status = io_file_open(f->dir, name, 0, 0, &file, &err);
+    lsm_status status = io_file_open(f->dir, name, 0, 0, &file, err);
     if (status == LSM_OK)
-        status = io_file_size(file, &size, &err);
+        status = io_file_size(file, &size, err);
     if (status == LSM_OK) {
         size = size < limit ? size : limit;
         char *memory = text_reserve(bytes, (size_t)size + 1);
-        status = io_file_read(file, memory, (size_t)size, 0, &got, &err);
+        status = io_file_read(file, memory, (size_t)size, 0, &got, err);
         bytes->size += status == LSM_OK ? got : 0;
     }
     io_file_close(file);
-    return status == LSM_OK ? EXIT_DONE : cli_library_error(&d->cli, NULL, &err);
+    return status;
 }

@@ -8,6 +8,7 @@
 
 #include "engine/format/edit.h"
 #include "engine/format/file_name.h"
+#include "engine/inspect/walk_log.h"
 #include "engine/inspect/walk_table.h"
 #include "tools/dump/dump.h"
 
@@ -24,19 +25,25 @@ struct dump_files {
     struct version_edit state;
     lsm_error state_error; /* why not */
 
-    lsm_db *joined; /* NULL: nobody else has it open */
+    bool is_open;   /* somebody has it open, or is about to open or close it */
+    lsm_db *joined; /* NULL: nobody has it open, or cannot be joined */
+    lsm_iter *pin;  /* of that: keeps its tables */
 };
 
 /* Opens the directory and finds out whose it is. Damage is no error. Returns the code. */
 int dump_files_open(struct dumper *d, struct dump_files *f);
 /* Replays the manifest in force into f->state. Damage is no error, see has_state. */
 int dump_files_load(struct dumper *d, struct dump_files *f);
+/* The same again, where others may have gone on. What cannot be read leaves the state as it was. */
+int dump_files_reload(struct dumper *d, struct dump_files *f);
 void dump_files_close(struct dump_files *f);
 
 /* The name of a family; NULL when the manifest does not know it. */
 const char *dump_files_family(const struct dump_files *f, uint32_t id);
 /* What the manifest says of a table, or NULL. */
 const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t number);
+/* A table that nobody names may be one that a job is still writing. */
+bool dump_files_may_be_unfinished(const struct dump_files *f, const struct table_meta *meta);
 /*
  * A table that was ingested says the sequence number of all its entries in its properties, and the
  * manifest does; its blocks say 0. Puts the true one into the block's view. `meta` may be NULL.
@@ -56,9 +63,21 @@ struct dump_file {
 int dump_files_list(struct dumper *d, struct dump_files *f, struct dump_file **files,
                     size_t *count);
 
-/* The whole of a file, at most `limit` bytes of it: owned by the caller. Returns the code. */
-int dump_files_read(struct dumper *d, struct dump_files *f, const char *name, uint64_t limit,
-                    struct text *bytes);
+/* A file's first `limit` bytes, fewer when it is shorter, appended to `bytes`. */
+lsm_status dump_files_read(struct dump_files *f, const char *name, uint64_t limit,
+                           struct text *bytes, lsm_error *err);
+
+/* ---- read_log.c ------------------------------------------------------------------------------ */
+
+struct dump_log_reading {
+    struct walk_log_visitor visitor;
+    /* Forgets what the visitor was told so far: the reading begins. */
+    void (*restart)(void *context);
+    bool from_oldest; /* not from where tables end, unless others write */
+};
+/* Reads the log. Returns the code; of *end the positions are set with EXIT_DONE. */
+int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_reading *how,
+                  struct walk_log_end *end);
 
 /* ---- the work of each option; all return the code -------------------------------------------- */
 

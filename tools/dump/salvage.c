@@ -219,7 +219,7 @@ int dump_close_salvage(struct dumper *d, int code)
         table_meta_release(&s->tables[i].meta);
     memory_free(s->families);
     memory_free(s->tables);
-    memory_free(s->told);
+    key_set_release(&s->told);
     memory_free(d->names);
     d->names = NULL;
     dump_files_close(&s->files);

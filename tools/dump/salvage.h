@@ -9,6 +9,7 @@
 #define TOOLS_DUMP_SALVAGE_H
 
 #include "engine/iter/iter.h"
+#include "tools/cli/key_set.h"
 #include "tools/dump/files.h"
 
 struct salvage_family {
@@ -31,12 +32,20 @@ struct salvage_entry {
     size_t value_size;
 };
 
+struct salvage_log_damage {
+    char file[FILE_NAME_SIZE];
+    char text[256];
+    uint64_t offset, length;
+    bool is_harmless;
+};
+
 struct salvage_log {
     struct text bytes;
     struct salvage_entry *entries; /* owned; by family, key, and newest first */
     size_t count, room;
     uint64_t last_sequence;
-    uint64_t damages; /* told */
+    struct salvage_log_damage *damages; /* owned */
+    size_t damage_count;
 };
 
 struct salvage {
@@ -48,12 +57,8 @@ struct salvage {
     size_t table_count;
     struct salvage_log log;
 
-    struct salvage_place {
-        uint64_t number, offset;
-    } * told; /* gaps of tables, so that each is told once; owned */
-    size_t told_count, told_room;
+    struct key_set told; /* gaps, so that each is told once */
     bool found_damage, lost_data;
-    bool log_is_quiet; /* nothing of it is told: it will be read again */
     uint64_t block_bytes;
     lsm_error failure; /* of an iterator */
 };

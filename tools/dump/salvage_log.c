@@ -5,15 +5,15 @@
 #include "engine/inspect/walk_log.h"
 #include "tools/cli/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MOST_READS 8 /* of a log that others write meanwhile */
 
 void salvage_log_release(struct salvage_log *log)
 {
     text_release(&log->bytes);
     memory_free(log->entries);
+    memory_free(log->damages);
     *log = (struct salvage_log){0};
 }
 
@@ -49,24 +49,38 @@ static lsm_status take_record(void *context, const struct walk_log_record *recor
     return LSM_OK;
 }
 
+/* Told when the reading counts. */
 static lsm_status take_damage(void *context, const struct walk_log_damage *damage, lsm_error *err)
 {
-    struct salvage *s = context;
+    struct salvage_log *log = &((struct salvage *)context)->log;
     (void)err;
     if (finding_kind_of(damage->id)->severity != LSM_DAMAGE)
         return LSM_OK;
-    s->log.damages++;
-    if (s->log_is_quiet)
-        return LSM_OK;
-    if (damage->is_corrected || damage->is_elsewhere || damage->position == damage->limit) {
-        salvage_tell_harmless(s, damage->file, damage->offset, damage->text);
-        return LSM_OK;
-    }
-    salvage_tell(s, &(struct salvage_gap){.file = damage->file,
-                                          .offset = damage->offset,
-                                          .length = damage->length,
-                                          .what = damage->text});
+    log->damages = memory_resize(log->damages, (log->damage_count + 1) * sizeof *log->damages);
+    struct salvage_log_damage *kept = &log->damages[log->damage_count++];
+    *kept = (struct salvage_log_damage){
+        .offset = damage->offset,
+        .length = damage->length,
+        .is_harmless =
+            damage->is_corrected || damage->is_elsewhere || damage->position == damage->limit,
+    };
+    (void)snprintf(kept->file, sizeof kept->file, "%s", damage->file == NULL ? "" : damage->file);
+    (void)snprintf(kept->text, sizeof kept->text, "%s", damage->text);
     return LSM_OK;
+}
+
+static void tell_damages(struct salvage *s)
+{
+    for (size_t i = 0; i < s->log.damage_count; i++) {
+        const struct salvage_log_damage *damage = &s->log.damages[i];
+        if (damage->is_harmless)
+            salvage_tell_harmless(s, damage->file, damage->offset, damage->text);
+        else
+            salvage_tell(s, &(struct salvage_gap){.file = damage->file,
+                                                  .offset = damage->offset,
+                                                  .length = damage->length,
+                                                  .what = damage->text});
+    }
 }
 
 static int compare_keys(const struct salvage_entry *x, const struct salvage_entry *y,
@@ -106,66 +120,23 @@ static void sort_entries(struct salvage_log *log)
     log->count = kept;
 }
 
-static int read_once(struct salvage *s)
+static void restart(void *context)
 {
-    const struct version_edit *state = &s->files.state;
-    struct walk_log_options options = {.io = s->files.io,
-                                       .dir = s->files.dir,
-                                       .from = state->log_position,
-                                       .from_oldest = !s->files.has_state,
-                                       .chain = state->log_chain,
-                                       .clean = state->clean};
-    struct walk_log_visitor visitor = {.context = s, .record = take_record, .damage = take_damage};
-    struct walk_log_end end;
-    lsm_error err = {0};
-    memcpy(options.uuid, s->files.env.uuid, sizeof options.uuid);
+    struct salvage *s = context;
     salvage_log_release(&s->log);
-    if (walk_log(&options, &visitor, &end, &err) == LSM_OK)
-        return EXIT_DONE;
-    return cli_library_error(&s->dumper->cli, NULL, &err);
-}
-
-/*
- * While others write, the log moves on under the reader, and what it reads may be gone the next
- * moment. So it is read until no flush came in between and nothing seemed damaged; what still does
- * after some tries is damaged.
- */
-static int read_moving(struct salvage *s)
-{
-    for (unsigned tries = 0; tries < MOST_READS; tries++) {
-        uint64_t position = s->files.state.log_position;
-        s->log_is_quiet = true;
-        int code = read_once(s);
-        s->log_is_quiet = false;
-        if (code != EXIT_DONE)
-            return code;
-        bool is_whole = s->log.damages == 0;
-        struct version_edit before = s->files.state;
-        s->files.state = (struct version_edit){0};
-        code = dump_files_load(s->dumper, &s->files);
-        bool is_same = s->files.has_state && s->files.state.log_position == position;
-        if (!s->files.has_state || (is_same && is_whole)) {
-            edit_release(&s->files.state);
-            s->files.state = before;
-            s->files.has_state = true;
-            if (is_same && is_whole)
-                return EXIT_DONE;
-            break;
-        }
-        edit_release(&before);
-        if (code != EXIT_DONE)
-            return code;
-    }
-    return read_once(s);
 }
 
 int salvage_read_log(struct salvage *s)
 {
-    bool is_moving = s->files.joined != NULL && s->files.has_state;
+    struct dump_log_reading reading = {
+        .visitor = {.context = s, .record = take_record, .damage = take_damage},
+        .restart = restart};
+    struct walk_log_end end;
     if (!s->files.has_uuid)
         return EXIT_DONE; /* no record can be told from rubbish without it */
-    int code = is_moving ? read_moving(s) : read_once(s);
+    int code = dump_read_log(s->dumper, &s->files, &reading, &end);
     sort_entries(&s->log);
+    tell_damages(s);
     return code;
 }
 

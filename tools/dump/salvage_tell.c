@@ -1,25 +1,8 @@
 /* What is missing from a salvaged dump, on stderr: one line a gap, however often it is met. */
 #include "tools/dump/salvage.h"
 
-#include "tools/cli/memory.h"
-
 #include <inttypes.h>
 #include <string.h>
-
-/* True the second time. */
-static bool was_told(struct salvage *s, uint64_t number, uint64_t offset)
-{
-    for (size_t i = 0; i < s->told_count; i++) {
-        if (s->told[i].number == number && s->told[i].offset == offset)
-            return true;
-    }
-    if (s->told_count == s->told_room) {
-        s->told_room = s->told_room == 0 ? 16 : 2 * s->told_room;
-        s->told = memory_resize(s->told, s->told_room * sizeof *s->told);
-    }
-    s->told[s->told_count++] = (struct salvage_place){number, offset};
-    return false;
-}
 
 /* Could a key of [first, last] be in what --start, --end and --prefix ask for? */
 static bool range_meets(const struct cli *cli, const struct salvage_gap *gap)
@@ -66,7 +49,7 @@ void salvage_tell(struct salvage *s, const struct salvage_gap *gap)
     const char *name = gap->has_family ? family_name(s, gap->cf) : NULL;
     struct text line = {0};
     if ((name != NULL && !cli_wants_family(&d->cli, name)) || !range_meets(&d->cli, gap) ||
-        was_told(s, gap->table, gap->offset))
+        !key_set_add(&s->told, (size_t)gap->table, LSM_SLICE(&gap->offset, sizeof gap->offset)))
         return;
     s->found_damage = s->lost_data = true;
     if (name != NULL) {

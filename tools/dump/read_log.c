@@ -1,0 +1,146 @@
+/*
+ * Reading the log, also while others write it: then it moves on under the reader, and what it reads
+ * may be gone the next moment, which looks like damage. So a reading that finds damage is thrown
+ * away and done again, from where the tables end by then. The end of the log, which is in the ring,
+ * may be overwritten before a slow reader gets there: so later readings stop where the segments
+ * ended when they began. What still seems damaged after all that is told.
+ */
+#include "tools/dump/files.h"
+
+#include "engine/shm/peek.h"
+
+#include "tools/cli/memory.h"
+
+#include <string.h>
+
+#define WHOLE_READINGS   4 /* up to the end of the log */
+#define SHORTER_READINGS 8 /* up to where it was written */
+
+struct reading {
+    const struct walk_log_visitor *visitor;
+    uint64_t limit;    /* what begins there or behind is not looked at */
+    bool is_over;      /* it was reached */
+    uint64_t position; /* behind the last record */
+    uint64_t damages;
+};
+
+static lsm_status reach_limit(struct reading *r, lsm_error *err)
+{
+    r->is_over = true;
+    return lsm_fail(err, LSM_CANCELLED, "the end of what is to be read was reached");
+}
+
+static lsm_status pass_record(void *context, const struct walk_log_record *record, lsm_error *err)
+{
+    struct reading *r = context;
+    if (record->position >= r->limit)
+        return reach_limit(r, err);
+    r->position = record->end;
+    return r->visitor->record(r->visitor->context, record, err);
+}
+
+static lsm_status pass_damage(void *context, const struct walk_log_damage *damage, lsm_error *err)
+{
+    struct reading *r = context;
+    if (damage->position >= r->limit)
+        return reach_limit(r, err);
+    r->damages += finding_kind_of(damage->id)->severity == LSM_DAMAGE ? 1 : 0;
+    return r->visitor->damage(r->visitor->context, damage, err);
+}
+
+static lsm_status read_once(struct dump_files *f, uint64_t from, struct reading *reading,
+                            struct walk_log_end *end, lsm_error *err)
+{
+    bool is_known = f->has_state && from == f->state.log_position;
+    struct walk_log_options options = {.io = f->io,
+                                       .dir = f->dir,
+                                       .from = from,
+                                       .from_oldest = !f->has_state,
+                                       .chain = is_known ? f->state.log_chain : 0,
+                                       .clean = is_known && f->state.clean};
+    struct walk_log_visitor visitor = {
+        .context = reading, .record = pass_record, .damage = pass_damage};
+    memcpy(options.uuid, f->env.uuid, sizeof options.uuid);
+    *end = (struct walk_log_end){0};
+    lsm_status status = walk_log(&options, &visitor, end, err);
+    if (!reading->is_over)
+        return status;
+    end->first_position = options.from;
+    end->position = reading->position;
+    return LSM_OK;
+}
+
+/* Where the oldest segment begins that is there; not above the place where tables end. */
+static int find_oldest(struct dumper *d, struct dump_files *f, uint64_t *oldest)
+{
+    struct dump_file *files = NULL;
+    size_t count = 0;
+    int code = dump_files_list(d, f, &files, &count);
+    for (size_t i = 0; code == EXIT_DONE && i < count; i++) {
+        struct log_segment_header header;
+        struct text block = {0};
+        char name[FILE_NAME_SIZE];
+        file_name_make(FILE_WAL, files[i].number, name);
+        bool is_good = files[i].kind == FILE_WAL &&
+                       dump_files_read(f, name, LOG_SEGMENT_HEADER, &block, NULL) == LSM_OK &&
+                       block.size == LOG_SEGMENT_HEADER &&
+                       log_segment_decode((const uint8_t *)block.bytes, f->env.uuid,
+                                          files[i].number, &header) == LOG_SEGMENT_OK;
+        if (is_good && header.start < *oldest)
+            *oldest = header.start;
+        text_release(&block);
+    }
+    memory_free(files);
+    return code;
+}
+
+/* How far the segments have the log. */
+static uint64_t written_now(struct dumper *d, struct dump_files *f)
+{
+    struct shm_peek *peek = NULL;
+    uint64_t written = UINT64_MAX;
+    if (shm_peek_open(f->io, f->dir, d->cli.directory, &peek, NULL) != LSM_OK)
+        return written;
+    if (shm_peek_state(peek) == SHM_PEEK_SHARED)
+        written = atomic_load(&shm_peek_layout(peek)->commit.written);
+    shm_peek_close(peek);
+    return written;
+}
+
+static int fail(struct dumper *d, const lsm_error *err)
+{
+    return cli_is_cancelled() ? cli_cancelled(&d->cli) : cli_library_error(&d->cli, NULL, err);
+}
+
+int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_reading *how,
+                  struct walk_log_end *end)
+{
+    bool is_moving = f->is_open && f->has_state;
+    unsigned most = is_moving ? WHOLE_READINGS + SHORTER_READINGS : 1;
+    for (unsigned tries = 1;; tries++) {
+        struct reading reading = {.visitor = &how->visitor, .limit = UINT64_MAX};
+        lsm_error err = {0};
+        if (tries > WHOLE_READINGS)
+            reading.limit = written_now(d, f);
+        uint64_t from = f->state.log_position;
+        int code = how->from_oldest && !is_moving ? find_oldest(d, f, &from) : EXIT_DONE;
+        if (code != EXIT_DONE)
+            return code;
+        how->restart(how->visitor.context);
+        lsm_status status = read_once(f, from, &reading, end, &err);
+        bool is_whole = status == LSM_OK && reading.damages == 0;
+        if (is_whole)
+            return EXIT_DONE;
+        if (tries == most || status == LSM_CANCELLED || status == LSM_NO_MEMORY) {
+            if (status != LSM_OK)
+                return fail(d, &err);
+            if (is_moving)
+                cli_warn(&d->cli, "others write to the log meanwhile: what seems damaged may only "
+                                  "have moved");
+            return EXIT_DONE;
+        }
+        code = dump_files_reload(d, f);
+        if (code != EXIT_DONE)
+            return code;
+    }
+}
