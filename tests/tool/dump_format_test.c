@@ -112,6 +112,33 @@ START_TEST(test_text_hex_is_written_in_lower_case)
 }
 END_TEST
 
+/* Eight digits are read at once: every byte at every place among them. */
+START_TEST(test_text_hex_of_every_byte_at_every_place)
+{
+    char encoded[19] = "00112233445566778a";
+    for (size_t place = 0; place < 18; place++) {
+        char before = encoded[place];
+        for (int c = 0; c < 256; c++) {
+            struct text t = {0};
+            size_t at = SIZE_MAX;
+            bool is_digit = c != 0 && strchr("0123456789abcdefABCDEF", c) != NULL;
+            encoded[place] = (char)c;
+            const char *wrong = text_decode_hex(&t, LSM_SLICE(encoded, 18), &at);
+            ck_assert_msg((wrong == NULL) == is_digit, "byte %d at %zu", c, place);
+            if (is_digit) {
+                char pair[3] = {encoded[place & ~(size_t)1], encoded[place | 1], '\0'};
+                ck_assert_uint_eq(t.size, 9);
+                ck_assert_int_eq((unsigned char)t.bytes[place / 2], (int)strtol(pair, NULL, 16));
+            } else {
+                ck_assert_uint_eq(at, place);
+            }
+            text_release(&t);
+        }
+        encoded[place] = before;
+    }
+}
+END_TEST
+
 START_TEST(test_text_hex_is_read_in_either_case)
 {
     struct text t = {0};
@@ -527,6 +554,7 @@ int main(void)
     TCase *cases = tcase_create("dump_format");
     tcase_add_test(cases, test_text_every_byte_comes_back);
     tcase_add_test(cases, test_text_hex_is_written_in_lower_case);
+    tcase_add_test(cases, test_text_hex_of_every_byte_at_every_place);
     tcase_add_test(cases, test_text_hex_is_read_in_either_case);
     tcase_add_test(cases, test_text_wrong_digits_are_found);
     tcase_add_test(cases, test_text_utf8_is_told_from_bytes);
