@@ -1,0 +1,282 @@
+#include "tests/torture/trial.h"
+
+#include "tests/lib/specimen.h"
+#include "tests/torture/examine.h"
+#include "tests/torture/reading.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define READ_ONLY SPECIMEN_OPTIONS ",read_only=true"
+
+void trial_begin(struct trial *trial, struct torture *torture, const struct model *model,
+                 const struct folder *sound, const struct atlas *atlas)
+{
+    *trial = (struct trial){.torture = torture, .model = model, .sound = sound, .atlas = atlas};
+    trial->touched = test_alloc(atlas->part_count * sizeof *trial->touched);
+}
+
+void trial_end(struct trial *trial)
+{
+    free(trial->touched);
+}
+
+/* ---- what the damage touches ----------------------------------------------------------------- */
+
+struct touch {
+    bool any;      /* something differs */
+    bool live;     /* a part that the database needs */
+    bool proven;   /* such a part, and no torn tail looks like that */
+    bool log;      /* a live record or segment */
+    bool manifest; /* CURRENT or the manifest in force */
+};
+
+static bool part_is_touched(const struct atlas_part *part, const struct folder *sound,
+                            const struct folder *damaged)
+{
+    const struct folder_file *a = folder_find(sound, part->file);
+    const struct folder_file *b = folder_find(damaged, part->file);
+    uint64_t end = part->offset + part->size;
+    if (b == NULL)
+        return true;
+    if (end <= a->size && end <= b->size)
+        return memcmp(a->bytes + part->offset, b->bytes + part->offset, part->size) != 0;
+    /* A record that wraps around the end of the ring. */
+    return a->size != b->size || memcmp(a->bytes, b->bytes, a->size) != 0;
+}
+
+/* The log goes by the sizes of its files, and by which there are. */
+static bool log_files_differ(const struct folder *a, const struct folder *b)
+{
+    for (size_t i = 0; i < a->count; i++) {
+        const char *name = a->files[i].name;
+        const struct folder_file *other = folder_find(b, name);
+        if ((strcmp(name, "STAGE") == 0 || strstr(name, ".wal") != NULL) &&
+            (other == NULL || other->size != a->files[i].size))
+            return true;
+    }
+    return false;
+}
+
+static struct touch find_touch(struct trial *trial, const struct folder *damaged)
+{
+    struct touch touch = {.any = folder_difference(trial->sound, damaged) != NULL};
+    for (size_t i = 0; i < trial->atlas->part_count; i++) {
+        const struct atlas_part *part = &trial->atlas->parts[i];
+        trial->touched[i] = part_is_touched(part, trial->sound, damaged);
+        if (!trial->touched[i] || !part->is_live)
+            continue;
+        touch.live = true;
+        touch.proven = touch.proven || part->kind != ATLAS_RECORD || part->is_proven;
+        touch.log = touch.log || part->kind == ATLAS_RECORD || part->kind == ATLAS_SEGMENT_HEADER;
+        touch.manifest = touch.manifest || part->kind <= ATLAS_MANIFEST_FRAME;
+    }
+    if (log_files_differ(trial->sound, damaged) || log_files_differ(damaged, trial->sound))
+        touch.live = touch.log = true;
+    return touch;
+}
+
+/* ---- before the repair ----------------------------------------------------------------------- */
+
+static void read_damaged(struct trial *trial, const struct touch *touch)
+{
+    struct torture *t = trial->torture;
+    struct reading reading;
+    struct reading_setup setup = {
+        .path = t->path, .shm_dir = t->scratch, .options = READ_ONLY, .model = trial->model};
+    reading_take(&setup, &reading);
+    torture_check(t, reading.wrong_count == 0, "a wrong answer: %s", reading.wrong);
+    if (!touch->live)
+        torture_check(t, reading.failed_count == 0, "what is damaged is not needed, but: %s",
+                      reading.failed);
+    if (reading.status == LSM_OK && !touch->manifest) {
+        uint64_t least = touch->log ? trial->atlas->proven_sequence : trial->atlas->last_sequence;
+        torture_check(t, reading.sequence >= least,
+                      "opened at sequence %" PRIu64 ", without what is known to be durable up to "
+                      "%" PRIu64,
+                      reading.sequence, least);
+    }
+}
+
+static void verify_damaged(struct trial *trial, const struct touch *touch,
+                           const struct trial_wants *wants)
+{
+    struct torture *t = trial->torture;
+    struct examination e;
+    struct folder after = {0};
+    examination_take(&e, t->path, t->io);
+    torture_check(t, e.status == LSM_OK, "verify could not run: %s", e.failed);
+    if (touch->live && !wants->may_hide) {
+        if (touch->proven)
+            torture_check(t, e.damage_count > 0, "verify does not see the damage: %s",
+                          examination_text(&e));
+        else
+            torture_check(t, e.count > 0, "verify says nothing of the end of the log");
+    }
+    if (!touch->live)
+        torture_check(t, e.damage_count == 0, "verify calls damage what nothing needs: %s",
+                      examination_text(&e));
+    if (!touch->any)
+        torture_check(t, e.unclean_count == 0, "a false alarm: %s", examination_text(&e));
+    examination_release(&e);
+    folder_load(&after, t->path);
+    const char *difference = folder_difference(t->damaged, &after);
+    torture_check(t, difference == NULL, "verify changed something: %s", difference);
+    folder_release(&after);
+}
+
+/* ---- after it -------------------------------------------------------------------------------- */
+
+/* What must not be true of any key, with the first one of which it is. */
+enum fault {
+    FAULT_CORRUPT,
+    FAULT_NOT_BACK,
+    FAULT_NOT_DAMAGED,
+    FAULT_NOT_REPORTED,
+    FAULTS,
+};
+
+static const char *const fault_texts[FAULTS] = {
+    "keys have values that they never had",
+    "one byte was wrong, but keys did not come back",
+    "keys differ of which the newest version was not damaged",
+    "keys differ that are in no reported range",
+};
+
+struct judge {
+    struct trial *trial;
+    const struct mending *mending;
+    bool all_back;
+    uint64_t counts[FAULTS];
+    char first[FAULTS][80];
+};
+
+/* The newest version of the key in live parts. */
+static const struct atlas_entry *newest_of(const struct atlas *a, uint32_t family, lsm_slice key)
+{
+    const struct atlas_entry *newest = NULL;
+    for (size_t i = 0; i < a->entry_count; i++) {
+        const struct atlas_entry *entry = &a->entries[i];
+        if (entry->family == family && slice_compare(entry->key, key) == 0 &&
+            (newest == NULL || entry->sequence > newest->sequence))
+            newest = entry;
+    }
+    return newest;
+}
+
+static bool is_touched(const struct trial *trial, const struct atlas_entry *entry)
+{
+    for (size_t i = 0; i < entry->need_count; i++) {
+        if (trial->touched[entry->needs[i]])
+            return true;
+    }
+    return false;
+}
+
+static void note(struct judge *j, enum fault fault, bool is_true, enum survey_kind kind,
+                 uint32_t family, lsm_slice key)
+{
+    static const char *const words[SURVEY_KINDS] = {"right", "lost", "stale", "revived", "corrupt"};
+    if (is_true && j->counts[fault]++ == 0)
+        snprintf(j->first[fault], sizeof j->first[fault], "'%.*s' of family %" PRIu32 " is %s",
+                 (int)key.size, (const char *)key.data, family, words[kind]);
+}
+
+static void judge_key(void *context, enum survey_kind kind, uint32_t family, lsm_slice key)
+{
+    struct judge *j = context;
+    struct trial *trial = j->trial;
+    const struct atlas_entry *newest = newest_of(trial->atlas, family, key);
+    trial->counts[kind - 1]++;
+    note(j, FAULT_CORRUPT, kind == SURVEY_CORRUPT, kind, family, key);
+    note(j, FAULT_NOT_BACK, j->all_back, kind, family, key);
+    note(j, FAULT_NOT_DAMAGED, newest == NULL || !is_touched(trial, newest), kind, family, key);
+    note(j, FAULT_NOT_REPORTED, !mending_reports(j->mending, family, key), kind, family, key);
+}
+
+/* Reads all there is and holds it against the model and the report. */
+static void survey_repaired(struct trial *trial, const struct mending *mending,
+                            const struct trial_wants *wants)
+{
+    struct torture *t = trial->torture;
+    struct judge judge = {.trial = trial, .mending = mending, .all_back = wants->all_back};
+    struct survey survey;
+    struct reading_setup setup = {
+        .path = t->path, .shm_dir = t->scratch, .options = SPECIMEN_OPTIONS, .model = trial->model};
+    survey_take(&setup, judge_key, &judge, &survey);
+    if (!torture_check(t, survey.status == LSM_OK, "cannot be read after the repair: %s",
+                       survey.failed))
+        return;
+    for (size_t i = 0; i < FAULTS; i++)
+        torture_check(t, judge.counts[i] == 0, "%s: %" PRIu64 ", the first: %s", fault_texts[i],
+                      judge.counts[i], judge.first[i]);
+    uint64_t differing =
+        survey.counts[SURVEY_LOST] + survey.counts[SURVEY_STALE] + survey.counts[SURVEY_REVIVED];
+    torture_check(t, differing == 0 || mending->has_lost,
+                  "repair does not say that data was lost: %s", survey_text(&survey));
+}
+
+static void repair_again(struct trial *trial)
+{
+    struct torture *t = trial->torture;
+    struct mending m;
+    struct folder before = {0}, after = {0};
+    folder_load(&before, t->path);
+    mending_take(&m, t->path, t->io);
+    folder_load(&after, t->path);
+    const char *difference = folder_difference(&before, &after);
+    torture_check(t, m.status == LSM_OK && !m.has_changed && difference == NULL,
+                  "a second repair is not without work: %s%s", m.failed,
+                  difference != NULL ? difference : "");
+    mending_release(&m);
+    folder_release(&before);
+    folder_release(&after);
+}
+
+static void check_verified(struct trial *trial)
+{
+    struct torture *t = trial->torture;
+    struct examination e;
+    examination_take(&e, t->path, t->io);
+    torture_check(t, e.status == LSM_OK && e.unclean_count == 0, "not clean after the repair: %s%s",
+                  e.failed, examination_text(&e));
+    examination_release(&e);
+}
+
+static void check_repaired(struct trial *trial, const struct touch *touch,
+                           const struct mending *mending, const struct trial_wants *wants)
+{
+    struct torture *t = trial->torture;
+    struct folder after = {0};
+    if (!torture_check(t, mending->status == LSM_OK, "repair could not: %s", mending->failed))
+        return;
+    if (!touch->any) {
+        folder_load(&after, t->path);
+        const char *difference = folder_difference(t->damaged, &after);
+        torture_check(t, difference == NULL && !mending->has_changed,
+                      "repair changed what was sound: %s", difference);
+        folder_release(&after);
+    }
+    check_verified(trial);
+    repair_again(trial);
+    survey_repaired(trial, mending, wants);
+}
+
+void trial_run(struct trial *trial, const struct folder *damaged, const struct trial_wants *wants)
+{
+    struct torture *t = trial->torture;
+    t->damaged = damaged;
+    struct touch touch = find_touch(trial, damaged);
+    folder_store(damaged, t->path);
+    read_damaged(trial, &touch);
+    verify_damaged(trial, &touch, wants);
+    if (!wants->no_repair) {
+        struct mending mending;
+        mending_take(&mending, t->path, t->io);
+        check_repaired(trial, &touch, &mending, wants);
+        mending_release(&mending);
+    }
+    t->damaged = NULL;
+}
