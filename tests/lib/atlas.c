@@ -34,8 +34,12 @@ struct atlas_part *atlas_add_part(struct atlas *a, enum atlas_kind kind, const c
     if ((a->part_count & (a->part_count - 1)) == 0)
         a->parts = test_resize(a->parts, (2 * a->part_count + 1) * sizeof *a->parts);
     struct atlas_part *part = &a->parts[a->part_count++];
-    *part = (struct atlas_part){
-        .kind = kind, .offset = offset, .size = size, .checked = size, .checksum = offset};
+    *part = (struct atlas_part){.kind = kind,
+                                .offset = offset,
+                                .size = size,
+                                .checked = size,
+                                .checksum = offset,
+                                .is_proven = true};
     snprintf(part->file, sizeof part->file, "%s", file);
     return part;
 }
@@ -250,8 +254,10 @@ static bool walk_manifest(struct atlas *a, const struct folder_file *file, uint6
     for (;;) {
         if (frame_next(&reader, &result, &frame, NULL) != LSM_OK || result == FRAME_TORN)
             return atlas_fail(file->name, "a frame is not sound");
-        if (result == FRAME_END)
+        if (result == FRAME_END) {
+            part->is_proven = false; /* the last one */
             return true;
+        }
         part = atlas_add_part(a, ATLAS_MANIFEST_FRAME, file->name, frame.offset, frame.size);
         part->seed = hash_place(a->uuid, number, frame.offset);
         part->is_live = number == a->manifest;

@@ -38,7 +38,7 @@ struct atlas_part {
     uint64_t position; /* records: in the log */
     uint64_t sequence; /* records: of the batch */
     uint32_t family;   /* parts of tables */
-    bool is_proven;    /* records: a later one says that it was durable */
+    bool is_proven;    /* it cannot be what a crash left: not the end of manifest or log */
 };
 
 #define ATLAS_NO_CHECKSUM UINT64_MAX

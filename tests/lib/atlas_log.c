@@ -63,6 +63,7 @@ static bool find_segments(struct log_walk *w, const struct folder *files)
         s->is_sealed = i + 1 < w->count;
         if (s->is_sealed && w->segments[i + 1].header.start < s->limit)
             s->limit = w->segments[i + 1].header.start;
+        w->atlas->parts[s->part].is_proven = s->is_sealed;
         w->atlas->parts[s->part].is_live = s->limit > w->state->log_position || !s->is_sealed;
     }
     return true;

@@ -109,7 +109,7 @@ static void read_file(int directory, struct folder *f, const char *name)
 {
     struct stat info;
     int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 && (errno == ELOOP || errno == ENXIO))
+    if (fd < 0 && (errno == ELOOP || errno == ENXIO || errno == ENOENT))
         return;
     if (fd < 0 || fstat(fd, &info) != 0)
         die("cannot read", name);

@@ -1,6 +1,7 @@
 /*
  * A directory of regular files as bytes in memory: taken, damaged, put down again, compared. For
- * tests that damage one database many times. Other things than regular files are not taken. Out of
+ * tests that damage one database many times. Other things than regular files are not
+ * taken, nor what is removed meanwhile. Out of
  * memory and failing system calls end the program (99).
  */
 #ifndef TESTS_LIB_FOLDER_H

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,7 +111,7 @@ static void finish(struct bed *bed, const struct outcome *wanted)
     torture_check(t, m.status == LSM_OK, "the next repair cannot: %s", m.failed);
     mending_release(&m);
     examination_take(&e, t->path, t->io);
-    torture_check(t, e.status == LSM_OK && e.unclean_count == 0, "not clean: %s%s", e.failed,
+    torture_check(t, e.status == LSM_OK && e.damage_count == 0, "not clean: %s%s", e.failed,
                   examination_text(&e));
     examination_release(&e);
     survey(bed, &outcome);

@@ -89,7 +89,7 @@ uint64_t torture_cases(const struct torture *t, uint64_t quick, uint64_t full)
 static int usage(void)
 {
     fprintf(stderr, "usage: torture SUITE [--seed N] [--cases N] [--full] [--io auto|uring|posix] "
-                    "[--keep]\n");
+                    "[--look] [--keep]\n");
     for (size_t i = 0; i < SUITES; i++)
         fprintf(stderr, "  %-14s%s\n", suites[i].name, suites[i].text);
     return 99;
@@ -108,6 +108,8 @@ static bool read_arguments(struct torture *t, char **argv)
     for (; *argv != NULL; argv++) {
         if (strcmp(*argv, "--full") == 0)
             t->is_full = true;
+        else if (strcmp(*argv, "--look") == 0)
+            t->look_only = true;
         else if (strcmp(*argv, "--keep") == 0)
             t->keep = true;
         else if (strcmp(*argv, "--seed") == 0 && read_number(argv[1], &t->seed))

@@ -2,7 +2,7 @@
  * What the suites of tests/torture/torture share. Each suite damages a database, or treats it badly
  * in another way, case after case, and counts what it checks:
  *
- *     torture SUITE [--seed N] [--cases N] [--full] [--io KIND] [--keep]
+ *     torture SUITE [--seed N] [--cases N] [--full] [--io KIND] [--look] [--keep]
  *
  * A failed check prints the case, and with --keep the directory as it was before the case stays. A
  * crash or a hang ends the program with the name of the case on stderr.
@@ -20,6 +20,7 @@ struct torture {
     uint64_t seed;
     uint64_t cases; /* 0: as many as the suite thinks are enough */
     bool is_full;   /* all there are */
+    bool look_only; /* read and verify, do not repair */
     bool keep;
     const char *io;   /* for lsm_options_parse() */
     const char *tree; /* of the build: where the tools are; NULL: not known */

@@ -47,17 +47,24 @@ static bool part_is_touched(const struct atlas_part *part, const struct folder *
     return a->size != b->size || memcmp(a->bytes, b->bytes, a->size) != 0;
 }
 
-/* The log goes by the sizes of its files, and by which there are. */
-static bool log_files_differ(const struct folder *a, const struct folder *b)
+static bool is_log(const char *name)
+{
+    return strcmp(name, "STAGE") == 0 || strstr(name, ".wal") != NULL;
+}
+
+/* The sizes of files that are needed count, and which segments of the log there are. */
+static void compare_files(const struct trial *trial, const struct folder *a, const struct folder *b,
+                          struct touch *touch)
 {
     for (size_t i = 0; i < a->count; i++) {
         const char *name = a->files[i].name;
         const struct folder_file *other = folder_find(b, name);
-        if ((strcmp(name, "STAGE") == 0 || strstr(name, ".wal") != NULL) &&
-            (other == NULL || other->size != a->files[i].size))
-            return true;
+        const struct atlas_part *part = atlas_find(trial->atlas, name, 0);
+        if (other != NULL && other->size == a->files[i].size)
+            continue;
+        touch->log = touch->log || is_log(name);
+        touch->live = touch->live || is_log(name) || (part != NULL && part->is_live);
     }
-    return false;
 }
 
 static struct touch find_touch(struct trial *trial, const struct folder *damaged)
@@ -69,12 +76,15 @@ static struct touch find_touch(struct trial *trial, const struct folder *damaged
         if (!trial->touched[i] || !part->is_live)
             continue;
         touch.live = true;
-        touch.proven = touch.proven || part->kind != ATLAS_RECORD || part->is_proven;
+        /* The newest segment may be missing as if it had never been; not so a part of it. */
+        touch.proven =
+            touch.proven || part->is_proven ||
+            (part->kind == ATLAS_SEGMENT_HEADER && folder_find(damaged, part->file) != NULL);
         touch.log = touch.log || part->kind == ATLAS_RECORD || part->kind == ATLAS_SEGMENT_HEADER;
         touch.manifest = touch.manifest || part->kind <= ATLAS_MANIFEST_FRAME;
     }
-    if (log_files_differ(trial->sound, damaged) || log_files_differ(damaged, trial->sound))
-        touch.live = touch.log = true;
+    compare_files(trial, trial->sound, damaged, &touch);
+    compare_files(trial, damaged, trial->sound, &touch);
     return touch;
 }
 
@@ -240,7 +250,7 @@ static void check_verified(struct trial *trial)
     struct torture *t = trial->torture;
     struct examination e;
     examination_take(&e, t->path, t->io);
-    torture_check(t, e.status == LSM_OK && e.unclean_count == 0, "not clean after the repair: %s%s",
+    torture_check(t, e.status == LSM_OK && e.damage_count == 0, "not clean after the repair: %s%s",
                   e.failed, examination_text(&e));
     examination_release(&e);
 }
@@ -272,7 +282,7 @@ void trial_run(struct trial *trial, const struct folder *damaged, const struct t
     folder_store(damaged, t->path);
     read_damaged(trial, &touch);
     verify_damaged(trial, &touch, wants);
-    if (!wants->no_repair) {
+    if (!t->look_only) {
         struct mending mending;
         mending_take(&mending, t->path, t->io);
         check_repaired(trial, &touch, &mending, wants);

@@ -23,10 +23,9 @@ struct trial {
 
 /* What may be expected of a case beyond what follows from the bytes. */
 struct trial_wants {
-    bool all_back;  /* repair restores everything: one bit or byte is wrong */
-    bool no_repair; /* look only */
-    bool may_hide;  /* damage that verify cannot see: a whole old state, a cut of what nobody was
-                     * promised */
+    bool all_back; /* repair restores everything: one bit or byte is wrong */
+    bool may_hide; /* damage that verify cannot see: a whole old state, a cut of what nobody was
+                    * promised */
 };
 
 void trial_begin(struct trial *trial, struct torture *torture, const struct model *model,
