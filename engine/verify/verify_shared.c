@@ -10,8 +10,8 @@
 
 #include <time.h>
 
-#define CHANGING_TRIES   500
-#define CHANGING_WAIT_NS 20000000 /* ten seconds in all */
+#define CHANGING_TRIES   150
+#define CHANGING_WAIT_NS 20000000 /* three seconds in all */
 
 static lsm_status refuse(struct verify *v, const struct inspect_live *live, const char *how,
                          lsm_error *err)
