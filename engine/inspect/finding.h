@@ -34,9 +34,6 @@
     X(MOUNT_NO_BARRIER, 0, LSM_WARNING, "0-mount-no-barrier",                                      \
       "the file system does not wait for the device's write cache",                                \
       "nothing: mount it without nobarrier or barrier=0")                                          \
-    X(MOUNT_VOLATILE, 0, LSM_WARNING, "0-mount-volatile",                                          \
-      "the file system keeps nothing over a restart of the machine",                               \
-      "nothing: move the database")                                                                \
     X(MANIFEST_MISSING, 1, LSM_DAMAGE, "1-manifest-missing",                                       \
       "the manifest that CURRENT names is not there",                                              \
       "falls back on the generation before, else the manifest is rebuilt from the tables")         \
@@ -59,9 +56,6 @@
     X(FRAME_CHAIN, 1, LSM_DAMAGE, "1-frame-chain",                                                 \
       "a frame of the manifest does not follow the one before",                                    \
       "replayed up to it and completed from the tables")                                           \
-    X(FRAME_PADDING, 1, LSM_DAMAGE, "1-frame-padding",                                             \
-      "bytes of the manifest that have to be zero are not",                                        \
-      "written anew")                                                                              \
     X(EDIT_MALFORMED, 1, LSM_DAMAGE, "1-edit-malformed",                                           \
       "a frame of the manifest is whole, but its edit cannot be decoded",                          \
       "replayed up to it and completed from the tables")                                           \
@@ -83,7 +77,7 @@
     X(FILE_COUNTER, 1, LSM_DAMAGE, "1-file-counter",                                               \
       "a live table has a number that the manifest says is not given out yet",                     \
       "counter is raised")                                                                         \
-    X(SEQUENCE_COUNTER, 1, LSM_DAMAGE, "1-sequence-counter",                                       \
+    X(SEQUENCE_COUNTER, 1, LSM_NOTE, "1-sequence-counter",                                         \
       "a live table holds sequence numbers above the manifest's last one",                         \
       "counter is raised")                                                                         \
     X(TABLE_MISSING, 2, LSM_DAMAGE, "2-table-missing",                                             \
@@ -210,12 +204,9 @@
     X(SEQUENCE_OUTSIDE, 4, LSM_DAMAGE, "4-sequence-outside",                                       \
       "a block holds sequence numbers outside of its table's range",                               \
       "table is written anew from its blocks")                                                     \
-    X(SEQUENCE_ABOVE_LAST, 4, LSM_DAMAGE, "4-sequence-above-last",                                 \
-      "a table holds a sequence number that was never given out",                                  \
-      "counter is raised")                                                                         \
-    X(STAGE_MISSING, 6, LSM_DAMAGE, "6-stage-missing",                                             \
+    X(STAGE_MISSING, 6, LSM_NOTE, "6-stage-missing",                                               \
       "the stage file, which holds the end of the log, is not there",                              \
-      "what the segments hold is kept; the rest is reported as lost")                              \
+      "nothing: the next opening makes it; what the segments hold is kept")                        \
     X(STAGE_SIZE, 6, LSM_DAMAGE, "6-stage-size",                                                   \
       "the stage file has a size that it cannot have",                                             \
       "what can be read is kept")                                                                  \
@@ -231,9 +222,6 @@
     X(SEGMENT_SHORT, 6, LSM_DAMAGE, "6-segment-short",                                             \
       "a segment of the log is shorter than its header says",                                      \
       "records up to its end are kept")                                                            \
-    X(SEGMENT_ORDER, 6, LSM_DAMAGE, "6-segment-order",                                             \
-      "a segment of the log does not go on where the one before ends",                             \
-      "records on both sides are kept; the gap is reported as lost")                               \
     X(RECORD_CHECKSUM, 6, LSM_DAMAGE, "6-record-checksum",                                         \
       "a record of the log is damaged, and later ones prove that it was durable",                  \
       "corrected when one bit or byte is wrong; else the record is left out and reported as "      \
@@ -256,12 +244,6 @@
     X(LOG_TORN, 6, LSM_NOTE, "6-torn-tail",                                                        \
       "the log ends in a record that was never acknowledged",                                      \
       "cut off by the next opening")                                                               \
-    X(LEFT_OVER, 6, LSM_NOTE, "6-left-over",                                                       \
-      "bytes behind the end of a segment that belong to no record",                                \
-      "nothing")                                                                                   \
-    X(SEGMENT_OLD, 6, LSM_NOTE, "6-segment-old",                                                   \
-      "a segment of the log that is in tables as a whole",                                         \
-      "removed by the next opening")                                                               \
     X(CLOSED_BUT_LOG, 6, LSM_DAMAGE, "6-closed-but-log",                                           \
       "the manifest says that the log is empty, but there are records",                            \
       "they are kept")                                                                             \
@@ -312,10 +294,8 @@
       "nothing while it is open; checked as any other after")                                      \
     X(TAKEOVER_DUE, 8, LSM_NOTE, "8-takeover-due",                                                 \
       "a process died in a change; the next one who makes one finishes it",                        \
-      "nothing")                                                                                   \
-    X(HIDDEN, 8, LSM_WARNING, "8-hidden",                                                          \
-      "processes have the database open that cannot be joined from here",                          \
-      "nothing: run it where they run")
+      "nothing")                                                                                   
+
 /* clang-format on */
 
 enum finding_id {

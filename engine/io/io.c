@@ -254,6 +254,14 @@ const char *io_dir_remote_name(struct io_dir *dir)
     return name;
 }
 
+bool io_dir_lacks_barriers(struct io_dir *dir)
+{
+    int before = cancel_hold();
+    bool lacks = dir->io->ops->dir_lacks_barriers(dir);
+    cancel_release(before);
+    return lacks;
+}
+
 lsm_status io_dir_sync(struct io_dir *dir, lsm_error *err)
 {
     int before = cancel_hold();

@@ -89,6 +89,7 @@ struct io_ops {
     void (*dir_close)(struct io_dir *dir);
     int (*dir_real_path)(struct io_dir *dir, char *path, size_t size);
     const char *(*dir_remote_name)(struct io_dir *dir);
+    bool (*dir_lacks_barriers)(struct io_dir *dir);
     int (*dir_sync)(struct io_dir *dir);
     /* `stopped` gets the status of a visit that was not LSM_OK. */
     int (*dir_list)(struct io_dir *dir, io_visit visit, void *context, lsm_status *stopped,

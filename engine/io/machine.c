@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -105,4 +106,41 @@ const char *host_dir_remote_name(struct io_dir *dir)
         if (remote_systems[i].magic == (uint32_t)about.f_type)
             return remote_systems[i].name;
     return NULL;
+}
+
+/* One of the words between commas? */
+static bool has_option(const char *options, const char *word)
+{
+    size_t length = strlen(word);
+    while (*options != '\0') {
+        size_t size = strcspn(options, ", \n");
+        if (size == length && memcmp(options, word, size) == 0)
+            return true;
+        options += size;
+        options += strspn(options, ", \n");
+    }
+    return false;
+}
+
+bool host_dir_lacks_barriers(struct io_dir *dir)
+{
+    struct stat about;
+    char line[4096], device[48];
+    if (fstat(((struct host_dir *)dir)->fd, &about) != 0)
+        return false;
+    snprintf(device, sizeof device, "%u:%u", major(about.st_dev), minor(about.st_dev));
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    bool lacks = false;
+    while (mounts != NULL && fgets(line, sizeof line, mounts) != NULL) {
+        /* id, parent, device, ..., "-", type, source, options of the file system */
+        char found[48];
+        const char *end = strstr(line, " - ");
+        if (end == NULL || sscanf(line, "%*u %*u %47s", found) != 1 || strcmp(found, device) != 0)
+            continue;
+        lacks = has_option(end + 3, "nobarrier") || has_option(end + 3, "barrier=0");
+        break;
+    }
+    if (mounts != NULL)
+        (void)fclose(mounts);
+    return lacks;
 }

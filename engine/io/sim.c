@@ -161,6 +161,12 @@ static const char *dir_remote_name(struct io_dir *dir)
     return name;
 }
 
+static bool dir_lacks_barriers(struct io_dir *dir)
+{
+    (void)dir;
+    return false;
+}
+
 static int dir_sync(struct io_dir *dir)
 {
     struct sim_folder *folder = ((struct sim_dir *)dir)->folder;
@@ -725,6 +731,7 @@ static const struct io_ops sim_ops = {
     .dir_sync = dir_sync,
     .dir_list = dir_list,
     .dir_describe = dir_describe,
+    .dir_lacks_barriers = dir_lacks_barriers,
     .dir_rename = dir_rename,
     .dir_unlink = dir_unlink,
     .dir_remove = dir_remove,

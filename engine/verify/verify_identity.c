@@ -5,6 +5,7 @@
 #include "engine/verify/verify_private.h"
 
 #include "engine/format/current.h"
+#include "engine/shm/attach_page.h"
 
 #define OTHERS_WRITE 0002u
 #define GROUP_WRITES 0020u
@@ -152,9 +153,40 @@ static lsm_status check_access(struct verify *v, const struct io_entry *entry, c
     return status;
 }
 
+/* LOCK is believed only while somebody is there; what stands in it otherwise is of no use, but
+ * should be what somebody wrote, or nothing. */
+static lsm_status check_lock(struct verify *v, lsm_error *err)
+{
+    uint8_t page[ATTACH_PAGE_SIZE];
+    struct attach_page decoded;
+    struct io_file *file = NULL;
+    size_t got = 0;
+    const struct walk_file *lock = walk_dir_find(&v->listing, FILE_LOCK, 0);
+    if (v->db != NULL || lock == NULL || !walk_file_is_plain(lock))
+        return LSM_OK;
+    if (io_file_open(v->dir, lock->text, 0, 0, &file, NULL) == LSM_OK &&
+        io_file_read(file, page, sizeof page, 0, &got, NULL) != LSM_OK)
+        got = 0;
+    io_file_close(file);
+    bool is_empty = got < sizeof page;
+    for (size_t i = 0; !is_empty && i < sizeof page && page[i] == 0; i++)
+        is_empty = i + 1 == sizeof page;
+    if (is_empty || attach_page_decode(page, &decoded) != LSM_CORRUPT)
+        return LSM_OK;
+    lsm_finding f = finding_of(FINDING_LOCK_DAMAGED);
+    finding_place(&f, lock->text, 0, sizeof page);
+    return verify_tell(v, &f, err);
+}
+
 static lsm_status check_accesses(struct verify *v, lsm_error *err)
 {
     lsm_status status = check_access(v, &v->listing.self, NULL, err);
+    if (status == LSM_OK && io_dir_lacks_barriers(v->dir)) {
+        lsm_finding f = finding_of(FINDING_MOUNT_NO_BARRIER);
+        status = verify_tell(v, &f, err);
+    }
+    if (status == LSM_OK)
+        status = check_lock(v, err);
     for (size_t i = 0; status == LSM_OK && i < v->listing.count; i++) {
         const struct walk_file *f = &v->listing.files[i];
         if (f->name == WALK_NAME_OURS && walk_file_is_plain(f))

@@ -93,6 +93,22 @@ static lsm_status check_counters(struct verify *v, const struct walk_manifest *m
     return LSM_OK;
 }
 
+/* The engine raises it by itself when it reads the manifest. */
+static lsm_status check_last_sequence(struct verify *v, const struct walk_manifest *m,
+                                      lsm_error *err)
+{
+    const struct version_edit *state = &v->replay.state;
+    uint64_t highest = 0;
+    for (size_t i = 0; i < state->added_count; i++)
+        highest = state->added[i].max_sequence > highest ? state->added[i].max_sequence : highest;
+    if (highest <= state->last_sequence)
+        return LSM_OK;
+    lsm_finding f = finding_of(FINDING_SEQUENCE_COUNTER);
+    f.file = m->name;
+    finding_numbers(&f, state->last_sequence, highest);
+    return verify_tell(v, &f, err);
+}
+
 static lsm_status tell_unread(struct verify *v, lsm_status status, const lsm_error *inner,
                               lsm_error *err)
 {
@@ -158,6 +174,8 @@ static lsm_status walk_current(struct verify *v, lsm_error *err)
     v->state_is_whole = v->state_is_whole && v->has_state;
     if (status == LSM_OK && v->state_is_whole)
         status = check_counters(v, &m, err);
+    if (status == LSM_OK && v->state_is_whole)
+        status = check_last_sequence(v, &m, err);
     walk_manifest_close(&m);
     return status;
 }

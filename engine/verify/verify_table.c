@@ -9,7 +9,8 @@
 
 #include <stdio.h>
 
-#define MOST_REPLACED ((size_t)1 << 20) /* files one table may say it replaced */
+#define MOST_PLACES   (UINT64_C(1) << 24) /* a second's worth, about */
+#define MOST_REPLACED ((size_t)1 << 20)   /* files one table may say it replaced */
 
 /* A table on its way. */
 struct inspection {
@@ -25,6 +26,7 @@ struct inspection {
     bool told_filter;     /* that it misses keys, once */
     bool has_fault;       /* anything was told */
     bool has_lost_blocks; /* what was not read, or damaged: sums mean nothing */
+    uint64_t places_left; /* pieces of 256 bytes that may still be hashed to find their place */
     struct block_tally tally;
     lsm_error *err;
 };
@@ -304,6 +306,38 @@ static lsm_status say_block(struct inspection *x, const struct walk_block *b, en
     return say_problem(x, &f, subject, problem, b->unreadable);
 }
 
+/* ---- whole, but elsewhere -------------------------------------------------------------------- */
+
+static bool fits(const struct walk_block *b, const uint8_t *uuid, uint64_t number, uint64_t offset)
+{
+    const uint8_t *at = b->stored.data;
+    size_t covered = TABLE_FRAME_SIZE - 8 + bytes_get_u32(at + 16);
+    return hash_bytes(at + 8, covered, hash_place(uuid, number, offset)) == bytes_get_u64(at);
+}
+
+/* Is it a block of another table of the database, or of another place in this one? Looked for in a
+ * bounded number of places. */
+static bool is_misplaced(struct inspection *x, const struct walk_block *b)
+{
+    const struct walk_table *w = x->walk;
+    size_t size = b->stored.size;
+    if (b->fault != FINDING_BLOCK_CHECKSUM || size < TABLE_FRAME_SIZE ||
+        bytes_get_u32((const uint8_t *)b->stored.data + 16) > size - TABLE_FRAME_SIZE)
+        return false;
+    uint64_t cost = size / 256 + 1;
+    for (size_t i = 0; i < x->v->table_count && x->places_left > cost;
+         i++, x->places_left -= cost) {
+        if (fits(b, w->uuid, x->v->tables[i].number, b->offset))
+            return true;
+    }
+    for (size_t i = 0; i < w->table_index.count && x->places_left > cost;
+         i++, x->places_left -= cost) {
+        if (fits(b, w->uuid, w->number, w->table_index.offsets[i]))
+            return true;
+    }
+    return false;
+}
+
 static lsm_status judge_lost(struct inspection *x, const struct walk_block *b)
 {
     x->has_lost_blocks = true;
@@ -312,8 +346,10 @@ static lsm_status judge_lost(struct inspection *x, const struct walk_block *b)
         return LSM_OK;
     if (x->is_cut && b->offset + b->length >= x->walk->data_limit)
         return LSM_OK; /* follows from the size */
-    struct walk_block told = *b;
-    return say_block(x, &told, b->fault, &b->problem);
+    if (is_misplaced(x, b))
+        return say_block(x, b, FINDING_BLOCK_MISPLACED,
+                         &(struct table_problem){"it belongs to another place or table", 0, 0});
+    return say_block(x, b, b->fault, &b->problem);
 }
 
 static lsm_status judge_block(struct inspection *x, struct walk_block *b)
@@ -553,7 +589,8 @@ lsm_status verify_table(struct verify *v, const struct walk_env *env, struct ver
                         lsm_error *err)
 {
     bool is_full = v->options.level == LSM_VERIFY_FULL;
-    struct inspection x = {.v = v, .env = env, .t = t, .is_full = is_full, .err = err};
+    struct inspection x = {
+        .v = v, .env = env, .t = t, .is_full = is_full, .places_left = MOST_PLACES, .err = err};
     struct walk_table_options options = {.number = t->number,
                                          .meta = t->meta,
                                          .want_digest = is_full && v->options.sample_percent == 0};

@@ -102,6 +102,12 @@ gives_cancelled 32 lsm-compact --bottommost=force --compression=none --rate=1M -
 begun=large
 gives_cancelled 36 lsm-compact --bottommost=force --compression=none --rate=1M half
 
+begun=.
+gives 0 lsm-verify db
+gives 4 lsm-verify damaged
+gives 8 lsm-verify --since-last --state=small db
+gives_cancelled 32 lsm-verify --rate=100K db
+
 # ---- the table ----
 sort -u produced >table
 echo 'produced:'
