@@ -681,7 +681,7 @@ static lsm_status begin(struct walk *w, lsm_error *err)
             status = place_newest(w, s, err);
         if (status != LSM_OK)
             return status;
-        if (o->from_oldest && s->has_start) {
+        if (o->from_oldest && s->has_start && s->state != LOG_HEADER_MISSING) {
             w->position = s->start;
             break;
         }

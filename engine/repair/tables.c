@@ -288,17 +288,65 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, lsm_
     return status == LSM_OK ? lose(k, b, err) : status;
 }
 
+/* Without an index blocks of which nothing but zeros is left show by the gap alone. */
+static lsm_status look_at_gap(struct look *k, uint64_t offset, const struct walk_block *next,
+                              uint64_t limit, lsm_error *err)
+{
+    struct walk_block gap = {.offset = offset,
+                             .length = limit - offset,
+                             .has_first = k->has_last_key,
+                             .first = buffer_slice(&k->last_key)};
+    if (next != NULL && next->fault == FINDING_COUNT && !next->too_large &&
+        block_copy_key(&next->view, 0, &k->scratch)) {
+        gap.has_last = true;
+        gap.last = buffer_slice(&k->scratch);
+    }
+    k->t->blocks_lost++;
+    lsm_status status =
+        note(k, FINDING_BLOCK_HEADER, offset, gap.length, "there are zeros where blocks should be",
+             "the keys that may have been there are told below", false, err);
+    return status == LSM_OK ? lose(k, &gap, err) : status;
+}
+
+/* A frame may be moved to the next page when that costs little. */
+static bool gap_is_right(uint64_t offset, const struct walk_block *next)
+{
+    uint64_t gap = next->offset - offset;
+    return gap < TABLE_FRAME_ALIGNMENT ||
+           (next->offset % TABLE_PAGE_SIZE == 0 && gap <= next->length / 10);
+}
+
+static lsm_status look_behind_blocks(struct look *k, uint64_t end, lsm_error *err)
+{
+    const struct walk_table *w = k->walk;
+    if (w->footers[0].verdict == WALK_SOUND || w->footers[1].verdict == WALK_SOUND) {
+        uint64_t limit = w->footer.data.size;
+        return limit >= end + TABLE_FRAME_ALIGNMENT ? look_at_gap(k, end, NULL, limit, err)
+                                                    : LSM_OK;
+    }
+    bool is_short =
+        !k->has_last_key || slice_compare(buffer_slice(&k->last_key), k->t->meta.largest) < 0;
+    uint64_t limit = w->file_size > end ? w->file_size : end;
+    return is_short ? look_at_gap(k, end, NULL, limit, err) : LSM_OK;
+}
+
 static lsm_status look_at_blocks(struct look *k, lsm_error *err)
 {
     struct walk_block b = {.length = 1};
     lsm_status status = LSM_OK;
+    bool has_index = k->walk->index.verdict == WALK_SOUND;
+    uint64_t end = 0;
     while (status == LSM_OK) {
         status = walk_table_next(k->walk, &b, err);
         if (status != LSM_OK || b.length == 0)
             break;
-        status = look_at_block(k, &b, err);
+        if (!has_index && !gap_is_right(end, &b))
+            status = look_at_gap(k, end, &b, b.offset, err);
+        if (status == LSM_OK)
+            status = look_at_block(k, &b, err);
+        end = b.offset + b.length;
     }
-    return status;
+    return status == LSM_OK && !has_index ? look_behind_blocks(k, end, err) : status;
 }
 
 /* ---- a table --------------------------------------------------------------------------------- */
