@@ -222,6 +222,7 @@ lsm_status repair_commit(struct repair *r, uint64_t number, lsm_error *err)
     STEP("repair: new names synced");
     if (status == LSM_OK)
         status = manifest_put_in_force(&r->env, number, &is_uncertain, err);
+    r->is_in_force = status == LSM_OK || is_uncertain;
     STEP("repair: in force");
     if (status == LSM_OK) {
         r->result.is_changed = true;

@@ -154,6 +154,20 @@ static lsm_status remove_old(struct repair *r, lsm_error *err)
     return status == LSM_OK ? io_dir_sync(r->dir, err) : status;
 }
 
+/* It failed, or was cancelled: what nobody names yet goes again, as far as it can. */
+static void discard_new(struct repair *r, uint64_t manifest)
+{
+    char name[FILE_NAME_SIZE];
+    (void)io_dir_unlink(r->dir, file_name_make(FILE_MANIFEST, manifest, name), NULL, NULL);
+    (void)io_dir_unlink(r->dir, file_name_make(FILE_TEMPORARY, manifest, name), NULL, NULL);
+    for (size_t i = 0; i < r->made.added_count; i++)
+        (void)io_dir_unlink(r->dir, file_name_make(FILE_TABLE, r->made.added[i].number, name), NULL,
+                            NULL);
+    if (!repair_leaves_log(r))
+        (void)io_dir_unlink(r->dir, file_name_make(FILE_WAL, r->log.next_segment, name), NULL,
+                            NULL);
+}
+
 static lsm_status do_all(struct repair *r, lsm_error *err)
 {
     struct keep k = {0};
@@ -177,6 +191,8 @@ static lsm_status do_all(struct repair *r, lsm_error *err)
         status = write_tables(r, err);
     if (status == LSM_OK && commits)
         status = repair_commit(r, manifest, err);
+    if (status != LSM_OK && commits && !r->is_in_force)
+        discard_new(r, manifest);
     if (status == LSM_OK && commits)
         status = remove_old(r, err);
     STEP("repair: done");
@@ -211,28 +227,31 @@ static void repair_release(struct repair *r)
     io_dir_close(r->lost);
 }
 
+/*
+ * Nobody has the database open, nor can anybody open it: the bytes of LOCK that mean so are held,
+ * while its page, which is for processes that share memory, stays as it is.
+ */
 static lsm_status take_lock(struct repair *r, bool writes, lsm_error *err)
 {
-    struct shm_attach_options options = {.io = r->io,
-                                         .dir = r->dir,
-                                         .path = r->path,
-                                         .how = SHM_ATTACH_ALONE,
-                                         .timeout_ms = IO_LOCK_PATIENCE_MS};
-    enum shm_attach_role role;
-    if (!writes)
-        return shm_attach_look(r->io, r->dir, r->path, err);
-    return shm_attach_begin(&options, &r->attachment, &role, err);
+    /* It names who is there. */
+    lsm_status status = shm_attach_look(r->io, r->dir, r->path, err);
+    if (status != LSM_OK || !writes)
+        return status;
+    status = io_file_open(r->dir, "LOCK", IO_FILE_WRITE | IO_FILE_CREATE, 0, &r->lock_file, err);
+    if (status == LSM_OK)
+        status = io_lock(r->lock_file, SHM_LOCK_ATTACH, &r->locks[0], err);
+    if (status == LSM_OK)
+        status = io_lock(r->lock_file, SHM_LOCK_PRESENCE, &r->locks[1], err);
+    return status;
 }
 
 static void free_lock(struct repair *r)
 {
-    bool is_last;
-    if (r->attachment == NULL)
-        return;
-    if (shm_detach_begin(r->attachment, &is_last, NULL) == LSM_OK)
-        shm_detach_end(r->attachment);
-    else
-        shm_attachment_abandon(r->attachment);
+    io_unlock(r->locks[1]);
+    io_unlock(r->locks[0]);
+    io_file_close(r->lock_file);
+    r->locks[0] = r->locks[1] = NULL;
+    r->lock_file = NULL;
 }
 
 /* No LOCK is made in a directory that holds nothing of a database. */
@@ -326,7 +345,6 @@ static void finish(struct repair *r)
     free_lock(r);
     io_dir_close(r->dir);
     r->dir = NULL;
-    r->attachment = NULL;
 }
 
 /* The original is only read; the copy is then repaired like any other database. */

@@ -111,7 +111,8 @@ struct repair {
     const lsm_repair_options *options;
     struct io *io;
     struct io_dir *dir;
-    struct shm_attachment *attachment;
+    struct io_file *lock_file;
+    struct io_lock *locks[2];
     lsm_repair_result result;
 
     /* found by looking */
@@ -141,6 +142,7 @@ struct repair {
     char lost_path[1024];
     struct version_edit made; /* tables added; those that go are in `removed` */
     uint64_t bytes_done;
+    bool is_in_force; /* CURRENT was renamed, or may have been */
 };
 
 /* ---- plan.c ---------------------------------------------------------------------------------- */

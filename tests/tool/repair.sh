@@ -1,0 +1,137 @@
+#!/bin/sh
+# lsm-repair from the shell: plans, questions, exit codes, reports, undo.
+. "${top_srcdir:?}/tests/tool/prelude.sh"
+
+# dd_at FILE OFFSET COUNT: zeros there.
+zero_at() {
+    dd if=/dev/zero of="$1" bs=1 seek="$2" count="$3" conv=notrunc status=none
+}
+
+# flip FILE OFFSET: every bit of the byte becomes the other.
+flip() {
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+    printf '%b' "\\0$(printf '%o' $((255 - byte)))" |
+        dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# fresh: db is what it was, without lost+found.
+fresh() {
+    rm -rf db copy
+    cp -a whole db
+}
+
+# the_table DIR: its only or first table.
+the_table() {
+    for table in "$1"/*.sst; do
+        echo "$table"
+        return
+    done
+}
+
+awk 'BEGIN { for (i = 0; i < 4000; i++) printf "key-%06d\nvalue %d of a table\n", i, i }' >pairs.txt
+expect 0 lsm-load -q -T --create whole <pairs.txt
+lsm-compact -q whole || fail 'lsm-compact'
+lsm-dump --digest whole >digest || fail 'lsm-dump --digest'
+
+# Nothing wrong: nothing is written, whatever was asked for.
+fresh
+for option in -n -p -y -i; do
+    expect 0 lsm-repair $option db
+    says out 'nothing is wrong'
+    diff -rq whole db || fail "$option changed a healthy database"
+done
+
+# One byte: exactly, with -p, and the file is what it was.
+fresh
+table=$(the_table db)
+flip "$table" 5000
+expect 4 lsm-repair -n db
+says out 4-block-checksum
+says out 'exactly:'
+says out 'nothing was changed'
+[ ! -e db/lost+found ] || fail '-n made lost+found'
+expect 1 lsm-repair -p db
+says out 'corrected exactly'
+cmp -s "$table" "whole/${table#db/}" || fail 'the table is not what it was'
+expect 0 lsm-repair -n db
+expect 0 lsm-verify -q --level=full db
+lsm-dump --digest db >got || fail 'lsm-dump --digest'
+same got digest
+
+# A page: not with -p; without -y nobody is asked here; then with a report.
+fresh
+table=$(the_table db)
+zero_at "$table" 8192 4096
+cp -a db damaged
+expect 4 lsm-repair -p db
+expect 4 lsm-repair db
+says err '-y agrees'
+diff -rq damaged db || fail 'it was changed without an agreement'
+expect 65 lsm-repair -y --report=report.json db
+says out 'What cannot be vouched for'
+lacks out 'key-00'
+says out '(--show-data)'
+says report.json '"schema":"lsm-repair'
+says report.json key-00
+[ "$(stat -c %a report.json)" = 600 ] || fail 'others may read the report'
+expect 0 lsm-verify -q --level=full db
+expect 0 lsm-repair -y db
+says out 'nothing is wrong'
+lsm-dump -p db >dumped || fail 'lsm-dump'
+[ "$(grep -c '^ key-' dumped)" -gt 3000 ] || fail 'more is lost than a page'
+expect 1 lsm-repair --undo-last db
+diff -rq damaged db || fail 'undo does not give the damage back'
+expect 8 lsm-repair --undo-last db
+says err 'no repair'
+
+# Undo of a database that was used since; a place of one's own; by the name of the record.
+rm -rf lost
+expect 65 lsm-repair -y --show-data --lost=lost db
+says out 'key-00'
+record=$(find lost -name undo)
+[ -n "$record" ] || fail 'there is no record'
+printf 'new\nvalue\n' | lsm-load -q -T db || fail 'lsm-load'
+expect 8 lsm-repair --undo="$record" db
+says err 'opened since'
+expect 1 lsm-repair -f --undo="$record" db
+expect 4 lsm-repair -n db
+
+# A copy.
+fresh
+zero_at "$(the_table db)" 8192 4096
+rm -rf damaged
+cp -a db damaged
+expect 65 lsm-repair -y --to=copy db
+diff -rq damaged db || fail '--to wrote to the original'
+expect 0 lsm-verify -q copy
+expect 8 lsm-repair -y --to=copy db
+says err 'not empty'
+
+# Without manifest and CURRENT; on standard output as JSON.
+fresh
+rm db/CURRENT db/MANIFEST-*
+expect 1 lsm-repair -y --json db
+says out '"schema":"lsm-repair/1"'
+says out '"damage-left":false'
+lsm-dump --digest db >got || fail 'lsm-dump --digest'
+same got digest
+fresh
+expect 1 lsm-repair -y --rebuild-manifest db
+fresh
+expect 1 lsm-repair -y --salvage-blocks db
+lsm-dump --digest db >got || fail 'lsm-dump --digest'
+same got digest
+
+# Wrong usage, and what is no database.
+expect 16 lsm-repair -n -y db
+expect 16 lsm-repair --wal=some db
+expect 16 lsm-repair --cf=default db
+expect 16 lsm-repair --manifest=CURRENT db
+expect 8 lsm-repair -y nowhere
+mkdir empty
+expect 8 lsm-repair -y empty
+says err 'no database'
+[ -z "$(ls empty)" ] || fail 'something was made in an empty directory'
+expect 4 lsm-repair -y --generation=999 db
+says err MANIFEST-000999
+finish
