@@ -7,6 +7,11 @@ awk 'BEGIN { for (i = 0; i < 4000; i++) printf "key%06d\nfirst %d %d\n", i, i, i
 awk 'BEGIN { for (i = 0; i < 4000; i += 3) printf "key%06d\nsecond %d\n", i, i }' >second.text
 expect 0 lsm-load -T --create -f first.text db
 printf 'a\n1\nb\n2\n' | lsm-load -q -T --create -s 'other one' db
+# Keys that came and went, and the tables that a compaction replaced.
+printf 'put 0 100 10\nflush\n' | holder db '' >said
+mkdir replaced
+cp db/*.sst replaced
+printf 'delete 0 100\nflush\ncompact\n' | holder db '' >said
 lsm-compact -q db
 expect 0 lsm-load -T -f second.text db
 mkfifo orders
@@ -151,6 +156,35 @@ done
 cp db/STAGE bad
 expect 4 lsm-dump -r bad
 same out whole.dump
+
+# Without CURRENT, without manifests, without both: the tables say which of them are live.
+for lost in CURRENT 'MANIFEST-*' 'CURRENT MANIFEST-*'; do
+    rm -rf bad
+    cp -r db bad
+    # shellcheck disable=SC2086 # a list
+    (cd bad && rm $lost)
+    expect 4 lsm-dump bad
+    cp -n replaced/*.sst bad # as a kill leaves them: nothing of them comes back
+    expect 4 lsm-dump -R -p --prefix=key-00000050 bad
+    [ "$(grep -c '^ key-00000050' out)" -ge 2 ] || fail 'the replaced version is not there'
+    expect 4 lsm-dump -r bad
+    same out whole.dump
+    says err 'the tables themselves say which of them are live'
+    expect 4 lsm-dump -r -l bad
+    printf 'default\nother one\n' >wanted
+    same out wanted
+done
+manifest=$(sed -n 's/^manifest //p' db/CURRENT)
+rm -rf bad
+cp -r db bad
+printf damagedamage | dd of="$(printf 'bad/MANIFEST-%06d' "$manifest")" bs=1 seek=100 conv=notrunc \
+    2>dd.err
+expect 4 lsm-dump -r bad
+same out whole.dump
+rm -rf empty
+mkdir empty
+expect 8 lsm-dump -r empty
+says err 'there is no database'
 
 expect 16 lsm-dump -r --at=1 db
 expect 16 lsm-dump -r --manifest db

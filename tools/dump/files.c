@@ -116,6 +116,12 @@ static int compare_tables(const void *a, const void *b)
     return (x->number > y->number) - (x->number < y->number);
 }
 
+void dump_files_sort(struct dump_files *f)
+{
+    if (f->state.added_count > 0)
+        qsort(f->state.added, f->state.added_count, sizeof *f->state.added, compare_tables);
+}
+
 int dump_files_load(struct dumper *d, struct dump_files *f)
 {
     struct table_env env = {.io = f->io, .dir = f->dir};
@@ -128,9 +134,8 @@ int dump_files_load(struct dumper *d, struct dump_files *f)
     lsm_status status = manifest_open(&env, f->manifest_number, MANIFEST_WHOLE, false, &manifest,
                                       &f->state, &f->state_error);
     manifest_close(&manifest);
-    f->has_state = status == LSM_OK;
-    if (f->has_state && f->state.added_count > 0)
-        qsort(f->state.added, f->state.added_count, sizeof *f->state.added, compare_tables);
+    f->has_state = f->log_is_known = status == LSM_OK;
+    dump_files_sort(f);
     if (f->has_state || status == LSM_CORRUPT || status == LSM_MISSING ||
         status == LSM_NEWER_FORMAT)
         return EXIT_DONE;
@@ -151,7 +156,7 @@ int dump_files_reload(struct dumper *d, struct dump_files *f)
     }
     edit_release(&f->state);
     f->state = before;
-    f->has_state = true;
+    f->has_state = f->log_is_known = true;
     return code;
 }
 

@@ -24,6 +24,7 @@ struct dump_files {
     bool has_state; /* the manifest in force could be replayed */
     struct version_edit state;
     lsm_error state_error; /* why not */
+    bool log_is_known;     /* where tables end in the log: state.log_position */
 
     bool is_open;   /* somebody has it open, or is about to open or close it */
     lsm_db *joined; /* NULL: nobody has it open, or cannot be joined */
@@ -40,6 +41,8 @@ void dump_files_close(struct dump_files *f);
 
 /* The name of a family; NULL when the manifest does not know it. */
 const char *dump_files_family(const struct dump_files *f, uint32_t id);
+/* Puts the tables of a state that was made elsewhere into the order that the next call wants. */
+void dump_files_sort(struct dump_files *f);
 /* What the manifest says of a table, or NULL. */
 const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t number);
 /* A table that nobody names may be one that a job is still writing. */

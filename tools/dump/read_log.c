@@ -18,8 +18,9 @@
 
 struct reading {
     const struct walk_log_visitor *visitor;
-    uint64_t limit;    /* what begins there or behind is not looked at */
-    bool is_over;      /* it was reached */
+    uint64_t limit; /* what begins there or behind is not looked at */
+    bool is_over;   /* it was reached */
+    bool begin_is_known;
     uint64_t position; /* behind the last record */
     uint64_t damages;
 };
@@ -44,6 +45,8 @@ static lsm_status pass_damage(void *context, const struct walk_log_damage *damag
     struct reading *r = context;
     if (damage->position >= r->limit)
         return reach_limit(r, err);
+    if (damage->id == FINDING_LOG_HOLE && !r->begin_is_known)
+        return LSM_OK; /* what is missing in front may be in tables */
     r->damages += finding_kind_of(damage->id)->severity == LSM_DAMAGE ? 1 : 0;
     return r->visitor->damage(r->visitor->context, damage, err);
 }
@@ -51,11 +54,11 @@ static lsm_status pass_damage(void *context, const struct walk_log_damage *damag
 static lsm_status read_once(struct dump_files *f, uint64_t from, struct reading *reading,
                             struct walk_log_end *end, lsm_error *err)
 {
-    bool is_known = f->has_state && from == f->state.log_position;
+    bool is_known = f->log_is_known && from == f->state.log_position;
     struct walk_log_options options = {.io = f->io,
                                        .dir = f->dir,
                                        .from = from,
-                                       .from_oldest = !f->has_state,
+                                       .from_oldest = !f->log_is_known && from == 0,
                                        .chain = is_known ? f->state.log_chain : 0,
                                        .clean = is_known && f->state.clean};
     struct walk_log_visitor visitor = {
@@ -115,10 +118,11 @@ static int fail(struct dumper *d, const lsm_error *err)
 int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_reading *how,
                   struct walk_log_end *end)
 {
-    bool is_moving = f->is_open && f->has_state;
+    bool is_moving = f->is_open && f->log_is_known;
     unsigned most = is_moving ? WHOLE_READINGS + SHORTER_READINGS : 1;
     for (unsigned tries = 1;; tries++) {
-        struct reading reading = {.visitor = &how->visitor, .limit = UINT64_MAX};
+        struct reading reading = {
+            .visitor = &how->visitor, .limit = UINT64_MAX, .begin_is_known = f->log_is_known};
         lsm_error err = {0};
         if (tries > WHOLE_READINGS)
             reading.limit = written_now(d, f);

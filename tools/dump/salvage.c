@@ -193,6 +193,8 @@ int dump_open_salvage(struct dumper *d)
     if (code == EXIT_DONE)
         code = dump_files_load(d, &s->files);
     if (code == EXIT_DONE)
+        code = salvage_rebuild_state(s);
+    if (code == EXIT_DONE)
         code = salvage_read_log(s);
     if (code == EXIT_DONE)
         code = salvage_find_tables(s);
@@ -222,6 +224,12 @@ int dump_close_salvage(struct dumper *d, int code)
     key_set_release(&s->told);
     memory_free(d->names);
     d->names = NULL;
+    for (size_t i = 0; i < s->doubt_count; i++) {
+        text_release(&s->doubts[i].first);
+        text_release(&s->doubts[i].last);
+    }
+    memory_free(s->doubts);
+    edit_release(&s->gone);
     dump_files_close(&s->files);
     memory_free(s);
     d->salvage = NULL;

@@ -48,6 +48,14 @@ struct salvage_log {
     size_t damage_count;
 };
 
+/* A table of which it cannot be told whether it is live. */
+struct salvage_doubt {
+    char file[FILE_NAME_SIZE];
+    uint32_t cf;
+    bool has_first, has_last;
+    struct text first, last;
+};
+
 struct salvage {
     struct dumper *dumper;
     struct dump_files files;
@@ -57,7 +65,11 @@ struct salvage {
     size_t table_count;
     struct salvage_log log;
 
-    struct key_set told; /* gaps, so that each is told once */
+    struct key_set told;      /* gaps, so that each is told once */
+    bool is_rebuilt;          /* no manifest could be replayed: tables say which of them are live */
+    struct version_edit gone; /* dropped: families that were there before */
+    struct salvage_doubt *doubts; /* owned */
+    size_t doubt_count;
     bool found_damage, lost_data;
     uint64_t block_bytes;
     lsm_error failure; /* of an iterator */
@@ -80,12 +92,17 @@ struct salvage_gap {
 
 /* Says so on stderr, once, unless --cf or the range leave it out. */
 void salvage_tell(struct salvage *s, const struct salvage_gap *gap);
+/* Keys that may be older than they were, or be there although they were deleted. */
+void salvage_tell_doubtful(struct salvage *s, const struct salvage_gap *gap);
 /* Damage by which no version of a key is lost. */
 void salvage_tell_harmless(struct salvage *s, const char *file, uint64_t offset, const char *what);
 
 /* ---- salvage_tables.c ------------------------------------------------------------------------ */
 
-/* Fills s->tables and s->families. Returns the code. */
+/* Where no manifest could be replayed: makes s->files.state out of what the tables say. Returns the
+ * code. */
+int salvage_rebuild_state(struct salvage *s);
+/* Fills s->tables and s->families out of the state. Returns the code. */
 int salvage_find_tables(struct salvage *s);
 
 /*

@@ -43,32 +43,58 @@ static void append_bound(const struct dumper *d, struct text *to, bool has_key, 
     }
 }
 
+static bool is_asked_for(const struct salvage *s, const struct salvage_gap *gap)
+{
+    const char *name = gap->has_family ? family_name(s, gap->cf) : NULL;
+    return (name == NULL || cli_wants_family(&s->dumper->cli, name)) &&
+           range_meets(&s->dumper->cli, gap);
+}
+
+/* "family 'words': keys from [3 bytes] to the last" */
+static void append_range(const struct salvage *s, struct text *to, const struct salvage_gap *gap)
+{
+    const char *name = gap->has_family ? family_name(s, gap->cf) : NULL;
+    if (name != NULL) {
+        text_append_string(to, "family '");
+        text_append_print(to, LSM_SLICE(name, strlen(name)));
+        text_append_string(to, "': ");
+    } else if (gap->has_family) {
+        text_append_format(to, "family %" PRIu32 ": ", gap->cf);
+    } else {
+        text_append_string(to, "any family: ");
+    }
+    text_append_string(to, "keys from ");
+    append_bound(s->dumper, to, gap->has_first, gap->first, "the first");
+    text_append_string(to, " to ");
+    append_bound(s->dumper, to, gap->has_last, gap->last, "the last");
+}
+
 void salvage_tell(struct salvage *s, const struct salvage_gap *gap)
 {
-    struct dumper *d = s->dumper;
-    const char *name = gap->has_family ? family_name(s, gap->cf) : NULL;
     struct text line = {0};
-    if ((name != NULL && !cli_wants_family(&d->cli, name)) || !range_meets(&d->cli, gap) ||
+    if (!is_asked_for(s, gap) ||
         !key_set_add(&s->told, (size_t)gap->table, LSM_SLICE(&gap->offset, sizeof gap->offset)))
         return;
     s->found_damage = s->lost_data = true;
-    if (name != NULL) {
-        text_append_string(&line, "family '");
-        text_append_print(&line, LSM_SLICE(name, strlen(name)));
-        text_append_string(&line, "': ");
-    } else if (gap->has_family) {
-        text_append_format(&line, "family %" PRIu32 ": ", gap->cf);
-    } else {
-        text_append_string(&line, "any family: ");
-    }
-    text_append_string(&line, "keys from ");
-    append_bound(d, &line, gap->has_first, gap->first, "the first");
-    text_append_string(&line, " to ");
-    append_bound(d, &line, gap->has_last, gap->last, "the last");
-    (void)cli_error(&d->cli, EXIT_DAMAGE, "LSM_CORRUPT",
+    append_range(s, &line, gap);
+    (void)cli_error(&s->dumper->cli, EXIT_DAMAGE, "LSM_CORRUPT",
                     "gap: %s may be missing, or older than they were: '%s' at offset %" PRIu64
                     ", %" PRIu64 " bytes: %s",
                     text_string(&line), gap->file, gap->offset, gap->length, gap->what);
+    text_release(&line);
+}
+
+void salvage_tell_doubtful(struct salvage *s, const struct salvage_gap *gap)
+{
+    struct text line = {0};
+    if (!is_asked_for(s, gap))
+        return;
+    s->found_damage = true;
+    append_range(s, &line, gap);
+    (void)cli_error(&s->dumper->cli, EXIT_DAMAGE, "LSM_CORRUPT",
+                    "doubt: %s may be older than they were, or come back after a deletion: whether "
+                    "'%s' had been replaced cannot be told",
+                    text_string(&line), gap->file);
     text_release(&line);
 }
 
