@@ -35,6 +35,8 @@ static void tell_missing(struct chain_iter *it, const struct salvage_table *tabl
 {
     char name[FILE_NAME_SIZE];
     const struct table_meta *meta = &table->meta;
+    if (!table->is_live)
+        return;
     salvage_tell(it->salvage,
                  &(struct salvage_gap){.table = meta->number,
                                        .file = file_name_make(FILE_TABLE, meta->number, name),
@@ -73,7 +75,8 @@ static bool chain_open_next(struct chain_iter *it)
                                              .any = !it->salvage->files.has_uuid};
         lsm_status status = walk_table_open(&it->salvage->files.env, &options, &it->walk, &it->err);
         if (status == LSM_OK) {
-            tell_parts(it->salvage, it->walk);
+            if (table->is_live)
+                tell_parts(it->salvage, it->walk);
             return true;
         }
         if (status != LSM_MISSING && status != LSM_CORRUPT && status != LSM_IO) {
@@ -89,6 +92,8 @@ static void tell_block(struct chain_iter *it)
 {
     const struct walk_block *b = &it->block;
     const struct salvage_table *table = it->tables[it->next - 1];
+    if (!table->is_live)
+        return; /* what is missing there is nothing that the database holds */
     salvage_tell(it->salvage,
                  &(struct salvage_gap){.table = table->meta.number,
                                        .file = it->walk->name,
