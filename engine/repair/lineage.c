@@ -62,6 +62,20 @@ static lsm_status copy_key(lsm_slice *to, lsm_slice from, lsm_error *err)
     return LSM_OK;
 }
 
+/* The two keys, which were copied one by one, as one allocation: so table_meta_release() frees them.
+ * Without them when `status` is a failure, which it returns then. */
+static lsm_status join_keys(struct table_meta *m, lsm_status status, lsm_error *err)
+{
+    struct table_meta joined = {0};
+    if (status == LSM_OK)
+        status = table_meta_copy(&joined, m, err);
+    mem_free((void *)(uintptr_t)m->smallest.data);
+    mem_free((void *)(uintptr_t)m->largest.data);
+    m->smallest = joined.smallest;
+    m->largest = joined.largest;
+    return status;
+}
+
 static lsm_status widen(struct table_meta *m, const struct walk_block *b, lsm_error *err)
 {
     struct buffer key = {0};
@@ -99,7 +113,7 @@ static lsm_status meta_of_blocks(struct walk_table *walk, struct table_meta *m, 
         if (b.fault == FINDING_COUNT && !b.too_large && b.view.count > 0)
             status = widen(m, &b, err);
     }
-    return status;
+    return join_keys(m, status, err);
 }
 
 /* The properties after correcting one wrong byte of them. */
@@ -144,7 +158,9 @@ static lsm_status take_properties(struct candidate *c, const struct table_proper
              (int)(p->cf_name.size < TABLE_MAX_NAME ? p->cf_name.size : TABLE_MAX_NAME),
              (const char *)p->cf_name.data);
     lsm_status status = copy_key(&m->smallest, p->smallest, err);
-    return status == LSM_OK ? copy_key(&m->largest, p->largest, err) : status;
+    if (status == LSM_OK)
+        status = copy_key(&m->largest, p->largest, err);
+    return join_keys(m, status, err);
 }
 
 /* LSM_OK with c->meta.entry_count 0: nothing in it can be read. */
