@@ -27,6 +27,8 @@ round() {
 expect 0 lsm-load --create -f in.dump db
 round hex
 round print -p
+round salvage --salvage
+same salvage.dump hex.dump
 lsm-dump db >hex.dump.2
 same hex.dump hex.dump.2
 printf 'VERSION=3\nformat=bytevalue\ntype=btree\nHEADER=END\n' >header

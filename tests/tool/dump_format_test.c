@@ -268,6 +268,36 @@ START_TEST(test_dump_random_bytes_come_back_in_every_format)
 }
 END_TEST
 
+static uint64_t digest_of(const char *const *pairs, size_t count)
+{
+    struct digest digest;
+    digest_begin(&digest);
+    for (size_t i = 0; i < count; i++) {
+        const char *equals = strchr(pairs[i], '=');
+        digest_add(&digest, LSM_SLICE(pairs[i], (size_t)(equals - pairs[i])),
+                   LSM_SLICE(equals + 1, strlen(equals + 1)));
+    }
+    ck_assert_uint_eq(digest.pair_count, count);
+    return digest_value(&digest);
+}
+#define DIGEST_OF(...)                                                                             \
+    digest_of((const char *const[]){__VA_ARGS__},                                                  \
+              sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
+
+START_TEST(test_digest_depends_on_the_pairs_and_not_on_their_order)
+{
+    uint64_t digest = DIGEST_OF("a=1", "b=2", "c=");
+    ck_assert_uint_eq(digest, DIGEST_OF("c=", "a=1", "b=2"));
+    ck_assert_uint_ne(digest, DIGEST_OF("a=2", "b=1", "c="));
+    ck_assert_uint_ne(digest, DIGEST_OF("a=1", "b=2"));
+    ck_assert_uint_ne(digest, DIGEST_OF("a=1", "b=2", "c=", "c="));
+    ck_assert_uint_ne(DIGEST_OF("ab=c"), DIGEST_OF("a=bc"));
+    ck_assert_uint_ne(DIGEST_OF("=a"), DIGEST_OF("a="));
+    /* What native dumps say of themselves must not change. */
+    ck_assert_uint_eq(DIGEST_OF("key=value"), UINT64_C(12799176785381101966));
+}
+END_TEST
+
 START_TEST(test_dump_cut_anywhere_is_an_error)
 {
     for (int format = DUMP_BDB; format <= DUMP_JSONL; format++) {
@@ -559,6 +589,7 @@ int main(void)
     tcase_add_test(cases, test_text_wrong_digits_are_found);
     tcase_add_test(cases, test_text_utf8_is_told_from_bytes);
     tcase_add_test(cases, test_dump_random_bytes_come_back_in_every_format);
+    tcase_add_test(cases, test_digest_depends_on_the_pairs_and_not_on_their_order);
     tcase_add_test(cases, test_dump_cut_anywhere_is_an_error);
     tcase_add_test(cases, test_dump_default_header_is_what_both_loaders_take);
     tcase_add_test(cases, test_dump_lmdb_refuses_what_lmdb_cannot_hold);
