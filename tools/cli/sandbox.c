@@ -198,8 +198,12 @@ static void allow_database(struct sandbox *s, const struct sandbox_wish *wish)
 {
     const char *database = s->cli->directory;
     const char *shm = s->cli->options.shm_dir == NULL ? SHM_DIRECTORY : s->cli->options.shm_dir;
-    if (wish->creates_database)
+    if (wish->creates_database) {
         make_directory(database);
+        char *parent = directory_of(database);
+        allow(s, parent, LANDLOCK_ACCESS_FS_REMOVE_DIR); /* of directories that are empty */
+        memory_free(parent);
+    }
     if (s->cli->options.shm_dir != NULL)
         make_directory(shm);
     allow(s, database, wish->writes_database ? FS_WRITE : FS_READ);

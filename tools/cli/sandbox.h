@@ -27,7 +27,7 @@
 
 struct sandbox_wish {
     bool writes_database;  /* files may be made, changed and removed in the database's directory */
-    bool creates_database; /* its directory is made when it is missing */
+    bool creates_database; /* its directory is made when it is missing; empty it may be removed */
     bool has_no_database;  /* cli->directory means nothing */
     const char *const *read; /* files and directories to read; NULL-terminated, NULL: none */
     /* Files that are made or replaced: what is in the directories they are in can be changed. What
