@@ -10,6 +10,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 
+#define ENTRIES_AHEAD  8                 /* whose bytes are fetched while others are written */
 #define IN_ORDER_BYTES ((size_t)1 << 20) /* of entries in order that are handed over together */
 
 /* ---- writing (the thread's, or the caller's where there is none) ----------------------------- */
@@ -52,6 +53,8 @@ static lsm_status write_to_stream(struct intake *in, struct intake_family *famil
     lsm_status status = LSM_OK;
     for (size_t i = 0, next; status == LSM_OK && i < count; i = next) {
         const struct chunk_entry *e = entry_that_counts(in, entries, i, count, &next);
+        if (i + ENTRIES_AHEAD < count)
+            __builtin_prefetch(entries[i + ENTRIES_AHEAD].bytes);
         status = stream_add(s, chunk_key(e), (enum entry_type)e->type, chunk_value(e), err);
     }
     s->has_last = true;
@@ -324,8 +327,13 @@ uint64_t intake_entry_count(const struct intake *in)
     return count;
 }
 
+struct giving {
+    uint64_t job, sequence;
+    uint32_t index, count;
+};
+
 /* The ends of a family's tables. */
-static lsm_status give_tables(struct intake_family *f, uint64_t sequence, const uint32_t *levels,
+static lsm_status give_tables(struct intake_family *f, struct giving *g, const uint32_t *levels,
                               struct version_edit *edit, lsm_error *err)
 {
     lsm_status status = LSM_OK;
@@ -333,7 +341,9 @@ static lsm_status give_tables(struct intake_family *f, uint64_t sequence, const 
         struct table_meta meta = {0};
         struct table_writer *writer = f->stream.sealed[i];
         f->stream.sealed[i] = NULL;
-        status = table_writer_end(writer, sequence, &meta, err);
+        table_writer_of_job(writer, g->job, g->index, g->index + 1 == g->count);
+        g->index++;
+        status = table_writer_end(writer, g->sequence, &meta, err);
         STEP("intake: a table ended");
         meta.level = levels[i];
         if (status == LSM_OK)
@@ -347,8 +357,11 @@ lsm_status intake_give(struct intake *in, uint64_t sequence, const uint32_t *lev
                        struct version_edit *edit, lsm_error *err)
 {
     lsm_status status = LSM_OK;
+    struct giving giving = {.job = intake_table(in, 0)->number,
+                            .sequence = sequence,
+                            .count = (uint32_t)in->table_count};
     for (struct intake_family *f = in->families; status == LSM_OK && f != NULL; f = f->next) {
-        status = give_tables(f, sequence, levels, edit, err);
+        status = give_tables(f, &giving, levels, edit, err);
         levels += f->stream.count;
     }
     return status;

@@ -17,6 +17,7 @@ struct intake_options {
     const struct compact_env *env; /* outlives the intake */
     size_t memory;                 /* bytes of entries kept until they are sorted and written */
     bool in_background;            /* a thread sorts and writes while the next ones come */
+    size_t merge_threads;          /* for the last merge, the caller's included */
     bool keep_first;               /* of several entries of a key the first counts, not the last */
 };
 

@@ -82,8 +82,11 @@ static size_t common_prefix(const struct chunk *c)
 {
     lsm_slice first = chunk_key(&c->entries[0]);
     size_t size = first.size;
-    for (size_t i = 1; i < c->count && size > 0; i++)
-        size = slice_common_prefix((lsm_slice){first.data, size}, chunk_key(&c->entries[i]));
+    for (size_t i = 1; i < c->count && size > 0; i++) {
+        lsm_slice key = chunk_key(&c->entries[i]);
+        if (key.size < size || memcmp(key.data, first.data, size) != 0)
+            size = slice_common_prefix((lsm_slice){first.data, size}, key);
+    }
     return size;
 }
 

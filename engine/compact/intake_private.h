@@ -10,7 +10,8 @@
 /* ---- chunks (intake_chunk.c) ----------------------------------------------------------------- */
 
 struct chunk_entry {
-    uint64_t head; /* bytes_head() of the key behind what all keys begin with; set by the sorting */
+    /* bytes_head() of the key behind what all keys begin with; 0 when nothing had to be sorted */
+    uint64_t head;
     const uint8_t *bytes; /* key, value */
     uint32_t cf;
     uint32_t value_size;
@@ -89,6 +90,8 @@ struct intake_family {
     struct stream stream;
     struct intake_run *runs; /* owned */
     size_t run_count, run_room;
+    struct buffer marks; /* some of the runs' keys: size u8, bytes */
+    size_t mark_count;
 };
 
 struct intake {
@@ -117,6 +120,8 @@ lsm_status stream_add(struct stream *s, lsm_slice key, enum entry_type type, lsm
 lsm_status stream_finish(struct stream *s, lsm_error *err); /* seals the last table */
 void stream_release(struct stream *s);                      /* removes what is not given */
 
+/* ---- runs (intake_merge.c) ------------------------------------------------------------------- */
+
 /* Sequence numbers of runs: they say which of several entries of a key counts. */
 uint64_t run_sequence(const struct intake *in, uint64_t ordinal);
 /* Writes a run of entries [0, count), one family's, sorted. */
@@ -133,7 +138,8 @@ static inline const struct chunk_entry *entry_that_counts(const struct intake *i
                                                           size_t first, size_t count, size_t *next)
 {
     size_t i = first + 1;
-    while (i < count && slice_equal(chunk_key(&entries[i]), chunk_key(&entries[first])))
+    while (i < count && entries[i].head == entries[first].head &&
+           slice_equal(chunk_key(&entries[i]), chunk_key(&entries[first])))
         i++;
     *next = i;
     return &entries[in->options.keep_first ? first : i - 1];

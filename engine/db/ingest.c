@@ -86,6 +86,7 @@ LSM_API lsm_status lsm_ingest_begin(lsm_db *db, const lsm_ingest_options *option
     struct intake_options take = {.env = &in->env,
                                   .memory = resolved.memory_limit,
                                   .in_background = db_has_workers(db),
+                                  .merge_threads = db_has_workers(db) ? db->options.workers : 1,
                                   .keep_first = resolved.keep_first};
     status = intake_new(&take, &in->intake, err);
     if (status != LSM_OK) {

@@ -168,6 +168,9 @@ void table_writer_abort(struct table_writer *writer);
 lsm_status table_writer_seal(struct table_writer *writer, lsm_error *err);
 /* What is known of a sealed table: all but its size and sequence number. Valid until its end. */
 const struct table_meta *table_writer_sealed(const struct table_writer *writer);
+/* Its lineage, which counts in place of that of the options. */
+void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t output_index,
+                         bool is_last);
 /* Writes and syncs the end; otherwise as finish. 0: the entries keep their 0. */
 lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, struct table_meta *meta,
                             lsm_error *err);

@@ -261,6 +261,14 @@ const struct table_meta *table_writer_sealed(const struct table_writer *writer)
     return &writer->meta;
 }
 
+void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t output_index,
+                         bool is_last)
+{
+    writer->properties.job = job;
+    writer->properties.output_index = output_index;
+    writer->properties.last_output = is_last;
+}
+
 lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, struct table_meta *meta,
                             lsm_error *err)
 {
