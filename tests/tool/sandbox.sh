@@ -50,6 +50,7 @@ version=$(sed -n 's/.*Landlock //p' notes)
 # page would like to have.
 mkfifo commands
 holder db "shm_dir=$here/shm" <commands >holder.out &
+holder=$!
 exec 3>commands
 is_open() { grep -q ok holder.out; }
 await 'the database is open' is_open
@@ -61,8 +62,18 @@ for tool in 'lsm-stat -v' 'lsm-compact -v --status' 'lsm-dump -v --digest'; do
     expect 0 $tool db
     says err 'locked in with Landlock'
 done
+# One that leaves last removes the segment.
+mkfifo late
+lsm-dump -f late db 3>&- &
+dumper=$!
+has_joined() { lsm-stat -r db | grep -q "^process $dumper "; }
+await 'the dump has joined' has_joined
 exec 3>&-
+wait $holder
+[ -e "$segment" ] || fail 'the segment is gone too early'
+cat late >/dev/null
 wait
+[ ! -e "$segment" ] || fail 'the segment is left behind'
 
 # Off when asked; and the tools are in it.
 LSM_SANDBOX=off sandboxed r db read:outside/file >answers 2>notes

@@ -14,14 +14,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -165,15 +163,13 @@ static bool read_lock_page(const char *directory, struct attach_page *page)
 
 /*
  * Whoever came first chose the segment's directory, and the LOCK page says so; the page may be
- * forged. So only the one file is allowed that it describes, and removing files only in a tmpfs,
- * where the last one who leaves has to remove the segment.
+ * forged. So it is believed only where the very file lies that it describes, which nobody can forge
+ * who cannot write there. Then that file is allowed, and removing it: the last one who leaves does.
  */
 static void allow_segment(struct sandbox *s, const char *database)
 {
     struct attach_page page;
     struct stat about;
-    struct statfs where;
-    uint64_t in_directory = LANDLOCK_ACCESS_FS_READ_DIR;
     if (!read_lock_page(database, &page) || strncmp(page.segment_name, "lsm-", 4) != 0 ||
         strchr(page.segment_name, '/') != NULL)
         return;
@@ -181,17 +177,15 @@ static void allow_segment(struct sandbox *s, const char *database)
     if (at < 0)
         return;
     int fd = openat(at, page.segment_name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) ||
-        about.st_dev != page.segment.device || about.st_ino != page.segment.inode) {
-        if (fd >= 0)
-            close(fd);
-        close(at);
+    if (fd >= 0 && fstat(fd, &about) == 0 && S_ISREG(about.st_mode) &&
+        about.st_dev == page.segment.device && about.st_ino == page.segment.inode) {
+        allow_descriptor(s, fd, FS_WRITE);
+        allow_descriptor(s, at, LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE);
         return;
     }
-    allow_descriptor(s, fd, FS_WRITE);
-    if (fstatfs(at, &where) == 0 && where.f_type == TMPFS_MAGIC)
-        in_directory |= LANDLOCK_ACCESS_FS_REMOVE_FILE;
-    allow_descriptor(s, at, in_directory);
+    if (fd >= 0)
+        close(fd);
+    close(at);
 }
 
 static void allow_database(struct sandbox *s, const struct sandbox_wish *wish)
