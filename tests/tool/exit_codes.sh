@@ -101,6 +101,13 @@ gives 8 lsm-compact --cf nobody db
 gives_cancelled 32 lsm-compact --bottommost=force --compression=none --rate=1M --cf large db
 begun=large
 gives_cancelled 36 lsm-compact --bottommost=force --compression=none --rate=1M half
+begun=
+
+if [ -x "$top_builddir/lsm-verify" ]; then
+    gives 0 lsm-verify db
+    gives 4 lsm-verify damaged
+    gives_cancelled 32 lsm-verify --rate=1M db
+fi
 
 begun=.
 gives 0 lsm-verify db
