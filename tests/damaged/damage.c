@@ -1,16 +1,18 @@
 /*
  * Makes a database with a named damage, for tests/damaged/run.sh:
  *
- *     damage SCRIPT DIRECTORY MUST EVER
+ *     damage SCRIPT DIRECTORY MUST ALL EVER
  *
  * The database is always the same (tests/lib/specimen.h). SCRIPT has one command a line; what they
  * do is said in the files beside this one. MUST becomes the list of pairs whose newest version no
- * damage touches, EVER that of all pairs that were ever there: lines of family, key, and size and
- * hash of the value, in hexadecimal.
+ * damage touches, ALL that of all
+ * pairs before the damage, EVER that of all that were ever there: lines of family, key, and size
+ * and hash of the value, in hexadecimal.
  *
- *     damage --pairs DIRECTORY
- *
- * prints the pairs that a database holds in the same form.
+ *     damage --pairs DIRECTORY      prints the pairs that a database holds in the same form
+ *     damage --verify DIRECTORY     what lsm_verify() finds in it: id, file, and whether the keys
+ *                                   that it may concern are told
+ *     damage --repair DIRECTORY     repairs it, and prints what was done and what is lost
  */
 #include "tests/damaged/damage.h"
 
@@ -173,6 +175,8 @@ static void run_script(struct surgeon *s, const char *path)
         char *kept = strdup(line); /* for what is done afterwards */
         struct command c = split(kept);
         s->line++;
+        if (c.count > 0 && strcmp(c.words[0], "forges") == 0)
+            continue; /* for run.sh: sound pairs are made that never were */
         if (c.count > 0 && !damage_files(s, &c) && !damage_parts(s, &c) && !damage_state(s, &c))
             bad_script(s, "there is no command '%s'", c.words[0]);
         if (s->afterwards_count == 0)
@@ -182,19 +186,6 @@ static void run_script(struct surgeon *s, const char *path)
 }
 
 /* ---- what must come back --------------------------------------------------------------------- */
-
-static void print_hex(FILE *out, const void *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        fprintf(out, "%02x", ((const uint8_t *)bytes)[i]);
-}
-
-static void print_pair(FILE *out, const char *family, lsm_slice key, size_t size, uint64_t hash)
-{
-    fprintf(out, "%s ", family);
-    print_hex(out, key.data, key.size);
-    fprintf(out, " %08zx%016" PRIx64 "\n", size, hash);
-}
 
 static bool part_is_whole(const struct surgeon *s, size_t index)
 {
@@ -233,21 +224,24 @@ static FILE *open_list(const struct surgeon *s, const char *path)
     return out;
 }
 
-static void write_lists(const struct surgeon *s, const char *must_path, const char *ever_path)
+static void write_lists(const struct surgeon *s, char **paths)
 {
     const struct model *m = &s->specimen.model;
-    FILE *must = open_list(s, must_path), *ever = open_list(s, ever_path);
+    FILE *must = open_list(s, paths[0]), *all = open_list(s, paths[1]);
+    FILE *ever = open_list(s, paths[2]);
     for (size_t i = 0; i < m->count; i++) {
         const struct model_version *v = m->versions[i];
+        const char *family = m->families[v->family].name;
         if (v->is_delete)
             continue;
-        const char *family = m->families[v->family].name;
         print_pair(ever, family, v->key, v->size, v->hash);
-        if (m->families[v->family].is_live && is_whole(s, v) &&
-            model_get(m, v->family, v->key, MODEL_NEWEST) == v)
+        if (!m->families[v->family].is_live || model_get(m, v->family, v->key, MODEL_NEWEST) != v)
+            continue;
+        print_pair(all, family, v->key, v->size, v->hash);
+        if (is_whole(s, v))
             print_pair(must, family, v->key, v->size, v->hash);
     }
-    if (fclose(must) != 0 || fclose(ever) != 0)
+    if (fclose(must) != 0 || fclose(all) != 0 || fclose(ever) != 0)
         bad_script(s, "cannot write the lists");
 }
 
@@ -293,52 +287,18 @@ static void do_afterwards(struct surgeon *s, const struct command *c, const char
         bad_script(s, "%s %s: %s", c->words[0], name, strerror(errno));
 }
 
-/* ---- what is there --------------------------------------------------------------------------- */
-
-static lsm_status print_family(lsm_db *db, const char *name, lsm_error *err)
-{
-    lsm_cf *cf;
-    lsm_iter *iter = NULL;
-    lsm_status status = lsm_cf_open(db, name, &cf, err);
-    if (status == LSM_OK)
-        status = lsm_iter_open(db, cf, NULL, &iter, err);
-    if (status != LSM_OK)
-        return status;
-    for (lsm_iter_first(iter); lsm_iter_valid(iter); lsm_iter_next(iter)) {
-        lsm_slice value = lsm_iter_value(iter);
-        print_pair(stdout, name, lsm_iter_key(iter), value.size, model_hash(value));
-    }
-    status = lsm_iter_status(iter, err);
-    lsm_iter_close(iter);
-    return status;
-}
-
-static int print_pairs(const char *directory)
-{
-    lsm_options options = LSM_OPTIONS_INIT;
-    lsm_error err = {0};
-    lsm_db *db = NULL;
-    char **names = NULL;
-    size_t count = 0;
-    options.read_only = true;
-    lsm_status status = lsm_open(directory, &options, &db, &err);
-    if (status == LSM_OK)
-        status = lsm_cf_list(db, &names, &count, &err);
-    for (size_t i = 0; i < count && status == LSM_OK; i++)
-        status = print_family(db, names[i], &err);
-    if (status != LSM_OK)
-        fprintf(stderr, "%s: %s\n", directory, err.message);
-    lsm_free(names);
-    return lsm_close(db, &err) == LSM_OK && status == LSM_OK ? 0 : 4;
-}
-
 int main(int argc, char **argv)
 {
     static struct surgeon s;
     if (argc == 3 && strcmp(argv[1], "--pairs") == 0)
         return print_pairs(argv[2]);
-    if (argc != 5) {
-        fprintf(stderr, "usage: damage SCRIPT DIRECTORY MUST EVER\n");
+    if (argc == 3 && strcmp(argv[1], "--verify") == 0)
+        return print_findings(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "--repair") == 0)
+        return print_repair(argv[2]);
+    if (argc != 6) {
+        fprintf(stderr, "usage: damage SCRIPT DIRECTORY MUST ALL EVER\n"
+                        "       damage --pairs|--verify|--repair DIRECTORY\n");
         return 99;
     }
     specimen_make(&s.specimen, argv[2], 0);
@@ -348,9 +308,13 @@ int main(int argc, char **argv)
     folder_copy(&s.work, &s.specimen.files);
     run_script(&s, argv[1]);
     folder_store(&s.work, argv[2]);
-    for (size_t i = 0; i < s.afterwards_count; i++)
+    for (size_t i = 0; i < s.afterwards_count; i++) {
+        const char *done = s.afterwards[i].words[0];
         do_afterwards(&s, &s.afterwards[i], argv[2]);
-    write_lists(&s, argv[3], argv[4]);
+        if (strcmp(done, "link") == 0 || strcmp(done, "fifo") == 0 || strcmp(done, "folder") == 0)
+            folder_remove(&s.work, file_name_of(&s, word(&s, &s.afterwards[i], 1)));
+    }
+    write_lists(&s, argv + 3);
     edit_release(&s.state);
     folder_release(&s.work);
     atlas_release(&s.atlas);

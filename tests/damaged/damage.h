@@ -6,6 +6,8 @@
 #include "tests/lib/atlas.h"
 #include "tests/lib/specimen.h"
 
+#include <stdio.h>
+
 #define WORDS_MAX      8
 #define AFTERWARDS_MAX 8
 
@@ -51,5 +53,13 @@ const struct atlas_part *part_of(struct surgeon *s, const struct command *c, siz
 bool damage_files(struct surgeon *s, const struct command *c);
 bool damage_parts(struct surgeon *s, const struct command *c);
 bool damage_state(struct surgeon *s, const struct command *c);
+
+/* One line of MUST and EVER. */
+void print_pair(FILE *out, const char *family, lsm_slice key, size_t size, uint64_t hash);
+
+/* What main() does with --pairs, --verify and --repair; the exit status. */
+int print_pairs(const char *directory);
+int print_findings(const char *directory);
+int print_repair(const char *directory);
 
 #endif

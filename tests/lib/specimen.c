@@ -163,7 +163,11 @@ static void open_again(struct maker *m, const char *path)
                                   .level0_trigger = 3};
     char parent[200];
     snprintf(parent, sizeof parent, "%s", path);
-    *strrchr(parent, '/') = '\0';
+    char *slash = strrchr(parent, '/');
+    if (slash != NULL)
+        *slash = '\0';
+    else
+        snprintf(parent, sizeof parent, ".");
     options.shm_dir = parent;
     NEED(lsm_open(path, &options, &m->db, err));
     for (size_t i = 1; i < SPECIMEN_FAMILIES; i++) {
