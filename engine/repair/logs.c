@@ -8,9 +8,11 @@
  */
 #include "engine/repair/repair_private.h"
 
+#include "engine/base/epoch.h"
 #include "engine/base/step.h"
 #include "engine/format/batch.h"
 #include "engine/format/entry.h"
+#include "engine/sst/table.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +22,23 @@
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
+/* A damage whose weight the next record tells: when that one is in tables already, so is all before
+ * it. */
+struct open_question {
+    struct repair_step step;
+    char problem[320], action[160];
+    uint64_t position, limit; /* of the log */
+};
+
+#define QUESTIONS_MAX 64 /* more are taken for losses */
+
 struct look {
     struct repair *r;
     uint64_t damages, unpatched;
     uint64_t records;
-    bool any_record;
+    uint64_t covered; /* sequence number up to which everything is in tables; 0: not known */
+    struct open_question questions[QUESTIONS_MAX];
+    size_t question_count;
 };
 
 static struct walk_log_options options_of(const struct repair *r)
@@ -78,10 +92,55 @@ static lsm_status know_families(struct repair *r, lsm_slice batch, lsm_error *er
     return status;
 }
 
+static lsm_status tell_loss(struct repair *r, const char *file, uint64_t offset, uint64_t length,
+                            lsm_error *err)
+{
+    /* Nobody knows what was in it. */
+    struct repair_loss loss = {.kinds = LSM_LOSS_LOST | LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE,
+                               .first_open = true,
+                               .last_open = true,
+                               .offset = offset,
+                               .length = length};
+    snprintf(loss.file, sizeof loss.file, "%s", file == NULL ? "" : file);
+    return repair_add_loss(r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
+}
+
+/* They were losses after all. */
+static lsm_status answer_questions(struct look *k, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < k->question_count; i++) {
+        const struct open_question *q = &k->questions[i];
+        k->damages++;
+        k->unpatched++;
+        status = repair_add_step(k->r, &q->step, q->problem, q->action, err);
+        if (status == LSM_OK && q->limit > q->position)
+            status = tell_loss(k->r, q->step.file, q->step.offset, q->limit - q->position, err);
+    }
+    k->question_count = 0;
+    return status;
+}
+
+/* Without a manifest the log has no beginning. What stands before a record that is in tables, or
+ * that comes right behind them, is in tables, too, readable or not. */
+static lsm_status meet_record(struct look *k, const struct walk_log_record *record, lsm_error *err)
+{
+    if (k->question_count == 0)
+        return LSM_OK;
+    if (k->covered == 0 || record->sequence > k->covered + 1)
+        return answer_questions(k, err);
+    k->question_count = 0;
+    k->r->log_begins = record->position;
+    return LSM_OK;
+}
+
 static lsm_status saw_record(void *context, const struct walk_log_record *record, lsm_error *err)
 {
     struct look *k = context;
     struct repair *r = k->r;
+    lsm_status status = meet_record(k, record, err);
+    if (status != LSM_OK)
+        return status;
     k->records++;
     r->bytes_done += record->end - record->position;
     if (r->options->progress != NULL &&
@@ -115,18 +174,6 @@ static lsm_status note_patch(struct look *k, const struct walk_log_damage *d, ls
     return repair_add_patch(k->r, &p, err);
 }
 
-static lsm_status note_loss(struct look *k, const struct walk_log_damage *d, lsm_error *err)
-{
-    /* Nobody knows what was in it. */
-    struct repair_loss loss = {.kinds = LSM_LOSS_LOST | LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE,
-                               .first_open = true,
-                               .last_open = true,
-                               .offset = d->offset,
-                               .length = d->limit - d->position};
-    snprintf(loss.file, sizeof loss.file, "%s", d->file == NULL ? "" : d->file);
-    return repair_add_loss(k->r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
-}
-
 static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm_error *err)
 {
     struct look *k = context;
@@ -138,7 +185,6 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     /* Where no manifest says where the tables end, the log need not reach back to anywhere. */
     if (d->id == FINDING_LOG_HOLE && !r->state.log_is_known)
         return LSM_OK;
-    k->damages++;
     struct repair_step step = repair_step_of(REPAIR_LOG, 0, d->id, d->file);
     step.offset = d->offset;
     step.length = d->length;
@@ -154,12 +200,22 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
                  r->options->log == LSM_REPAIR_LOG_STOP ? "the log ends here" : "left out");
     else
         snprintf(action, sizeof action, "the log's records go into tables");
-    k->unpatched += !is_exact;
     if (d->id == FINDING_STAGE_SIZE)
         r->stage_is_bad = true;
+    if (!is_exact && !r->state.log_is_known && k->question_count < QUESTIONS_MAX) {
+        struct open_question *q = &k->questions[k->question_count++];
+        q->step = step;
+        q->position = d->position;
+        q->limit = d->limit;
+        snprintf(q->problem, sizeof q->problem, "%s", d->text);
+        snprintf(q->action, sizeof q->action, "%s", action);
+        return LSM_OK;
+    }
+    k->damages++;
+    k->unpatched += !is_exact;
     lsm_status status = is_exact ? note_patch(k, d, err) : LSM_OK;
     if (status == LSM_OK && d->limit > d->position)
-        status = note_loss(k, d, err);
+        status = tell_loss(r, d->file, d->offset, d->limit - d->position, err);
     return status == LSM_OK ? repair_add_step(r, &step, d->text, action, err) : status;
 }
 
@@ -183,21 +239,35 @@ static lsm_status give_up(struct repair *r, lsm_error *err)
                             : status;
 }
 
+/* What was flushed, was flushed with all before it. */
+static uint64_t covered_sequence(const struct repair *r)
+{
+    const struct version_edit *s = &r->state.snapshot;
+    uint64_t covered = 0;
+    for (size_t i = 0; i < s->added_count; i++) {
+        if (s->added[i].max_sequence > covered)
+            covered = s->added[i].max_sequence;
+    }
+    return covered;
+}
+
 lsm_status repair_look_at_log(struct repair *r, lsm_error *err)
 {
-    struct look k = {.r = r};
+    struct look k = {.r = r, .covered = covered_sequence(r)};
     struct walk_log_options o = options_of(r);
     struct walk_log_visitor visitor = {.context = &k, .record = saw_record, .damage = saw_damage};
     if (r->options->log == LSM_REPAIR_LOG_NONE)
         visitor.damage = NULL;
     lsm_status status = walk_log(&o, &visitor, &r->log, err);
+    if (status == LSM_OK)
+        status = answer_questions(&k, err);
     if (status != LSM_OK)
         return status;
     r->result.log_records = r->log.record_count;
     r->result.log_bytes_lost = r->log.lost_bytes;
     if (!r->state.log_is_known) {
         struct version_edit *s = &r->state.snapshot;
-        s->log_position = r->log.first_position;
+        s->log_position = r->log_begins != 0 ? r->log_begins : r->log.first_position;
         s->log_chain = 0;
         s->clean = r->log.segment_count == 0;
     }
@@ -222,7 +292,8 @@ struct run {
     struct buffer bytes;
     struct run_entry *entries;
     size_t count, room;
-    bool is_over; /* the rest is not wanted */
+    bool is_over;          /* the rest is not wanted */
+    struct table **tables; /* live ones; NULL each where it cannot be opened. NULL: not needed */
 };
 
 static const struct run *sorting; /* qsort() has no context */
@@ -337,6 +408,58 @@ static lsm_status add_entry(struct run *run, const struct batch_entry *e, uint64
     return LSM_OK;
 }
 
+/* ---- what tables hold already ---------------------------------------------------------------- */
+
+/* All live tables, open. Their damaged blocks hold nothing. */
+static lsm_status open_tables(struct run *run, lsm_error *err)
+{
+    const struct version_edit *s = &run->r->state.snapshot;
+    run->tables = mem_alloc_zeroed((s->added_count + 1) * sizeof(struct table *));
+    if (run->tables == NULL)
+        return lsm_fail_memory(err, (s->added_count + 1) * sizeof(struct table *));
+    for (size_t i = 0; i < s->added_count; i++)
+        (void)table_open(&run->r->env, s->added[i].number, s->added[i].size, &run->tables[i], NULL);
+    return LSM_OK;
+}
+
+static void close_tables(struct run *run)
+{
+    for (size_t i = 0; run->tables != NULL && i < run->r->state.snapshot.added_count; i++) {
+        if (run->tables[i] != NULL)
+            table_close(run->tables[i]);
+    }
+    mem_free(run->tables);
+}
+
+static bool table_has_newer(struct table *table, lsm_slice key, uint64_t sequence)
+{
+    struct table_found found;
+    bool is_found = false;
+    epoch_enter();
+    lsm_status status = table_get(table, key, hash_key(key.data, key.size), ENTRY_MAX_SEQUENCE, 0,
+                                  &is_found, &found, NULL);
+    bool is_newer = status == LSM_OK && is_found && entry_sequence(found.trailer) >= sequence;
+    if (status == LSM_OK && is_found && found.owned)
+        block_drop(found.block);
+    epoch_exit();
+    return is_newer;
+}
+
+/* Where the log's beginning is not known it may go back behind what tables hold; an old version in
+ * a table of level 0 would hide the newer one below. */
+static bool is_held(const struct run *run, const struct batch_entry *e, uint64_t sequence)
+{
+    const struct version_edit *s = &run->r->state.snapshot;
+    for (size_t i = 0; run->tables != NULL && i < s->added_count; i++) {
+        const struct table_meta *m = &s->added[i];
+        if (run->tables[i] != NULL && m->cf == e->cf && m->max_sequence >= sequence &&
+            slice_compare(m->smallest, e->key) <= 0 && slice_compare(e->key, m->largest) <= 0 &&
+            table_has_newer(run->tables[i], e->key, sequence))
+            return true;
+    }
+    return false;
+}
+
 static lsm_status take_record(void *context, const struct walk_log_record *record, lsm_error *err)
 {
     struct run *run = context;
@@ -346,7 +469,7 @@ static lsm_status take_record(void *context, const struct walk_log_record *recor
     if (run->is_over)
         return LSM_OK;
     while (status == LSM_OK && batch_next(&reader, &e)) {
-        if (entry_type_is_known(e.type))
+        if (entry_type_is_known(e.type) && !is_held(run, &e, record->sequence))
             status = add_entry(run, &e, record->sequence, err);
     }
     if (status == LSM_OK && run->bytes.size + run->count * sizeof *run->entries >= RUN_BYTES)
@@ -373,9 +496,12 @@ lsm_status repair_salvage_log(struct repair *r, lsm_error *err)
     struct walk_log_end end;
     if (r->options->log == LSM_REPAIR_LOG_NONE)
         return LSM_OK;
-    lsm_status status = walk_log(&o, &visitor, &end, err);
+    lsm_status status = r->state.log_is_known ? LSM_OK : open_tables(&run, err);
+    if (status == LSM_OK)
+        status = walk_log(&o, &visitor, &end, err);
     if (status == LSM_OK)
         status = write_run(&run, err);
+    close_tables(&run);
     buffer_release(&run.bytes);
     mem_free(run.entries);
     return status;

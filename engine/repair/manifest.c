@@ -394,10 +394,23 @@ static enum finding_id fault_of(const struct repair *r, uint64_t number)
                                                                   : FINDING_FRAME_CHECKSUM;
 }
 
+/* What the state contradicts itself in; FINDING_COUNT: nothing. */
+static enum finding_id contradiction(const struct repair *r)
+{
+    for (size_t i = 0; i < r->contradiction_count; i++) {
+        if (r->contradictions[i].table == 0)
+            return r->contradictions[i].id;
+    }
+    return FINDING_COUNT;
+}
+
 static lsm_status rebuild(struct repair *r, const struct attempt *a, lsm_error *err)
 {
     bool is_wanted = r->options->rebuild_manifest;
-    enum finding_id id = is_wanted ? FINDING_NO_SNAPSHOT : fault_of(r, a->number);
+    bool contradicts = r->state.contradicts;
+    enum finding_id id = contradicts ? contradiction(r)
+                         : is_wanted ? FINDING_NO_SNAPSHOT
+                                     : fault_of(r, a->number);
     struct repair_step step =
         repair_step_of(REPAIR_MANIFEST, a->number, id, a->number == 0 ? NULL : a->name);
     r->state.is_rebuilt = r->state.needs_generation = true;
@@ -406,7 +419,9 @@ static lsm_status rebuild(struct repair *r, const struct attempt *a, lsm_error *
     lsm_status status = repair_rebuild(r, err);
     if (status != LSM_OK)
         return status;
-    const char *problem = is_wanted                   ? "the manifest is not to be believed"
+    r->state.log_is_known = contradicts && r->state.snapshot.has_log;
+    const char *problem = contradicts                 ? finding_kind_of(id)->meaning
+                          : is_wanted                 ? "the manifest is not to be believed"
                           : a->why.message[0] != '\0' ? a->why.message
                                                       : "there is no manifest";
     return repair_add_step(r, &step, problem,
@@ -440,7 +455,11 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
     if (!replayed && r->options->manifest != 0)
         return lsm_fail(err, LSM_CORRUPT, "the manifest that was asked for cannot be used: %s",
                         a.why.message);
-    if (!replayed)
+    if (replayed && r->options->manifest == 0 && contradiction(r) != FINDING_COUNT) {
+        edit_release(&r->state.snapshot);
+        r->state.contradicts = true;
+    }
+    if (!replayed || r->state.contradicts)
         return rebuild(r, &a, err);
     r->state.manifest = a.number;
     r->state.log_is_known = true;

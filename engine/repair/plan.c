@@ -201,4 +201,5 @@ void repair_plan_release(struct repair *r)
     mem_free(r->steps);
     mem_free(r->patches);
     mem_free(r->losses);
+    mem_free(r->contradictions);
 }

@@ -333,7 +333,9 @@ static lsm_status copy_database(struct repair *r, lsm_error *err)
 
 static lsm_status run(struct repair *r, bool writes, lsm_error *err)
 {
-    lsm_status status = prepare(r, writes, err);
+    lsm_status status = repair_find_contradictions(r, err);
+    if (status == LSM_OK)
+        status = prepare(r, writes, err);
     if (status == LSM_OK)
         status = look_and_do(r, err);
     return status;

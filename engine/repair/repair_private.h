@@ -91,7 +91,16 @@ struct repair_table {
     unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
     uint64_t blocks_lost, records_lost;
     uint64_t sequence_base;
-    bool has_keys; /* there is a whole block */
+    bool has_keys;     /* there is a whole block */
+    bool has_disorder; /* entries are not in order */
+};
+
+/* Sound parts that contradict each other: what lsm_verify() finds, and the walk of one file cannot.
+ */
+struct repair_contradiction {
+    enum finding_id id;
+    uint64_t table; /* number; 0: the state as a whole */
+    uint64_t offset;
 };
 
 /* What looking at the manifests brought. */
@@ -101,6 +110,7 @@ struct repair_state {
     uint64_t manifest;        /* number of the one believed; 0: none */
     uint64_t next_frame;      /* number of the frame to come */
     bool is_rebuilt;          /* from tables */
+    bool contradicts;         /* a manifest could be read, but what it says cannot be */
     bool log_is_known;        /* snapshot.log_position is the true one */
     bool needs_generation;    /* a new manifest has to be written */
 };
@@ -128,7 +138,10 @@ struct repair {
     struct walk_log_end log;
     bool log_is_lost; /* it cannot be left as it is: its records go into tables */
     bool stage_is_bad;
+    uint64_t log_begins; /* what stands before is in tables, it turned out; 0: nothing is known */
 
+    struct repair_contradiction *contradictions; /* owned */
+    size_t contradiction_count, contradiction_room;
     struct repair_step *steps;
     size_t step_count, step_room;
     struct repair_patch *patches;
@@ -168,6 +181,9 @@ struct repair_step repair_step_of(enum repair_part part, uint64_t number, enum f
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
+/* Before the lock is taken: what the files contradict each other in. Tables never change, so it
+ * holds for those that are there later, too. */
+lsm_status repair_find_contradictions(struct repair *r, lsm_error *err);
 lsm_status repair_identify(struct repair *r, lsm_error *err);
 lsm_status repair_read_manifests(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err);

@@ -8,7 +8,14 @@
 #include "engine/base/step.h"
 #include "engine/format/entry.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+/* An entry that waits to be sorted. */
+struct late_entry {
+    size_t key_at, key_size, value_at, value_size; /* in salvage.late_bytes */
+    uint64_t trailer;
+};
 
 struct salvage {
     struct repair *r;
@@ -19,6 +26,9 @@ struct salvage {
     uint64_t last_trailer;
     bool has_last;
     bool is_compressed; /* a block of it was */
+
+    /* Of a table with entries that are not in order: all of them. */
+    struct buffer late_bytes, late; /* late: struct late_entry each */
 };
 
 lsm_status repair_table_options(struct repair *r, uint32_t cf, uint32_t level, bool compress,
@@ -66,6 +76,79 @@ static bool comes_behind(const struct salvage *s, lsm_slice key, uint64_t traile
            entry_compare(buffer_slice(&s->last_key), s->last_trailer, key, trailer) < 0;
 }
 
+/* Keys beyond the range that the manifest knows must not reach into another table of the level. */
+static bool fits_level(const struct salvage *s, lsm_slice key)
+{
+    const struct table_meta *mine = &s->t->meta;
+    const struct version_edit *state = &s->r->state.snapshot;
+    if (mine->level == 0 ||
+        (slice_compare(key, mine->smallest) >= 0 && slice_compare(key, mine->largest) <= 0))
+        return true;
+    for (size_t i = 0; i < state->added_count; i++) {
+        const struct table_meta *other = &state->added[i];
+        if (other->number == mine->number || other->cf != mine->cf || other->level != mine->level)
+            continue;
+        /* Neither may it stand between them from the other's far side. */
+        bool is_behind = slice_compare(mine->largest, other->smallest) < 0;
+        if (is_behind ? slice_compare(key, other->smallest) >= 0
+                      : slice_compare(key, other->largest) <= 0)
+            return false;
+    }
+    return true;
+}
+
+static lsm_status add_entry(struct salvage *s, lsm_slice key, uint64_t trailer, lsm_slice value,
+                            lsm_error *err)
+{
+    if (!comes_behind(s, key, trailer) || !fits_level(s, key) || !entry_type_is_known(trailer))
+        return LSM_OK;
+    lsm_status status = table_writer_add(s->writer, key, trailer, value, err);
+    if (!buffer_assign(&s->last_key, key))
+        return lsm_fail_memory(err, key.size);
+    s->last_trailer = trailer;
+    s->has_last = true;
+    return status;
+}
+
+static lsm_status keep_for_later(struct salvage *s, lsm_slice key, uint64_t trailer,
+                                 lsm_slice value, lsm_error *err)
+{
+    struct late_entry entry = {.key_at = s->late_bytes.size,
+                               .key_size = key.size,
+                               .value_at = s->late_bytes.size + key.size,
+                               .value_size = value.size,
+                               .trailer = trailer};
+    buffer_append(&s->late_bytes, key.data, key.size);
+    buffer_append(&s->late_bytes, value.data, value.size);
+    buffer_append(&s->late, &entry, sizeof entry);
+    return s->late_bytes.failed || s->late.failed ? lsm_fail_memory(err, key.size + value.size)
+                                                  : LSM_OK;
+}
+
+static int compare_late(const void *a, const void *b, void *context)
+{
+    const struct late_entry *x = a, *y = b;
+    const uint8_t *bytes = ((const struct salvage *)context)->late_bytes.data;
+    return entry_compare(LSM_SLICE(bytes + x->key_at, x->key_size), x->trailer,
+                         LSM_SLICE(bytes + y->key_at, y->key_size), y->trailer);
+}
+
+/* In order at last; of two that are the same version of a key the one that came first is kept. */
+static lsm_status add_late(struct salvage *s, lsm_error *err)
+{
+    struct late_entry *entries = (struct late_entry *)(void *)s->late.data;
+    size_t count = s->late.size / sizeof *entries;
+    lsm_status status = LSM_OK;
+    if (count > 1)
+        qsort_r(entries, count, sizeof *entries, compare_late, s);
+    for (size_t i = 0; status == LSM_OK && i < count; i++) {
+        const struct late_entry *e = &entries[i];
+        status = add_entry(s, LSM_SLICE(s->late_bytes.data + e->key_at, e->key_size), e->trailer,
+                           LSM_SLICE(s->late_bytes.data + e->value_at, e->value_size), err);
+    }
+    return status;
+}
+
 static lsm_status add_block(struct salvage *s, const struct walk_block *b, lsm_error *err)
 {
     lsm_status status = LSM_OK;
@@ -76,15 +159,9 @@ static lsm_status add_block(struct salvage *s, const struct walk_block *b, lsm_e
         uint64_t trailer = block_trailer(&b->view, i) + (s->t->sequence_base << 8);
         if (!block_copy_key(&b->view, i, &s->key))
             return lsm_fail_memory(err, block_key_size(&b->view, i));
-        lsm_slice key = buffer_slice(&s->key);
-        if (!comes_behind(s, key, trailer) || slice_compare(key, s->t->meta.smallest) < 0 ||
-            slice_compare(key, s->t->meta.largest) > 0)
-            continue;
-        status = table_writer_add(s->writer, key, trailer, block_value(&b->view, i), err);
-        if (!buffer_assign(&s->last_key, key))
-            return lsm_fail_memory(err, key.size);
-        s->last_trailer = trailer;
-        s->has_last = true;
+        lsm_slice key = buffer_slice(&s->key), value = block_value(&b->view, i);
+        status = s->t->has_disorder ? keep_for_later(s, key, trailer, value, err)
+                                    : add_entry(s, key, trailer, value, err);
     }
     return status;
 }
@@ -145,6 +222,8 @@ lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
             status = add_block(&s, &b, err);
     }
     if (status == LSM_OK)
+        status = add_late(&s, err);
+    if (status == LSM_OK)
         status = finish(&s, err);
     table_writer_abort(s.writer);
     walk_table_close(s.walk);
@@ -152,5 +231,7 @@ lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
         (void)io_dir_unlink(r->dir, copy, NULL, NULL);
     buffer_release(&s.key);
     buffer_release(&s.last_key);
+    buffer_release(&s.late_bytes);
+    buffer_release(&s.late);
     return status;
 }

@@ -230,6 +230,12 @@ static const char *check_entries(struct look *k, const struct walk_block *b, enu
     const char *wrong = block_check_order(&b->view);
     if (wrong != NULL)
         return wrong;
+    for (uint32_t i = 0; i < b->view.count; i++) {
+        if (!entry_type_is_known(block_trailer(&b->view, i))) {
+            *id = FINDING_ENTRY_TYPE;
+            return "it holds an entry of an unknown type";
+        }
+    }
     if (b->frame.cf != m->cf) {
         *id = FINDING_BLOCK_FAMILY;
         return "it belongs to another column family";
@@ -265,9 +271,15 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, lsm_
         k->t->has_keys = true;
         if (wrong == NULL)
             return LSM_OK;
+        k->t->has_disorder = k->t->has_disorder || id == FINDING_BLOCK_ORDER;
+        /* A block in the place of another one: what stood there is not known. */
+        bool is_kept = id == FINDING_KEY_OUTSIDE ||
+                       (id == FINDING_BLOCK_ORDER && block_check_order(&b->view) != NULL);
         status = note(k, id, b->offset, b->length, wrong,
-                      "what does not fit there is left out of the new table", false, err);
-        return status == LSM_OK ? lose(k, b, err) : status;
+                      is_kept ? "its entries go in order into a new table"
+                              : "what does not fit there is left out of the new table",
+                      false, err);
+        return status == LSM_OK && !is_kept ? lose(k, b, err) : status;
     }
     if (b->fault == FINDING_DICTIONARY_DAMAGED && k->dictionary_is_corrected) {
         k->t->has_keys = true;
@@ -368,11 +380,35 @@ static uint64_t sequence_base(const struct look *k)
     return k->t->meta.min_sequence == k->t->meta.max_sequence ? k->t->meta.min_sequence : 0;
 }
 
+/* What does not show in the parts by themselves. */
+static lsm_status take_contradictions(struct look *k, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < k->r->contradiction_count; i++) {
+        const struct repair_contradiction *c = &k->r->contradictions[i];
+        if (c->table == k->t->meta.number)
+            status = note(k, c->id, c->offset, 0, finding_kind_of(c->id)->meaning,
+                          "written anew from its blocks", false, err);
+    }
+    return status;
+}
+
+static bool is_newer(const struct walk_table *w)
+{
+    return !w->has_footer &&
+           (w->footers[0].verdict == WALK_NEWER || w->footers[1].verdict == WALK_NEWER);
+}
+
 static lsm_status look_inside(struct look *k, lsm_error *err)
 {
     char text[128];
     lsm_status status = LSM_OK;
     k->t->sequence_base = sequence_base(k);
+    if (is_newer(k->walk))
+        return lsm_fail(err, LSM_NEWER_FORMAT,
+                        "table '%s' was written by a newer version of the library; repair the "
+                        "database with that version",
+                        k->name);
     if (k->walk->is_foreign)
         return drop(k, FINDING_TABLE_FOREIGN, "it belongs to another database or number", err);
     if (k->walk->file_size != k->t->meta.size) {
@@ -394,7 +430,9 @@ static lsm_status look_inside(struct look *k, lsm_error *err)
                                .first = buffer_slice(&k->last_key)};
         status = lose(k, &b, err);
     }
-    if (k->r->options->salvage_blocks && k->t->faults == 0)
+    if (k->t->faults == 0)
+        status = take_contradictions(k, err);
+    if (status == LSM_OK && k->r->options->salvage_blocks && k->t->faults == 0)
         status = note(k, FINDING_PROPERTY_COUNTS, LSM_NO_OFFSET, 0, "it is to be written anew",
                       "written anew from its blocks", false, err);
     k->t->fate = k->t->faults == 0      ? TABLE_STAYS
