@@ -75,7 +75,8 @@ try() {
     [ ! -s lost ] || fail "$(wc -l <lost) pairs are gone that were not hit"
     comm -13 ever got >strange
     [ ! -s strange ] || grep -q '^forges' "$cases/$case/damage" || fail "$(wc -l <strange) pairs were never written"
-    grep -q '^lost:' repair.got || cmp -s all got || [ ! -s verify.got ] || fail 'pairs differ, and the report says nothing'
+    grep -q '^lost:' repair.got || cmp -s all got || [ ! -s verify.got ] ||
+        grep -q '^forges' "$cases/$case/damage" || fail 'pairs differ, and the report says nothing'
 }
 
 [ $# -gt 0 ] || set -- "$cases"/*/damage
