@@ -13,8 +13,8 @@
  *
  * A merge changes nothing that can be seen, so it does no harm to count one as completed that ended
  * with its last output written and its edit not. Levels are those of the edits, else those written
- * into the tables, which may have moved down since: where two tables overlap, the one written
- * earlier is moved below when it is the older one for keys that both have.
+ * into the tables, which may have moved down since: where two tables overlap, the one with the older
+ * versions of the keys that both have is moved below the other.
  */
 #include "engine/repair/repair_private.h"
 
@@ -578,27 +578,36 @@ static lsm_status compare_ages(struct lineage *l, const struct table_meta *a,
     return status == LSM_NO_MEMORY ? status : LSM_OK;
 }
 
-/* `later` was written after `earlier` and they overlap: must `earlier` be below it? */
-static lsm_status must_sink(struct lineage *l, const struct table_meta *later,
-                            const struct table_meta *earlier, bool *sinks, lsm_error *err)
+/* Of two tables that overlap: which one has the newer versions of the keys that both have? NULL:
+ * neither, they have none in common as far as they can be read. */
+static lsm_status find_newer(struct lineage *l, struct candidate *a, struct candidate *b,
+                             struct candidate **newer, lsm_error *err)
 {
-    *sinks = false;
-    if (later->level < earlier->level || (later->level == 0 && earlier->level == 0))
-        return LSM_OK;
-    if (later->level == earlier->level) { /* else it would be one of the later one's inputs */
-        *sinks = true;
-        return LSM_OK;
-    }
-    if (earlier->min_sequence > later->max_sequence)
-        return LSM_OK;
-    if (later->min_sequence > earlier->max_sequence) {
-        *sinks = true;
-        return LSM_OK;
-    }
-    bool known = false, is_newer = false;
-    lsm_status status = compare_ages(l, later, earlier, &known, &is_newer, err);
-    *sinks = known && is_newer;
+    bool known = true, a_is_newer = a->meta.min_sequence > b->meta.max_sequence;
+    lsm_status status = LSM_OK;
+    if (!a_is_newer && b->meta.min_sequence <= a->meta.max_sequence)
+        status = compare_ages(l, &a->meta, &b->meta, &known, &a_is_newer, err);
+    *newer = !known ? NULL : a_is_newer ? a : b;
     return status;
+}
+
+/* Puts the older one of two tables that overlap below the other; `later` was written later. */
+static lsm_status settle_pair(struct lineage *l, struct candidate *earlier, struct candidate *later,
+                              bool *has_moved, lsm_error *err)
+{
+    struct candidate *newer = NULL;
+    if (earlier->meta.level == 0 && later->meta.level == 0)
+        return LSM_OK; /* there sequence numbers make the order */
+    lsm_status status = find_newer(l, earlier, later, &newer, err);
+    if (status != LSM_OK || (newer == NULL && earlier->meta.level != later->meta.level))
+        return status;
+    struct candidate *upper = newer == NULL ? later : newer;
+    struct candidate *lower = upper == later ? earlier : later;
+    if (lower->meta.level > upper->meta.level || upper->meta.level + 1 >= VERSION_LEVELS)
+        return LSM_OK;
+    lower->meta.level = upper->meta.level + 1;
+    *has_moved = true;
+    return LSM_OK;
 }
 
 static lsm_status settle_levels(struct lineage *l, lsm_error *err)
@@ -609,21 +618,16 @@ static lsm_status settle_levels(struct lineage *l, lsm_error *err)
         if (l->tables[i].meta.level >= VERSION_LEVELS)
             l->tables[i].meta.level = VERSION_LEVELS - 1;
     }
-    for (unsigned round = 0; has_moved && round < VERSION_LEVELS; round++) {
+    while (status == LSM_OK && has_moved) { /* tables only sink: it ends */
         has_moved = false;
-        for (size_t later = l->count; status == LSM_OK && later > 0; later--) {
-            struct candidate *a = &l->tables[later - 1];
-            for (size_t i = 0; status == LSM_OK && !a->is_dead && i + 1 < later; i++) {
-                struct candidate *b = &l->tables[i];
+        for (size_t k = l->count; status == LSM_OK && k > 0; k--) {
+            struct candidate *later = &l->tables[k - 1];
+            for (size_t i = 0; status == LSM_OK && !later->is_dead && i + 1 < k; i++) {
+                struct candidate *earlier = &l->tables[i];
                 /* What edits say of both is in order. */
-                if (b->is_dead || (a->is_added && b->is_added) || !overlap(&a->meta, &b->meta))
-                    continue;
-                bool sinks = false;
-                status = must_sink(l, &a->meta, &b->meta, &sinks, err);
-                if (!sinks || a->meta.level + 1 >= VERSION_LEVELS)
-                    continue;
-                b->meta.level = a->meta.level + 1;
-                has_moved = true;
+                if (!earlier->is_dead && !(later->is_added && earlier->is_added) &&
+                    overlap(&later->meta, &earlier->meta))
+                    status = settle_pair(l, earlier, later, &has_moved, err);
             }
         }
     }
