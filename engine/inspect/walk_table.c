@@ -253,19 +253,21 @@ static struct walk_part *part_of_kind(struct walk_table *t, enum table_frame_kin
 }
 
 /* Looks for the parts by their frames. The blocks end where the first part begins. */
-static lsm_status find_parts(struct walk *w, lsm_error *err)
+static lsm_status find_parts(struct walk *w, const struct table_meta *meta, lsm_error *err)
 {
     struct walk_table *t = &w->base;
-    t->data_limit = t->file_size;
+    /* What was appended to the file is none of its blocks, and may be as long as it likes. */
+    uint64_t limit = meta != NULL && meta->size < t->file_size ? meta->size : t->file_size;
+    t->data_limit = limit;
     t->dictionary.verdict = t->filter.verdict = WALK_ABSENT;
     t->index.verdict = t->properties.verdict = WALK_LOST;
     lsm_status status = LSM_OK;
     uint64_t at = 0;
-    while (status == LSM_OK && at < t->file_size) {
+    while (status == LSM_OK && at < limit) {
         struct table_frame frame;
-        uint64_t found = t->file_size;
-        status = walk_find_frame(w, at, t->file_size, &found, &frame, err);
-        if (status != LSM_OK || found == t->file_size)
+        uint64_t found = limit;
+        status = walk_find_frame(w, at, limit, &found, &frame, err);
+        if (status != LSM_OK || found == limit)
             break;
         uint64_t size = TABLE_FRAME_SIZE + (uint64_t)frame.stored_size;
         struct walk_part *part = part_of_kind(t, frame.kind);
@@ -347,7 +349,7 @@ static lsm_status load(struct walk *w, const struct walk_table_options *options,
     else if (t->footers[0].verdict == WALK_NEWER || t->footers[1].verdict == WALK_NEWER)
         t->index.verdict = t->properties.verdict = WALK_LOST;
     else
-        status = find_parts(w, err);
+        status = find_parts(w, options->meta, err);
     if (status == LSM_OK)
         status = load_part(w, &t->properties, TABLE_FRAME_PROPERTIES, take_properties, err);
     if (!t->has_footer && t->properties.verdict == WALK_SOUND &&

@@ -18,12 +18,18 @@
 
 const char *verify_family_name(const struct verify *v, uint32_t id)
 {
-    const struct version_edit *state = &v->replay.state;
-    for (size_t i = 0; i < state->created_count; i++) {
-        if (state->created[i].id == id)
-            return state->created[i].name;
+    const struct version_edit *state = &v->replay.state; /* families are in order of id */
+    size_t first = 0, limit = state->created_count;
+    while (first < limit) {
+        size_t middle = first + (limit - first) / 2;
+        if (state->created[middle].id < id)
+            first = middle + 1;
+        else
+            limit = middle;
     }
-    return NULL;
+    return first < state->created_count && state->created[first].id == id
+               ? state->created[first].name
+               : NULL;
 }
 
 bool verify_wants_family(const struct verify *v, uint32_t id)

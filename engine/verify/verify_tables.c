@@ -58,6 +58,17 @@ static size_t walk_memory(const struct verify *v, unsigned threads)
     return part < VERIFY_MIN_WALK ? VERIFY_MIN_WALK : (size_t)part;
 }
 
+/* No more threads than there is memory for. */
+static unsigned fitting_threads(const struct verify *v, size_t tables)
+{
+    uint64_t each = (uint64_t)WALK_PIECES * WALK_PIECE + 3 * (uint64_t)VERIFY_MIN_WALK;
+    uint64_t limit = v->options.memory_limit;
+    uint64_t most = limit > VERIFY_OWN_MEMORY ? (limit - VERIFY_OWN_MEMORY) / each : 0;
+    uint64_t threads = v->options.threads < most ? v->options.threads : most;
+    threads = threads < tables ? threads : tables;
+    return threads == 0 ? 1 : (unsigned)threads;
+}
+
 static lsm_status run(struct crew *c, unsigned threads, lsm_error *err)
 {
     pthread_t others[VERIFY_MAX_THREADS];
@@ -97,9 +108,7 @@ lsm_status verify_tables(struct verify *v, lsm_error *err)
         c.work[c.count++] = &v->tables[i];
         bytes += v->tables[i].file->entry.size;
     }
-    unsigned threads = v->options.threads;
-    if (threads > c.count)
-        threads = c.count == 0 ? 1 : (unsigned)c.count;
+    unsigned threads = fitting_threads(v, c.count);
     c.env.memory_limit = walk_memory(v, threads);
     bool is_quick = v->options.level == LSM_VERIFY_QUICK;
     verify_pass(v, is_quick ? 3 : 4, is_quick ? c.count : bytes);
