@@ -73,9 +73,10 @@ static lsm_status read_once(struct dump_files *f, uint64_t from, struct reading 
     return LSM_OK;
 }
 
-/* Where the oldest segment begins that is there; not above the place where tables end. */
+/* Where the oldest segment begins that is there; `oldest` stays where no header can be read. */
 static int find_oldest(struct dumper *d, struct dump_files *f, uint64_t *oldest)
 {
+    uint64_t lowest = UINT64_MAX;
     struct dump_file *files = NULL;
     size_t count = 0;
     int code = dump_files_list(d, f, &files, &count);
@@ -89,11 +90,13 @@ static int find_oldest(struct dumper *d, struct dump_files *f, uint64_t *oldest)
                        block.size == LOG_SEGMENT_HEADER &&
                        log_segment_decode((const uint8_t *)block.bytes, f->env.uuid,
                                           files[i].number, &header) == LOG_SEGMENT_OK;
-        if (is_good && header.start < *oldest)
-            *oldest = header.start;
+        if (is_good && header.start < lowest)
+            lowest = header.start;
         text_release(&block);
     }
     memory_free(files);
+    if (lowest != UINT64_MAX)
+        *oldest = lowest;
     return code;
 }
 
@@ -126,10 +129,14 @@ int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_
         lsm_error err = {0};
         if (tries > WHOLE_READINGS)
             reading.limit = written_now(d, f);
-        uint64_t from = f->state.log_position;
-        int code = how->from_oldest && !is_moving ? find_oldest(d, f, &from) : EXIT_DONE;
+        uint64_t from = f->state.log_position, oldest = from;
+        int code = is_moving ? EXIT_DONE : find_oldest(d, f, &oldest);
         if (code != EXIT_DONE)
             return code;
+        /* Where tables end is known for certain, or the log in front of what there is is not
+         * wanted. */
+        if (f->log_is_known ? how->from_oldest && oldest < from : oldest > from)
+            from = oldest;
         how->restart(how->visitor.context);
         lsm_status status = read_once(f, from, &reading, end, &err);
         bool is_whole = status == LSM_OK && reading.damages == 0;

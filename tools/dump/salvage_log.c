@@ -56,15 +56,18 @@ static lsm_status take_damage(void *context, const struct walk_log_damage *damag
     (void)err;
     if (finding_kind_of(damage->id)->severity != LSM_DAMAGE)
         return LSM_OK;
+    /* There is no segment at all: nobody knows how long the log was. */
+    bool all_is_missing = damage->id == FINDING_SEGMENT_MISSING && damage->file == NULL;
     log->damages = memory_resize(log->damages, (log->damage_count + 1) * sizeof *log->damages);
     struct salvage_log_damage *kept = &log->damages[log->damage_count++];
     *kept = (struct salvage_log_damage){
         .offset = damage->offset,
         .length = damage->length,
-        .is_harmless =
-            damage->is_corrected || damage->is_elsewhere || damage->position == damage->limit,
+        .is_harmless = damage->is_corrected || damage->is_elsewhere ||
+                       (damage->position == damage->limit && !all_is_missing),
     };
-    (void)snprintf(kept->file, sizeof kept->file, "%s", damage->file == NULL ? "" : damage->file);
+    (void)snprintf(kept->file, sizeof kept->file, "%s",
+                   damage->file == NULL ? "the log" : damage->file);
     (void)snprintf(kept->text, sizeof kept->text, "%s", damage->text);
     return LSM_OK;
 }

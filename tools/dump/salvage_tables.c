@@ -21,6 +21,10 @@ struct chain_iter {
     struct walk_block block;
     uint32_t at; /* in the block */
     struct buffer key;
+    struct buffer last; /* key of the block before, with has_last */
+    uint64_t last_trailer;
+    bool has_last;
+    uint64_t entries, gaps; /* of the table so far */
     lsm_error err;
 };
 
@@ -50,12 +54,31 @@ static void tell_missing(struct chain_iter *it, const struct salvage_table *tabl
                                        .what = it->err.message});
 }
 
-/* What is wrong with a part costs no version: blocks are found without it. */
-static void tell_parts(struct salvage *s, const struct walk_table *walk)
+/* Why nothing of the table can be used, or NULL. */
+static const char *why_useless(const struct walk_table *walk)
 {
+    if (walk->is_foreign)
+        return "the file belongs to another database or another table";
+    for (size_t i = 0; i < TABLE_FOOTER_COUNT; i++) {
+        if (walk->footers[i].verdict == WALK_NEWER && !walk->has_footer)
+            return "the file was written by a newer version of the library";
+    }
+    return NULL;
+}
+
+/* What is wrong with a part costs no version: blocks are found without it. */
+static void tell_parts(struct salvage *s, const struct walk_table *walk,
+                       const struct table_meta *meta)
+{
+    if (meta->size != walk->file_size)
+        salvage_tell_harmless(s, walk->name, walk->file_size,
+                              "the file has another size than the manifest says");
     const struct walk_part *parts[] = {&walk->footers[0], &walk->footers[1], &walk->dictionary,
                                        &walk->filter,     &walk->index,      &walk->properties};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i]->padding_is_bad)
+            salvage_tell_harmless(s, walk->name, parts[i]->padding_offset,
+                                  "bytes that have to be zero are not");
         if (parts[i]->verdict != WALK_ABSENT && parts[i]->verdict != WALK_SOUND)
             salvage_tell_harmless(s, walk->name, parts[i]->extent.offset,
                                   parts[i]->problem.what == NULL ? "a part of the table is lost"
@@ -74,9 +97,17 @@ static bool chain_open_next(struct chain_iter *it)
                                              .meta = table->is_live ? &table->meta : NULL,
                                              .any = !it->salvage->files.has_uuid};
         lsm_status status = walk_table_open(&it->salvage->files.env, &options, &it->walk, &it->err);
+        const char *useless = status == LSM_OK ? why_useless(it->walk) : NULL;
+        if (useless != NULL) {
+            status = lsm_fail(&it->err, LSM_CORRUPT, "%s", useless);
+            walk_table_close(it->walk);
+            it->walk = NULL;
+        }
         if (status == LSM_OK) {
             if (table->is_live)
-                tell_parts(it->salvage, it->walk);
+                tell_parts(it->salvage, it->walk, &table->meta);
+            it->entries = it->gaps = 0;
+            it->has_last = false;
             return true;
         }
         if (status != LSM_MISSING && status != LSM_CORRUPT && status != LSM_IO) {
@@ -88,27 +119,90 @@ static bool chain_open_next(struct chain_iter *it)
     return false;
 }
 
-static void tell_block(struct chain_iter *it)
+static void tell_block(struct chain_iter *it, const char *what)
 {
     const struct walk_block *b = &it->block;
+    it->gaps++;
     const struct salvage_table *table = it->tables[it->next - 1];
     if (!table->is_live)
         return; /* what is missing there is nothing that the database holds */
-    salvage_tell(it->salvage,
-                 &(struct salvage_gap){.table = table->meta.number,
-                                       .file = it->walk->name,
-                                       .offset = b->offset,
-                                       .length = b->length,
-                                       .has_family = true,
-                                       .cf = table->meta.cf,
-                                       .has_first = b->has_first,
-                                       .has_last = b->has_last,
-                                       .first = b->first,
-                                       .last = b->last,
-                                       .what = b->too_large ? "a block is over the memory limit"
-                                               : b->problem.what != NULL
-                                                   ? b->problem.what
-                                                   : finding_kind_of(b->fault)->meaning});
+    salvage_tell(it->salvage, &(struct salvage_gap){.table = table->meta.number,
+                                                    .file = it->walk->name,
+                                                    .offset = b->offset,
+                                                    .length = b->length,
+                                                    .has_family = true,
+                                                    .cf = table->meta.cf,
+                                                    .has_first = b->has_first,
+                                                    .has_last = b->has_last,
+                                                    .first = b->first,
+                                                    .last = b->last,
+                                                    .what = what});
+}
+
+/* A block's tags may be wrong, which only a read of one key looks at. */
+static bool entries_ascend(const struct block_view *view)
+{
+    struct buffer key = {0};
+    bool is_good = true;
+    for (uint32_t i = 0; is_good && i + 1 < view->count; i++)
+        is_good = block_copy_key(view, i, &key) &&
+                  block_compare(view, i + 1, buffer_slice(&key), block_trailer(view, i)) > 0;
+    buffer_release(&key);
+    return is_good;
+}
+
+/* NULL, or why the entries of the block cannot be used. Its checksum may fit nevertheless. */
+static const char *why_skipped(struct chain_iter *it)
+{
+    const struct walk_block *b = &it->block;
+    if (b->too_large)
+        return "a block is over the memory limit";
+    if (b->fault != FINDING_COUNT)
+        return b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
+    if (b->frame.cf != it->tables[it->next - 1]->meta.cf)
+        return "a block belongs to another column family";
+    const char *wrong = block_check_order(&b->view);
+    if (wrong != NULL && !entries_ascend(&b->view))
+        return wrong;
+    if (wrong != NULL)
+        salvage_tell_harmless(it->salvage, it->walk->name, b->offset, wrong);
+    lsm_slice last = buffer_slice(&it->last);
+    if (it->has_last && block_compare(&b->view, 0, last, it->last_trailer) <= 0)
+        return "the keys of a block are not above those of the block before";
+    return NULL;
+}
+
+/* The block is used. False when out of memory. */
+static bool take_block(struct chain_iter *it)
+{
+    const struct walk_block *b = &it->block;
+    it->entries += b->view.count;
+    it->has_last = block_copy_key(&b->view, b->view.count - 1, &it->last);
+    it->last_trailer = block_trailer(&b->view, b->view.count - 1);
+    if (b->frame.entry_count != b->view.count)
+        salvage_tell_harmless(it->salvage, it->walk->name, b->offset,
+                              "the frame of a block says another number of entries");
+    if (b->padding_is_bad)
+        salvage_tell_harmless(it->salvage, it->walk->name, b->padding_offset,
+                              "bytes that have to be zero are not");
+    it->at = 0;
+    return it->has_last;
+}
+
+/* The table was read to its end: what is missing without a gap to show for it? */
+static void end_table(struct chain_iter *it)
+{
+    const struct salvage_table *table = it->tables[it->next - 1];
+    uint64_t wanted = it->walk->properties.verdict == WALK_SOUND
+                          ? it->walk->table_properties.entry_count
+                          : table->meta.entry_count;
+    if (it->gaps == 0 && it->entries < wanted) {
+        (void)lsm_fail(&it->err, LSM_CORRUPT, "%" PRIu64 " entries of %" PRIu64 " are there",
+                       it->entries, wanted);
+        tell_missing(it, table);
+    }
+    walk_table_close(it->walk);
+    it->walk = NULL;
 }
 
 /* The next block with entries in it. False at the end and on failure. */
@@ -126,19 +220,24 @@ static bool chain_next_block(struct chain_iter *it)
             return false;
         }
         if (it->block.length == 0) {
-            walk_table_close(it->walk);
-            it->walk = NULL;
+            end_table(it);
             continue;
         }
         it->salvage->block_bytes += it->block.length;
         cli_throttle(cli, it->salvage->block_bytes);
-        if (it->block.fault == FINDING_COUNT && !it->block.too_large) {
-            const struct salvage_table *table = it->tables[it->next - 1];
+        const struct salvage_table *table = it->tables[it->next - 1];
+        if (it->block.fault == FINDING_COUNT && !it->block.too_large)
             dump_files_raise(it->walk, table->is_live ? &table->meta : NULL, &it->block);
-            it->at = 0;
-            return true;
+        const char *wrong = why_skipped(it);
+        if (wrong != NULL) {
+            tell_block(it, wrong);
+            continue;
         }
-        tell_block(it);
+        if (take_block(it))
+            return true;
+        lsm_fail_memory(&it->err, LSM_MAX_KEY_SIZE);
+        chain_fail(it, LSM_NO_MEMORY);
+        return false;
     }
 }
 
@@ -184,6 +283,7 @@ static void chain_release(struct iter *base)
     struct chain_iter *it = (struct chain_iter *)base;
     walk_table_close(it->walk);
     buffer_release(&it->key);
+    buffer_release(&it->last);
     memory_free(it->tables);
     memory_free(it);
 }
@@ -240,6 +340,56 @@ static lsm_status take_state(struct salvage *s, lsm_error *err)
     for (size_t i = 0; status == LSM_OK && i < state->added_count; i++)
         status = add_table(s, &state->added[i], true, err);
     return status;
+}
+
+/* ---- families that the manifest lost --------------------------------------------------------- */
+
+static bool family_is_known(const struct salvage *s, uint32_t id)
+{
+    for (size_t i = 0; i < s->family_count; i++) {
+        if (s->families[i].id == id)
+            return true;
+    }
+    for (size_t i = 0; i < s->gone.dropped_count; i++) {
+        if (s->gone.dropped[i] == id)
+            return true;
+    }
+    return false;
+}
+
+/* The name that a table says its family had, unless there is one of that name. */
+static void name_by_table(struct salvage *s, const struct salvage_table *table, struct text *name)
+{
+    struct walk_table *walk = NULL;
+    struct walk_table_options options = {.number = table->meta.number, .meta = &table->meta};
+    if (walk_table_open(&s->files.env, &options, &walk, NULL) != LSM_OK)
+        return;
+    if (walk->properties.verdict == WALK_SOUND && !walk->is_foreign)
+        text_append(name, walk->table_properties.cf_name.data, walk->table_properties.cf_name.size);
+    walk_table_close(walk);
+    for (size_t i = 0; i < s->family_count; i++) {
+        if (strcmp(s->families[i].name, text_string(name)) == 0)
+            text_clear(name);
+    }
+}
+
+static void add_lost_families(struct salvage *s)
+{
+    for (size_t i = 0; i < s->table_count; i++) {
+        uint32_t cf = s->tables[i].meta.cf;
+        struct text name = {0};
+        if (family_is_known(s, cf))
+            continue;
+        name_by_table(s, &s->tables[i], &name);
+        if (name.size == 0)
+            text_append_format(&name, "recovered-%" PRIu32, cf);
+        add_family(s, cf, text_string(&name));
+        text_release(&name);
+        s->found_damage = true;
+        cli_warn(&s->dumper->cli,
+                 "the manifest names tables of column family %" PRIu32 ", which it does not know",
+                 cf);
+    }
 }
 
 /* ---- those that are not live ----------------------------------------------------------------- */
@@ -332,19 +482,6 @@ int salvage_rebuild_state(struct salvage *s)
     return EXIT_DONE;
 }
 
-static bool family_is_known(const struct salvage *s, uint32_t id)
-{
-    for (size_t i = 0; i < s->family_count; i++) {
-        if (s->families[i].id == id)
-            return true;
-    }
-    for (size_t i = 0; i < s->gone.dropped_count; i++) {
-        if (s->gone.dropped[i] == id)
-            return true;
-    }
-    return false;
-}
-
 /* Families that nothing but the log knows. */
 static void take_logged_families(struct salvage *s)
 {
@@ -365,6 +502,7 @@ int salvage_find_tables(struct salvage *s)
     lsm_error err = {0};
     if (take_state(s, &err) != LSM_OK)
         return cli_library_error(&s->dumper->cli, NULL, &err);
+    add_lost_families(s);
     if (s->is_rebuilt)
         take_logged_families(s);
     if (s->family_count > 0)

@@ -77,10 +77,12 @@ void salvage_tell(struct salvage *s, const struct salvage_gap *gap)
         return;
     s->found_damage = s->lost_data = true;
     append_range(s, &line, gap);
-    (void)cli_error(&s->dumper->cli, EXIT_DAMAGE, "LSM_CORRUPT",
-                    "gap: %s may be missing, or older than they were: '%s' at offset %" PRIu64
-                    ", %" PRIu64 " bytes: %s",
-                    text_string(&line), gap->file, gap->offset, gap->length, gap->what);
+    text_append_format(&line, " may be missing, or older than they were: '%s'", gap->file);
+    if (gap->offset != LSM_NO_OFFSET)
+        text_append_format(&line, " at offset %" PRIu64 ", %" PRIu64 " bytes", gap->offset,
+                           gap->length);
+    (void)cli_error(&s->dumper->cli, EXIT_DAMAGE, "LSM_CORRUPT", "gap: %s: %s", text_string(&line),
+                    gap->what);
     text_release(&line);
 }
 
@@ -100,7 +102,13 @@ void salvage_tell_doubtful(struct salvage *s, const struct salvage_gap *gap)
 
 void salvage_tell_harmless(struct salvage *s, const char *file, uint64_t offset, const char *what)
 {
+    struct text line = {0};
+    text_append_format(&line, "'%s'", file);
+    if (offset != LSM_NO_OFFSET)
+        text_append_format(&line, " at offset %" PRIu64, offset);
+    text_append_format(&line, ": %s; nothing is lost by it", what);
     s->found_damage = true;
-    cli_warn(&s->dumper->cli, "'%s' at offset %" PRIu64 ": %s; nothing is lost by it", file, offset,
-             what);
+    if (key_set_add(&s->told, SIZE_MAX, text_slice(&line)))
+        cli_warn(&s->dumper->cli, "%s", text_string(&line));
+    text_release(&line);
 }
