@@ -54,7 +54,7 @@ static lsm_status write_to_stream(struct intake *in, struct intake_family *famil
     for (size_t i = 0, next; status == LSM_OK && i < count; i = next) {
         const struct chunk_entry *e = entry_that_counts(in, entries, i, count, &next);
         if (i + ENTRIES_AHEAD < count)
-            __builtin_prefetch(entries[i + ENTRIES_AHEAD].bytes);
+            entry_prefetch(&entries[i + ENTRIES_AHEAD]);
         status = stream_add(s, chunk_key(e), (enum entry_type)e->type, chunk_value(e), err);
     }
     s->has_last = true;

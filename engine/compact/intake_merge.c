@@ -142,7 +142,7 @@ lsm_status run_write(struct intake *in, struct intake_family *family,
     for (size_t i = 0, next; status == LSM_OK && i < count; i = next) {
         const struct chunk_entry *e = entry_that_counts(in, entries, i, count, &next);
         if (i + ENTRIES_AHEAD < count)
-            __builtin_prefetch(entries[i + ENTRIES_AHEAD].bytes);
+            entry_prefetch(&entries[i + ENTRIES_AHEAD]);
         status = table_writer_add(writer, chunk_key(e),
                                   entry_trailer(sequence, (enum entry_type)e->type), chunk_value(e),
                                   err);
