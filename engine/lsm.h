@@ -16,7 +16,7 @@
  * with one sentence that says what failed, where, and what was expected. Not found is a value, never
  * an error. Out-parameters stay untouched on failure unless said otherwise.
  *
- * Manual: lsm(7) for the ideas, lsm_open(3), lsm_put(3), lsm_get(3), lsm_batch(3), lsm_iter(3),
+ * Manual: lsm(7) for the ideas, lsm_open(3), lsm_put(3), lsm_get(3), lsm_batch(3), lsm_ingest(3), lsm_iter(3),
  * lsm_snapshot(3), lsm_txn(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
  */
 #ifndef ENGINE_LSM_H
