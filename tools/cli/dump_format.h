@@ -71,6 +71,8 @@ enum dump_syntax {
     DUMP_KEYWORDS,
     DUMP_PAIRS, /* -T */
     DUMP_JSON,
+    DUMP_WIREDTIGER, /* see dump_foreign.c, as for the next */
+    DUMP_LDB,
 };
 
 struct dump_section {
@@ -122,6 +124,7 @@ void dump_reader_warn(struct dump_reader *r, const char *format, ...)
 void dump_reader_begin_section(struct dump_reader *r);
 
 enum dump_event dump_json_next(struct dump_reader *r);
+enum dump_event dump_foreign_next(struct dump_reader *r);
 
 enum dump_reader_state {
     DUMP_AT_START,

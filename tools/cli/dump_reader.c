@@ -537,6 +537,15 @@ static enum dump_event plain_next(struct dump_reader *r)
     return DUMP_END;
 }
 
+/* No keyword begins with these. */
+static enum dump_syntax sniff(int first)
+{
+    return first == '{'   ? DUMP_JSON
+           : first == 'W' ? DUMP_WIREDTIGER
+           : first == '0' ? DUMP_LDB
+                          : DUMP_KEYWORDS;
+}
+
 enum dump_event dump_reader_next(struct dump_reader *r)
 {
     if (r->state == DUMP_AT_END)
@@ -544,9 +553,11 @@ enum dump_event dump_reader_next(struct dump_reader *r)
     if (r->state == DUMP_BROKEN)
         return DUMP_ERROR;
     if (r->syntax == DUMP_SNIFF)
-        r->syntax = lines_peek(r->lines) == '{' ? DUMP_JSON : DUMP_KEYWORDS;
+        r->syntax = sniff(lines_peek(r->lines));
     if (r->syntax == DUMP_JSON)
         return dump_json_next(r);
+    if (r->syntax == DUMP_WIREDTIGER || r->syntax == DUMP_LDB)
+        return dump_foreign_next(r);
     if (r->syntax == DUMP_PAIRS)
         return plain_next(r);
     return r->state == DUMP_IN_SECTION ? read_section_pair(r) : read_header(r);
