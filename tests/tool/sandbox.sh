@@ -59,11 +59,12 @@ segment=$(echo shm/lsm-*)
 try ok r db "write:$segment"
 for tool in 'lsm-stat -v' 'lsm-compact -v --status' 'lsm-dump -v --digest' \
     'lsm-verify -v'; do
-    [ -x "$top_builddir/${tool%% *}" ] || continue
     # shellcheck disable=SC2086 # a list
     expect 0 $tool db
     says err 'locked in with Landlock'
 done
+expect 0 lsm-load -v -T -f /dev/null db
+says err 'locked in with Landlock'
 # One that leaves last removes the segment.
 mkfifo late
 lsm-dump -f late db 3>&- &
@@ -77,7 +78,10 @@ cat late >/dev/null
 wait
 [ ! -e "$segment" ] || fail 'the segment is left behind'
 
-# Off when asked; and the tools are in it.
+expect 0 lsm-repair -v -n db
+says err 'locked in with Landlock'
+
+# Off when asked.
 LSM_SANDBOX=off sandboxed r db read:outside/file >answers 2>notes
 says answers 'read:outside/file ok'
 says notes 'LSM_SANDBOX=off'

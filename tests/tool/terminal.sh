@@ -44,13 +44,13 @@ long() {
     lsm-load) echo 'lsm-load -T --rate=5M -f input db' ;;
     lsm-compact) echo 'lsm-compact --bottommost=force --compression=none --rate=5M db' ;;
     lsm-verify) echo 'lsm-verify --level=full --rate=5M db' ;;
+    lsm-repair) echo 'lsm-repair -n --rate=5M db' ;;
     esac
 }
 bars() {
     drawn | grep -c '%'
 }
-for tool in lsm-compact lsm-dump lsm-load lsm-verify; do
-    [ -x "$top_builddir/$tool" ] || continue
+for tool in lsm-compact lsm-dump lsm-load lsm-repair lsm-verify; do
     command=$(long $tool)
     on_terminal "$command"
     [ $code = 0 ] || { fail "$tool on a terminal ends with $code"; cat tty; }
