@@ -2,6 +2,7 @@
 # The tools on a real terminal: the bar, messages beside it, Ctrl-C, completion.
 . "${top_srcdir:?}/tests/tool/prelude.sh"
 need script bash
+trap '' PIPE # who is typed to may be gone
 unset NO_COLOR
 # Values that do not compress.
 awk 'BEGIN { srand(3); for (i = 0; i < 3000; i++) {
@@ -48,17 +49,18 @@ long() {
     esac
 }
 bars() {
-    drawn | grep -c '%'
+    drawn | grep -c "B/s.*$escape\[K\$"
 }
 for tool in lsm-compact lsm-dump lsm-load lsm-repair lsm-verify; do
     command=$(long $tool)
     on_terminal "$command"
     [ $code = 0 ] || { fail "$tool on a terminal ends with $code"; cat tty; }
     [ "$(bars)" -ge 2 ] || { fail "$tool draws no bar"; cat -v tty; }
-    drawn | sed "s/$escape\[K//g" | awk '/%/ && length($0) > 59 { exit 1 }' ||
+    drawn | sed -n "s/\(B\/s.*\)$escape\[K\$/\1/p" | awk 'length($0) > 59 { exit 1 }' ||
         fail "$tool: the bar is wider than the terminal"
     # One line: no line feed between two bars, and nothing is left of it behind.
-    sed '1{/^Script started/d}; /^Script done/d' tty | grep -c % >lines
+    sed '1{/^Script started/d}; /^Script done/d' tty |
+        grep -c "B/s.*$escape\[K" >lines
     [ "$(cat lines)" -le 2 ] || fail "$tool: the bar takes $(cat lines) lines"
     grep -q "$(printf '\r')$escape\[K" tty || fail "$tool: the bar is not cleared"
     ! grep -qE "$escape\[[0-9;]*m" tty || fail "$tool: colours"
@@ -67,8 +69,6 @@ for tool in lsm-compact lsm-dump lsm-load lsm-repair lsm-verify; do
     # Where it cannot be drawn, or is not wanted, or nobody looks.
     terminal=dumb on_terminal "$command"
     [ "$(bars)" = 0 ] || fail "$tool: a bar on a dumb terminal"
-    on_terminal "$command --progress=never"
-    [ "$(bars)" = 0 ] || fail "$tool: a bar in spite of --progress=never"
     on_terminal "sh -c '$command 2>errors'"
     [ "$(bars)" = 0 ] || fail "$tool: a bar, and stderr is no terminal"
     [ ! -s errors ] || fail "$tool: a bar in a file"
@@ -89,6 +89,9 @@ for tool in lsm-compact lsm-dump lsm-load lsm-repair lsm-verify; do
         same got wanted
     fi
 done
+
+on_terminal "$(long lsm-dump) --progress=never"
+[ "$(bars)" = 0 ] || fail 'a bar in spite of --progress=never'
 
 # SIGUSR2 takes the bar away, SIGUSR1 brings it back.
 on_terminal_begin "sh -c 'echo \$\$ >pid; exec $(long lsm-dump | sed 's/5M/500K/')'"
