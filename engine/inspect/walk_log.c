@@ -666,9 +666,13 @@ static lsm_status begin(struct walk *w, lsm_error *err)
         if (status == LSM_CORRUPT || status == LSM_MISSING)
             status = LSM_OK; /* no file at all: told by who looks at the inventory */
         if (status == LSM_OK && w->ring.file != NULL &&
-            (w->ring.file_size == 0 || w->ring.file_size % IO_ALIGNMENT != 0))
+            (w->ring.file_size == 0 || w->ring.file_size % IO_ALIGNMENT != 0 ||
+             w->ring.file_size > WALK_LOG_MAX_STAGE)) {
+            if (w->ring.file_size > WALK_LOG_MAX_STAGE)
+                w->ring.ring_size = 0; /* looking through it could take for ever */
             status = tell_file(w, FINDING_STAGE_SIZE, w->ring.name, w->ring.file_size,
                                "the stage file has a size that it cannot have", err);
+        }
         if (w->ring.ring_size == 0)
             log_place_close(&w->ring);
         if (status != LSM_OK)

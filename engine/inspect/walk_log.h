@@ -22,6 +22,8 @@
 #include "engine/io/io.h"
 
 #define WALK_LOG_MAX_RECORD ((size_t)1 << 31) /* a longer one is not looked at */
+#define WALK_LOG_MAX_STAGE                                                                         \
+    ((uint64_t)4 << 30) /* no option makes a larger one, so it is none of the engine's */
 
 struct walk_log_options {
     struct io *io;

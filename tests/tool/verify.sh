@@ -124,6 +124,11 @@ rm "odd/$(basename "$table")"
 mkfifo "odd/$(basename "$table")"
 expect 4 lsm-verify --json odd
 [ "$(member findings.0.id)" = 2-not-a-file ] || fail 'a pipe'
+cp -r sound long
+if truncate -s 1T long/STAGE 2>truncate.err; then
+    expect 4 lsm-verify --json long
+    [ "$(member findings.0.id)" = 6-stage-size ] || fail 'a stage file without end'
+fi
 cp -r sound open
 chmod 666 "open/$(basename "$table")"
 ln "open/$(basename "$table")" second-name
