@@ -105,6 +105,8 @@ int salvage_rebuild_state(struct salvage *s);
 /* Fills s->tables and s->families out of the state. Returns the code. */
 int salvage_find_tables(struct salvage *s);
 
+/* ---- salvage_chain.c ------------------------------------------------------------------------- */
+
 /*
  * An iterator, forwards only, over tables of one family whose ranges follow each other, one open at
  * a time. `tables` is copied. Never NULL.
