@@ -16,7 +16,7 @@ lsm_status log_place_open(struct log_place *place, struct io_dir *dir, enum file
         return status;
     }
     if (kind == FILE_STAGE)
-        opened.ring_size = opened.file_size - opened.file_size % IO_ALIGNMENT;
+        opened.ring_size = (opened.file_size + (IO_ALIGNMENT - 1)) & ~(uint64_t)(IO_ALIGNMENT - 1);
     *place = opened;
     return LSM_OK;
 }
@@ -47,13 +47,25 @@ size_t log_place_room(const struct log_place *place, uint64_t position, size_t s
     return room < size ? (size_t)room : size;
 }
 
+/* What was cut off from the ring reads as zeros. */
+static lsm_status read_bytes(struct log_place *place, uint8_t *to, size_t size, uint64_t offset,
+                             lsm_error *err)
+{
+    size_t got = 0;
+    lsm_status status = io_file_read(place->file, to, size, offset, &got, err);
+    if (status == LSM_OK && got < size)
+        memset(to + got, 0, size - got);
+    return status;
+}
+
 static lsm_status read_window(struct log_place *place, uint64_t offset, size_t size, lsm_error *err)
 {
     if (place->window.size > 0 && offset >= place->window_offset &&
         offset - place->window_offset <= place->window.size &&
         size <= place->window.size - (size_t)(offset - place->window_offset))
         return LSM_OK;
-    uint64_t left = place->file_size - offset;
+    uint64_t whole = place->ring_size > 0 ? place->ring_size : place->file_size;
+    uint64_t left = whole - offset;
     size_t wanted = size < WINDOW_SIZE ? WINDOW_SIZE : size;
     if (wanted > left)
         wanted = (size_t)left;
@@ -62,7 +74,7 @@ static lsm_status read_window(struct log_place *place, uint64_t offset, size_t s
     if (at == NULL)
         return lsm_fail_memory(err, wanted);
     place->window_offset = offset;
-    lsm_status status = io_file_read_exact(place->file, at, wanted, offset, err);
+    lsm_status status = read_bytes(place, at, wanted, offset, err);
     if (status != LSM_OK)
         buffer_clear(&place->window);
     return status;
@@ -79,9 +91,8 @@ lsm_status log_place_get(struct log_place *place, uint64_t position, size_t size
         if (at == NULL)
             return lsm_fail_memory(err, size);
         *bytes = at;
-        lsm_status status = io_file_read_exact(place->file, at, first, offset, err);
-        return status == LSM_OK ? io_file_read_exact(place->file, at + first, size - first, 0, err)
-                                : status;
+        lsm_status status = read_bytes(place, at, first, offset, err);
+        return status == LSM_OK ? read_bytes(place, at + first, size - first, 0, err) : status;
     }
     lsm_status status = read_window(place, offset, size, err);
     if (status == LSM_OK)

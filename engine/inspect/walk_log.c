@@ -8,6 +8,7 @@
 #include "engine/format/batch.h"
 #include "engine/inspect/log_order.h"
 #include "engine/inspect/log_place.h"
+#include "engine/wal/segment.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -63,19 +64,19 @@ static lsm_status tell_saved(struct walk *w, const struct log_place *place,
     snprintf(text, sizeof text, "the log record at position %" PRIu64 " is damaged (%s); %s",
              w->position, log_record_fault_text(fault),
              f->is_corrected ? "one wrong byte explains it" : "the stage file holds it whole");
-    struct walk_log_damage d = {.id = FINDING_RECORD_CHECKSUM,
-                                .file = place->name,
-                                .offset = log_place_offset(place, w->position),
-                                .length = f->record.size,
-                                .position = w->position,
-                                .limit = w->position,
-                                .is_corrected = f->is_corrected,
-                                .is_elsewhere = !f->is_corrected,
-                                .change = f->change,
-                                .ring_size = place->ring_size,
-                                .right = {(const uint8_t *)f->record.batch.data - LOG_RECORD_HEAD,
-                                          f->record.size},
-                                .text = text};
+    struct walk_log_damage d = {
+        .id = FINDING_RECORD_CHECKSUM,
+        .file = place->name,
+        .offset = log_place_offset(place, w->position),
+        .length = f->record.size,
+        .position = w->position,
+        .limit = w->position,
+        .is_corrected = f->is_corrected,
+        .is_elsewhere = !f->is_corrected,
+        .change = f->change,
+        .ring_size = place->ring_size,
+        .right = {(const uint8_t *)f->record.batch.data - LOG_RECORD_HEAD, f->record.size},
+        .text = text};
     return tell(w, &d, err);
 }
 
@@ -584,6 +585,31 @@ static lsm_status tell_torn(struct walk *w, lsm_error *err)
     return LSM_OK;
 }
 
+/* A segment that is shorter than the next opening wants it to be, whatever was in the rest. */
+static lsm_status check_length(struct walk *w, lsm_error *err)
+{
+    const struct log_stretch *s = w->stretch;
+    char text[160];
+    if (!log_stretch_has_header(s) || w->segment.file == NULL)
+        return LSM_OK;
+    uint64_t wanted = is_sealed(w) ? segment_sealed_size(&s->header, s->end) : s->header.size;
+    if (w->segment.file_size >= wanted)
+        return LSM_OK;
+    snprintf(text, sizeof text, "log segment '%s' has %" PRIu64 " bytes, and should have %" PRIu64,
+             w->segment.name, w->segment.file_size, wanted);
+    struct walk_log_damage d = {.id = FINDING_SEGMENT_SHORT,
+                                .file = w->segment.name,
+                                .offset = w->segment.file_size,
+                                .length = wanted - w->segment.file_size,
+                                .position = w->position,
+                                .limit = w->position,
+                                .has_numbers = true,
+                                .expected = wanted,
+                                .found = w->segment.file_size,
+                                .text = text};
+    return tell(w, &d, err);
+}
+
 static lsm_status walk_stretch(struct walk *w, lsm_error *err)
 {
     const struct log_stretch *s = w->stretch;
@@ -596,6 +622,8 @@ static lsm_status walk_stretch(struct walk *w, lsm_error *err)
     }
     if (status == LSM_OK)
         status = open_segment(w, err);
+    if (status == LSM_OK)
+        status = check_length(w, err);
     while (status == LSM_OK && !ended && w->position < s->end) {
         if (log_stretch_has_header(s) && w->position == s->header.resume && s->header.chain != 0 &&
             w->previous == 0)

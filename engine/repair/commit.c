@@ -148,7 +148,7 @@ static lsm_status make_next(struct repair *r, uint64_t number, struct version_ed
     if (!repair_leaves_log(r)) {
         next->log_position = r->log.highest_position;
         next->log_chain = 0;
-        next->clean = false;
+        next->clean = true; /* nothing is in the new segment, nor in the stage file */
     }
     return status;
 }

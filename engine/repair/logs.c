@@ -27,7 +27,8 @@
 struct open_question {
     struct repair_step step;
     char problem[320], action[160];
-    uint64_t position, limit; /* of the log */
+    uint64_t length; /* bytes of the log */
+    bool may_lose;
 };
 
 #define QUESTIONS_MAX 64 /* more are taken for losses */
@@ -114,8 +115,8 @@ static lsm_status answer_questions(struct look *k, lsm_error *err)
         k->damages++;
         k->unpatched++;
         status = repair_add_step(k->r, &q->step, q->problem, q->action, err);
-        if (status == LSM_OK && q->limit > q->position)
-            status = tell_loss(k->r, q->step.file, q->step.offset, q->limit - q->position, err);
+        if (status == LSM_OK && q->may_lose)
+            status = tell_loss(k->r, q->step.file, q->step.offset, q->length, err);
     }
     k->question_count = 0;
     return status;
@@ -200,13 +201,16 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
                  r->options->log == LSM_REPAIR_LOG_STOP ? "the log ends here" : "left out");
     else
         snprintf(action, sizeof action, "the log's records go into tables");
-    if (d->id == FINDING_STAGE_SIZE)
-        r->stage_is_bad = true;
+    bool may_lose = d->limit > d->position;
+    if (d->id == FINDING_STAGE_SIZE) /* the end of the log may have been in what is not there */
+        r->stage_is_bad = may_lose = true;
+    if (d->id == FINDING_SEGMENT_SHORT && d->position >= r->state.snapshot.log_position)
+        may_lose = true;
     if (!is_exact && !r->state.log_is_known && k->question_count < QUESTIONS_MAX) {
         struct open_question *q = &k->questions[k->question_count++];
         q->step = step;
-        q->position = d->position;
-        q->limit = d->limit;
+        q->length = d->limit - d->position;
+        q->may_lose = may_lose;
         snprintf(q->problem, sizeof q->problem, "%s", d->text);
         snprintf(q->action, sizeof q->action, "%s", action);
         return LSM_OK;
@@ -214,9 +218,20 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     k->damages++;
     k->unpatched += !is_exact;
     lsm_status status = is_exact ? note_patch(k, d, err) : LSM_OK;
-    if (status == LSM_OK && d->limit > d->position)
+    if (status == LSM_OK && may_lose)
         status = tell_loss(r, d->file, d->offset, d->limit - d->position, err);
     return status == LSM_OK ? repair_add_step(r, &step, d->text, action, err) : status;
+}
+
+/* The newest records are in the stage file first, and may have been there alone. */
+static lsm_status miss_stage(struct look *k, lsm_error *err)
+{
+    struct walk_log_damage d = {.id = FINDING_STAGE_MISSING,
+                                .file = "STAGE",
+                                .offset = LSM_NO_OFFSET,
+                                .text = finding_kind_of(FINDING_STAGE_MISSING)->meaning};
+    lsm_status status = tell_loss(k->r, d.file, d.offset, 0, err);
+    return status == LSM_OK ? saw_damage(k, &d, err) : status;
 }
 
 /* The caller wants none of it. */
@@ -273,8 +288,13 @@ lsm_status repair_look_at_log(struct repair *r, lsm_error *err)
     }
     if (r->options->log == LSM_REPAIR_LOG_NONE)
         return give_up(r, err);
+    if (walk_dir_find(&r->list, FILE_STAGE, 0) == NULL && r->log.segment_count > 0 &&
+        !r->state.snapshot.clean)
+        status = miss_stage(&k, err);
+    if (status == LSM_OK)
+        status = answer_questions(&k, err);
     r->log_is_lost = k.unpatched > 0;
-    return LSM_OK;
+    return status;
 }
 
 /* ---- into tables ----------------------------------------------------------------------------- */

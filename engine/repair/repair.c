@@ -87,6 +87,13 @@ static bool is_segment(const struct walk_file *f)
     return f->name == WALK_NAME_OURS && f->kind == FILE_WAL;
 }
 
+/* After a rebuild none of those that were there is worth keeping as the generation before. */
+static bool is_useless_manifest(const struct repair *r, const struct walk_file *f)
+{
+    return r->state.is_rebuilt && f->name == WALK_NAME_OURS && f->kind == FILE_MANIFEST &&
+           walk_file_is_plain(f);
+}
+
 /* Copies of all that will be replaced or removed. */
 static lsm_status keep_all(struct repair *r, struct keep *k, lsm_error *err)
 {
@@ -100,9 +107,10 @@ static lsm_status keep_all(struct repair *r, struct keep *k, lsm_error *err)
         if (repair_table_goes(&r->tables[i]))
             status = keep(r, k, FILE_TABLE, r->tables[i].meta.number, err);
     }
-    for (size_t i = 0; status == LSM_OK && !repair_leaves_log(r) && i < r->list.count; i++) {
-        if (is_segment(&r->list.files[i]))
-            status = keep(r, k, FILE_WAL, r->list.files[i].number, err);
+    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
+        const struct walk_file *f = &r->list.files[i];
+        if ((is_segment(f) && !repair_leaves_log(r)) || is_useless_manifest(r, f))
+            status = keep(r, k, f->kind, f->number, err);
     }
     if (status == LSM_OK && !repair_leaves_log(r))
         status = keep(r, k, FILE_STAGE, 0, err);
@@ -144,10 +152,13 @@ static lsm_status remove_old(struct repair *r, lsm_error *err)
         status = io_dir_unlink(r->dir, file_name_make(FILE_TABLE, t->meta.number, name), NULL, err);
         STEP("repair: old table removed");
     }
-    for (size_t i = 0; status == LSM_OK && !repair_leaves_log(r) && i < r->list.count; i++) {
-        if (is_segment(&r->list.files[i]) && walk_file_is_plain(&r->list.files[i]))
-            status = io_dir_unlink(r->dir, r->list.files[i].text, NULL, err);
-        STEP("repair: old segment removed");
+    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
+        const struct walk_file *f = &r->list.files[i];
+        bool is_old_log = is_segment(f) && walk_file_is_plain(f) && !repair_leaves_log(r);
+        if (!is_old_log && !is_useless_manifest(r, f))
+            continue;
+        status = io_dir_unlink(r->dir, f->text, NULL, err);
+        STEP("repair: old file removed");
     }
     if (status == LSM_OK && r->stage_is_bad && !repair_leaves_log(r))
         status = io_dir_unlink(r->dir, "STAGE", NULL, err);
