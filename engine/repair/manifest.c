@@ -430,6 +430,25 @@ static lsm_status rebuild(struct repair *r, const struct attempt *a, lsm_error *
                            err);
 }
 
+/*
+ * Without CURRENT the newest manifest that is there need not be the one that was in force. It is
+ * when the directory is as it says: all tables are there, and none came after it.
+ */
+static bool explains_directory(const struct repair *r)
+{
+    const struct version_edit *s = &r->state.snapshot;
+    for (size_t i = 0; i < s->added_count; i++) {
+        if (walk_dir_find(&r->list, FILE_TABLE, s->added[i].number) == NULL)
+            return false;
+    }
+    for (size_t i = 0; i < r->list.count; i++) {
+        const struct walk_file *f = &r->list.files[i];
+        if (f->name == WALK_NAME_OURS && f->kind == FILE_TABLE && f->number >= s->next_file_number)
+            return false;
+    }
+    return true;
+}
+
 lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
 {
     uint64_t named = r->options->manifest;
@@ -452,6 +471,12 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
     }
     if (status != LSM_OK)
         return status;
+    if (replayed && named == 0 && !explains_directory(r)) {
+        edit_release(&r->state.snapshot);
+        replayed = false;
+        lsm_fail(&a.why, LSM_CORRUPT,
+                 "'%s' is the newest manifest, but there are tables that came after it", a.name);
+    }
     if (!replayed && r->options->manifest != 0)
         return lsm_fail(err, LSM_CORRUPT, "the manifest that was asked for cannot be used: %s",
                         a.why.message);
