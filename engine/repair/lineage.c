@@ -62,8 +62,8 @@ static lsm_status copy_key(lsm_slice *to, lsm_slice from, lsm_error *err)
     return LSM_OK;
 }
 
-/* The two keys, which were copied one by one, as one allocation: so table_meta_release() frees them.
- * Without them when `status` is a failure, which it returns then. */
+/* The two keys, which were copied one by one, as one allocation: so table_meta_release() frees
+ * them. Without them when `status` is a failure, which it returns then. */
 static lsm_status join_keys(struct table_meta *m, lsm_status status, lsm_error *err)
 {
     struct table_meta joined = {0};

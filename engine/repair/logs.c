@@ -106,6 +106,29 @@ static lsm_status tell_loss(struct repair *r, const char *file, uint64_t offset,
     return repair_add_loss(r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
 }
 
+/* Entries of a family that never was: nobody knows where they belong. */
+static lsm_status look_for_strangers(struct look *k, const struct walk_log_record *record,
+                                     lsm_error *err)
+{
+    struct repair *r = k->r;
+    struct batch_reader reader = batch_read(record->batch);
+    struct batch_entry e;
+    lsm_status status = LSM_OK;
+    bool any = false;
+    while (status == LSM_OK && !r->state.is_rebuilt && batch_next(&reader, &e))
+        any = any || e.cf >= r->state.snapshot.next_cf;
+    if (!any)
+        return status;
+    struct repair_step step = repair_step_of(REPAIR_LOG, 0, FINDING_RECORD_FAMILY, record->file);
+    step.offset = record->offset;
+    k->unpatched++;
+    status = repair_add_step(r, &step, finding_kind_of(FINDING_RECORD_FAMILY)->meaning,
+                             "its entries are left out; all others go into tables", err);
+    return status == LSM_OK
+               ? tell_loss(r, record->file, record->offset, record->end - record->position, err)
+               : status;
+}
+
 /* They were losses after all. */
 static lsm_status answer_questions(struct look *k, lsm_error *err)
 {
@@ -140,6 +163,8 @@ static lsm_status saw_record(void *context, const struct walk_log_record *record
     struct look *k = context;
     struct repair *r = k->r;
     lsm_status status = meet_record(k, record, err);
+    if (status == LSM_OK)
+        status = look_for_strangers(k, record, err);
     if (status != LSM_OK)
         return status;
     k->records++;
@@ -313,7 +338,7 @@ struct run {
     struct run_entry *entries;
     size_t count, room;
     bool is_over;          /* the rest is not wanted */
-    struct table **tables; /* live ones; NULL each where it cannot be opened. NULL: not needed */
+    struct table **tables; /* live ones; NULL each where it cannot be opened */
 };
 
 static const struct run *sorting; /* qsort() has no context */
@@ -465,7 +490,7 @@ static bool table_has_newer(struct table *table, lsm_slice key, uint64_t sequenc
     return is_newer;
 }
 
-/* Where the log's beginning is not known it may go back behind what tables hold; an old version in
+/* Where the log's beginning is damaged it may go back behind what tables hold; an old version in
  * a table of level 0 would hide the newer one below. */
 static bool is_held(const struct run *run, const struct batch_entry *e, uint64_t sequence)
 {
@@ -516,7 +541,7 @@ lsm_status repair_salvage_log(struct repair *r, lsm_error *err)
     struct walk_log_end end;
     if (r->options->log == LSM_REPAIR_LOG_NONE)
         return LSM_OK;
-    lsm_status status = r->state.log_is_known ? LSM_OK : open_tables(&run, err);
+    lsm_status status = open_tables(&run, err);
     if (status == LSM_OK)
         status = walk_log(&o, &visitor, &end, err);
     if (status == LSM_OK)

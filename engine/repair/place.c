@@ -193,6 +193,7 @@ bool repair_patch_counts(const struct repair *r, const struct repair_patch *p)
 {
     const struct repair_table *t;
     switch (p->part) {
+    case REPAIR_PLANT: /* has no patches */
     case REPAIR_CURRENT:
         return !repair_needs_commit(r);
     case REPAIR_MANIFEST:

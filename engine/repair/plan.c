@@ -110,6 +110,7 @@ static lsm_status refuse(struct repair *r, const struct repair_step *s, lsm_erro
         return LSM_OK;
     case REPAIR_CURRENT:
     case REPAIR_MANIFEST:
+    case REPAIR_PLANT:
         break;
     }
     return lsm_fail(err, LSM_CANCELLED,

@@ -25,6 +25,51 @@ static bool pace(void *context, uint64_t bytes)
            r->options->progress(r->options->context, r->bytes_done, 0);
 }
 
+#define PLANT_SUFFIX ".not-a-file"
+
+/* A link, a FIFO or a folder in the place of a file. CURRENT is replaced by a rename, but no folder
+ * can be. */
+static bool is_planted(const struct walk_file *f)
+{
+    return f->name == WALK_NAME_OURS && !walk_file_is_plain(f) && f->kind != FILE_LOCK &&
+           (f->kind != FILE_CURRENT || f->entry.kind == IO_ENTRY_DIRECTORY);
+}
+
+static lsm_status look_for_plants(struct repair *r, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
+        const struct walk_file *f = &r->list.files[i];
+        if (!is_planted(f))
+            continue;
+        enum finding_id id =
+            f->entry.kind == IO_ENTRY_SYMLINK ? FINDING_SYMLINK : FINDING_NOT_A_FILE;
+        struct repair_step step = repair_step_of(REPAIR_PLANT, 0, id, f->text);
+        char action[2 * FILE_NAME_SIZE];
+        snprintf(action, sizeof action, "gets the name '%s%s'", f->text, PLANT_SUFFIX);
+        status = repair_add_step(r, &step, finding_kind_of(id)->meaning, action, err);
+    }
+    return status;
+}
+
+/* It keeps what it is under a name that is none of the database's. */
+static lsm_status put_plants_aside(struct repair *r, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    bool any = false;
+    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
+        char aside[IO_NAME_MAX];
+        const struct walk_file *f = &r->list.files[i];
+        if (!is_planted(f))
+            continue;
+        snprintf(aside, sizeof aside, "%s%s", f->text, PLANT_SUFFIX);
+        status = io_dir_rename(r->dir, f->text, aside, err);
+        STEP("repair: plant renamed");
+        any = true;
+    }
+    return status == LSM_OK && any ? io_dir_sync(r->dir, err) : status;
+}
+
 static lsm_status look(struct repair *r, lsm_error *err)
 {
     lsm_status status = walk_dir_read(r->dir, &r->list, err);
@@ -36,6 +81,8 @@ static lsm_status look(struct repair *r, lsm_error *err)
         status = repair_look_at_log(r, err);
     if (status == LSM_OK)
         status = repair_look_at_tables(r, err);
+    if (status == LSM_OK)
+        status = look_for_plants(r, err);
     if (r->state.snapshot.next_file_number > r->next_number)
         r->next_number = r->state.snapshot.next_file_number;
     return status;
@@ -196,6 +243,8 @@ static lsm_status do_all(struct repair *r, lsm_error *err)
     if (status == LSM_OK)
         repair_tell(r, "what is replaced is in '%s'", r->lost_path);
     r->next_number = manifest + 1;
+    if (status == LSM_OK)
+        status = put_plants_aside(r, err);
     if (status == LSM_OK)
         status = repair_put_patches(r, err);
     if (status == LSM_OK && commits)

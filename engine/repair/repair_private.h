@@ -43,6 +43,7 @@ enum repair_part {
     REPAIR_MANIFEST,
     REPAIR_TABLE, /* number: of the table */
     REPAIR_LOG,
+    REPAIR_PLANT, /* something else in the place of a file */
 };
 
 struct repair_step {

@@ -18,6 +18,7 @@ struct trial {
     const struct folder *sound;
     const struct atlas *atlas;
     bool *touched;      /* by part; owned */
+    uint64_t tail;      /* of a case: from this sequence number on the log may end */
     uint64_t counts[4]; /* kept for the suite's own summary: lost, stale, revived, corrupt */
 };
 
