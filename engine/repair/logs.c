@@ -231,6 +231,8 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
         r->stage_is_bad = may_lose = true;
     if (d->id == FINDING_SEGMENT_SHORT && d->position >= r->state.snapshot.log_position)
         may_lose = true;
+    if (d->id == FINDING_SEGMENT_MISSING && d->file == NULL) /* there is no segment at all */
+        may_lose = true;
     if (!is_exact && !r->state.log_is_known && k->question_count < QUESTIONS_MAX) {
         struct open_question *q = &k->questions[k->question_count++];
         q->step = step;
