@@ -66,7 +66,10 @@ try() {
     [ $code -ne 0 ] || cmp -s before after || fail 'repair changed something and says it did not'
     [ $code -ne 8 ] || return
     "$damage" --verify db >second || fail 'not clean after the repair' "$(head -n 3 second)"
-    "$damage" --repair db >second || fail "a second repair ends with $?"
+    "$damage" --repair db >second
+    code=$?
+    # What may have been lost may be said again; to do is nothing.
+    [ $code -eq 0 ] || [ $code -eq 64 ] || fail "a second repair ends with $code"
     files >again
     cmp -s after again || fail 'a second repair changes something'
     "$damage" --pairs db >pairs || fail 'cannot be read after the repair'
