@@ -295,6 +295,7 @@ static lsm_status judge_by_itself(struct walk *w, struct walk_block *b, lsm_erro
 static lsm_status next_by_frames(struct walk *w, struct walk_block *b, lsm_error *err)
 {
     bool is_end = false;
+    uint64_t start = w->offset; /* zeros in front of damage may be part of it */
     lsm_status status = skip_zeros(w, &is_end, err);
     if (status != LSM_OK || is_end)
         return status;
@@ -309,11 +310,11 @@ static lsm_status next_by_frames(struct walk *w, struct walk_block *b, lsm_error
     struct table_frame frame = {0};
     uint64_t found = 0, limit = w->base.data_limit;
     int unreadable = b->unreadable;
-    *b = (struct walk_block){.offset = w->offset, .unreadable = unreadable};
+    *b = (struct walk_block){.offset = start, .unreadable = unreadable};
     status = walk_find_frame(w, w->offset + TABLE_FRAME_ALIGNMENT, limit, &found, &frame, err);
     if (status != LSM_OK)
         return status;
-    b->length = found - w->offset;
+    b->length = found - start;
     w->offset = found;
     blame(b, FINDING_BLOCK_CHECKSUM, (struct table_problem){"no block is whole here", 0, 0});
     status = bound_by_last(w, b, err);
