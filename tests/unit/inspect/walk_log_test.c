@@ -93,7 +93,7 @@ static void make_log(unsigned count, bool is_synced)
         snprintf(key, sizeof key, "many-%06u", i);
         memset(value, 'a' + (int)(i % 26), sizeof value);
         ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value),
-                      is_synced && (i % 16 == 0 || i + 2 >= count) ? &sync : NULL, &error));
+                      is_synced && (i % 80 == 0 || i + 2 >= count) ? &sync : NULL, &error));
     }
     db_abandon(db);
 }
