@@ -13,8 +13,8 @@
  *
  * A merge changes nothing that can be seen, so it does no harm to count one as completed that ended
  * with its last output written and its edit not. Levels are those of the edits, else those written
- * into the tables, which may have moved down since: where two tables overlap, the one with the older
- * versions of the keys that both have is moved below the other.
+ * into the tables, which may have moved down since: where two tables overlap, the one with the
+ * older versions of the keys that both have is moved below the other.
  */
 #include "engine/repair/repair_private.h"
 

@@ -68,13 +68,17 @@ static struct table_meta *meta_of(struct surgeon *s, const struct command *c, si
     bad_script(s, "the manifest does not name '%s'", word(s, c, index));
 }
 
-static void set_key(struct surgeon *s, lsm_slice *key, const char *text)
+/* `key` is one of the table's. */
+static void set_key(struct surgeon *s, struct table_meta *meta, lsm_slice *key, const char *text)
 {
-    mem_free((void *)(uintptr_t)key->data);
-    char *copy = mem_copy_text(text);
-    if (copy == NULL)
+    struct table_meta changed;
+    lsm_slice before = *key;
+    *key = slice_of_text(text);
+    if (table_meta_copy(&changed, meta, NULL) != LSM_OK)
         bad_script(s, "out of memory");
-    *key = slice_of_text(copy);
+    *key = before;
+    table_meta_release(meta);
+    *meta = changed;
 }
 
 /* A table that is there, as its own properties describe it. */
@@ -144,9 +148,9 @@ static bool change_table(struct surgeon *s, const struct command *c, const char 
         meta_of(s, c, 2)->min_sequence = (uint64_t)number(s, c, 3);
         meta_of(s, c, 2)->max_sequence = (uint64_t)number(s, c, 4);
     } else if (strcmp(field, "smallest") == 0)
-        set_key(s, &meta_of(s, c, 2)->smallest, word(s, c, 3));
+        set_key(s, meta_of(s, c, 2), &meta_of(s, c, 2)->smallest, word(s, c, 3));
     else if (strcmp(field, "largest") == 0)
-        set_key(s, &meta_of(s, c, 2)->largest, word(s, c, 3));
+        set_key(s, meta_of(s, c, 2), &meta_of(s, c, 2)->largest, word(s, c, 3));
     else if (strcmp(field, "add") == 0)
         add_table(s, c);
     else if (strcmp(field, "forget") == 0)
