@@ -3,9 +3,12 @@
 
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
+#include "engine/format/file_name.h"
 #include "engine/format/table_properties.h"
 #include "engine/iter/merging.h"
 #include "engine/version/level_iter.h"
+
+#define LINGERING_MAX 4096 /* files of one input that are looked for */
 
 static lsm_status remove_inputs(const struct compaction *c, struct version_edit *edit,
                                 lsm_error *err)
@@ -68,38 +71,65 @@ static lsm_status open_source(const struct compaction *c, struct iter **source, 
     return status;
 }
 
-/* For the lineage: which files the outputs replace, and which jobs had written them. */
+/*
+ * For the lineage: which files the outputs replace, and which jobs had written them. Files that the
+ * inputs replaced themselves, and that a reader has kept from being removed, are named again: when
+ * the inputs are gone, nobody else would know that these are not live.
+ */
 struct inputs {
-    uint64_t *numbers; /* owned, the jobs are behind them */
-    uint64_t *jobs;
-    size_t job_count;
+    struct buffer numbers; /* u64 each, in memory order */
+    struct buffer jobs;    /* the same */
 };
 
-static void add_job(struct inputs *inputs, uint64_t job)
+static void inputs_release(struct inputs *inputs)
 {
-    for (size_t i = 0; i < inputs->job_count; i++) {
-        if (inputs->jobs[i] == job)
-            return;
-    }
-    inputs->jobs[inputs->job_count++] = job;
+    buffer_release(&inputs->numbers);
+    buffer_release(&inputs->jobs);
 }
 
-static lsm_status inputs_of(const struct compaction *c, struct inputs *inputs, lsm_error *err)
+static void add_once(struct buffer *list, uint64_t number)
 {
-    *inputs = (struct inputs){.numbers = mem_alloc(2 * c->input_count * sizeof(uint64_t))};
-    if (inputs->numbers == NULL)
-        return lsm_fail_memory(err, 2 * c->input_count * sizeof(uint64_t));
-    inputs->jobs = inputs->numbers + c->input_count;
+    for (size_t at = 0; at < list->size; at += sizeof number) {
+        if (memcmp(list->data + at, &number, sizeof number) == 0)
+            return;
+    }
+    buffer_append(list, &number, sizeof number);
+}
+
+static lsm_status add_lingering(const struct compact_env *env, const struct table_properties *p,
+                                struct inputs *inputs, lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    struct io_entry entry;
+    for (size_t i = 0; i < p->replaced_count && i < LINGERING_MAX; i++) {
+        file_name_make(FILE_TABLE, p->replaced[i], name);
+        lsm_status status = io_dir_describe(env->tables->dir, name, &entry, err);
+        if (status == LSM_OK)
+            add_once(&inputs->numbers, p->replaced[i]);
+        else if (status == LSM_NO_MEMORY)
+            return status;
+    }
+    return LSM_OK;
+}
+
+static lsm_status inputs_of(const struct compact_env *env, const struct compaction *c,
+                            struct inputs *inputs, lsm_error *err)
+{
     lsm_status status = LSM_OK;
+    *inputs = (struct inputs){0};
+    for (size_t i = 0; i < c->input_count; i++)
+        add_once(&inputs->numbers, c->inputs[i]->meta.number);
     for (size_t i = 0; status == LSM_OK && i < c->input_count; i++) {
         struct table *table = NULL;
-        inputs->numbers[i] = c->inputs[i]->meta.number;
         status = version_table_keep(c->inputs[i], &table, err);
         if (status != LSM_OK)
             break;
-        add_job(inputs, table_properties(table)->job);
+        add_once(&inputs->jobs, table_properties(table)->job);
+        status = add_lingering(env, table_properties(table), inputs, err);
         version_table_drop(c->inputs[i]);
     }
+    if (status == LSM_OK && (inputs->numbers.failed || inputs->jobs.failed))
+        status = lsm_fail_memory(err, inputs->numbers.size + inputs->jobs.size);
     return status;
 }
 
@@ -124,10 +154,10 @@ static struct output output_of(const struct compact_env *env, const struct versi
         .compress = compression == LSM_COMPRESSION_ZSTD && version_is_lowest(cf, c->output_level),
         .compression_level = is_wish ? c->compression_level : cf->options.compression_level,
         .max_size = cf->options.table_size,
-        .replaced = inputs->numbers,
-        .replaced_count = c->input_count,
-        .replaced_jobs = inputs->jobs,
-        .replaced_job_count = inputs->job_count,
+        .replaced = (const uint64_t *)(const void *)inputs->numbers.data,
+        .replaced_count = inputs->numbers.size / sizeof(uint64_t),
+        .replaced_jobs = (const uint64_t *)(const void *)inputs->jobs.data,
+        .replaced_job_count = inputs->jobs.size / sizeof(uint64_t),
         .below = c->output_level + 1 < VERSION_LEVELS ? &cf->levels[c->output_level + 1] : NULL,
     };
 }
@@ -139,7 +169,7 @@ static lsm_status run_merge(const struct compact_env *env, const struct version_
 {
     struct iter *source = NULL;
     struct inputs inputs;
-    lsm_status status = inputs_of(c, &inputs, err);
+    lsm_status status = inputs_of(env, c, &inputs, err);
     struct output output = output_of(env, cf, c, &inputs);
     struct pump pump = {.env = env,
                         .output = &output,
@@ -170,7 +200,7 @@ out:
     iter_release(source);
     visible_release(&pump.visible);
     output_release(&output, status == LSM_OK);
-    mem_free(inputs.numbers);
+    inputs_release(&inputs);
     return status;
 }
 

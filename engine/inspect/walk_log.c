@@ -554,6 +554,7 @@ static lsm_status tell_header(struct walk *w, lsm_error *err)
                                 .position = w->position,
                                 .limit = w->position,
                                 .is_corrected = s->state == LOG_HEADER_CORRECTED,
+                                .is_blind = !s->has_start,
                                 .change = s->change,
                                 .text = text};
     return tell(w, &d, err);

@@ -39,7 +39,7 @@ struct walk_log_options {
 struct walk_log_record {
     uint64_t position, end;
     uint64_t sequence;
-    uint64_t synced;  /* the log was durable up to here when it was made */
+    uint64_t synced; /* the log was durable up to here when it was made */
     lsm_slice batch; /* it decodes; borrowed until the visit returns */
     uint64_t entry_count;
     const char *file; /* where it was found */
@@ -54,6 +54,7 @@ struct walk_log_damage {
     uint64_t offset, length;
     uint64_t position, limit;     /* of the log; equal when no part of it is lost */
     bool is_corrected;            /* nothing is lost: `change` puts it right */
+    bool is_blind;                /* none of the file's records can be told from rubbish */
     bool is_elsewhere;            /* nothing is lost: the ring has the record whole */
     struct correct_change change; /* offset counts from `offset` */
     uint64_t ring_size;           /* where not 0, offsets in the file go round at it */

@@ -226,7 +226,7 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
                  r->options->log == LSM_REPAIR_LOG_STOP ? "the log ends here" : "left out");
     else
         snprintf(action, sizeof action, "the log's records go into tables");
-    bool may_lose = d->limit > d->position;
+    bool may_lose = d->limit > d->position || d->is_blind;
     if (d->id == FINDING_STAGE_SIZE) /* the end of the log may have been in what is not there */
         r->stage_is_bad = may_lose = true;
     if (d->id == FINDING_SEGMENT_SHORT && d->position >= r->state.snapshot.log_position)
@@ -305,8 +305,10 @@ lsm_status repair_look_at_log(struct repair *r, lsm_error *err)
         status = answer_questions(&k, err);
     if (status != LSM_OK)
         return status;
-    r->result.log_records = r->log.record_count;
-    r->result.log_bytes_lost = r->log.lost_bytes;
+    if (r->round == 0) {
+        r->result.log_records = r->log.record_count;
+        r->result.log_bytes_lost = r->log.lost_bytes;
+    }
     if (!r->state.log_is_known) {
         struct version_edit *s = &r->state.snapshot;
         s->log_position = r->log_begins != 0 ? r->log_begins : r->log.first_position;

@@ -163,23 +163,24 @@ static void show_losses(struct repair *r)
         if (r->options->on_loss != NULL)
             r->options->on_loss(r->options->context, &loss);
     }
-    r->result.loss_count = r->loss_count;
-    r->result.is_data_lost = r->loss_count > 0;
+    r->result.loss_count += r->loss_count;
+    r->result.is_data_lost = r->result.loss_count > 0;
 }
 
 lsm_status repair_show_plan(struct repair *r, lsm_error *err)
 {
     lsm_status status = show_steps(r, err);
-    show_losses(r);
+    if (r->round == 0 || r->step_count > 0) /* told already, when nothing more is done about it */
+        show_losses(r);
     if (status != LSM_OK || r->step_count == 0)
         return status;
     if (r->options->only_exact && r->result.exact_count < r->result.step_count) {
         r->result.is_damage_left = true;
         return lsm_fail(err, LSM_CANCELLED,
-                        "'%s' has damage that cannot be corrected exactly; nothing was changed",
+                        "'%s' has damage that cannot be corrected exactly, which is left as it is",
                         r->path);
     }
-    if (r->options->on_plan != NULL && !r->options->dry_run &&
+    if (r->options->on_plan != NULL && !r->options->dry_run && r->round == 0 &&
         !r->options->on_plan(r->options->context, &r->result)) {
         r->result.is_damage_left = true;
         return lsm_fail(err, LSM_CANCELLED, "the repair of '%s' was not wanted", r->path);

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define ROUNDS 4u
+
 /* ---- looking --------------------------------------------------------------------------------- */
 
 static bool pace(void *context, uint64_t bytes)
@@ -90,25 +92,25 @@ static lsm_status look(struct repair *r, lsm_error *err)
 
 /* ---- doing ----------------------------------------------------------------------------------- */
 
-struct keep {
-    const char **names; /* owned, as the names are */
-    size_t count, room;
-};
-
-static void keep_release(struct keep *k)
+static void keep_release(struct repair_kept *k)
 {
     for (size_t i = 0; i < k->count; i++)
-        mem_free((void *)(uintptr_t)k->names[i]);
+        mem_free(k->names[i]);
     mem_free(k->names);
 }
 
-static lsm_status keep(struct repair *r, struct keep *k, enum file_kind kind, uint64_t number,
-                       lsm_error *err)
+static lsm_status keep(struct repair *r, enum file_kind kind, uint64_t number, lsm_error *err)
 {
+    struct repair_kept *k = &r->kept;
     char name[FILE_NAME_SIZE];
     file_name_make(kind, number, name);
     const struct walk_file *f = walk_dir_find(&r->list, kind, number);
-    if (f == NULL || !walk_file_is_plain(f))
+    /* What an earlier round made is not kept. */
+    bool is_own = r->round > 0 &&
+                  ((kind == FILE_WAL && number >= k->first_segment) ||
+                   ((kind == FILE_TABLE || kind == FILE_MANIFEST) && number >= k->first_file) ||
+                   (kind == FILE_CURRENT && !k->had_current));
+    if (f == NULL || !walk_file_is_plain(f) || is_own)
         return LSM_OK;
     for (size_t i = 0; i < k->count; i++) {
         if (strcmp(k->names[i], name) == 0)
@@ -116,7 +118,7 @@ static lsm_status keep(struct repair *r, struct keep *k, enum file_kind kind, ui
     }
     if (k->count == k->room) {
         size_t room = k->room == 0 ? 16 : 2 * k->room;
-        const char **grown = mem_resize(k->names, room * sizeof *grown);
+        char **grown = mem_resize(k->names, room * sizeof *grown);
         if (grown == NULL)
             return lsm_fail_memory(err, room * sizeof *grown);
         k->names = grown;
@@ -142,25 +144,25 @@ static bool is_useless_manifest(const struct repair *r, const struct walk_file *
 }
 
 /* Copies of all that will be replaced or removed. */
-static lsm_status keep_all(struct repair *r, struct keep *k, lsm_error *err)
+static lsm_status keep_all(struct repair *r, lsm_error *err)
 {
     bool commits = repair_needs_commit(r);
-    lsm_status status = commits ? keep(r, k, FILE_CURRENT, 0, err) : LSM_OK;
+    lsm_status status = commits ? keep(r, FILE_CURRENT, 0, err) : LSM_OK;
     for (size_t i = 0; status == LSM_OK && i < r->patch_count; i++) {
         if (repair_patch_counts(r, &r->patches[i]))
-            status = keep(r, k, r->patches[i].kind, r->patches[i].file, err);
+            status = keep(r, r->patches[i].kind, r->patches[i].file, err);
     }
     for (size_t i = 0; status == LSM_OK && i < r->state.snapshot.added_count; i++) {
         if (repair_table_goes(&r->tables[i]))
-            status = keep(r, k, FILE_TABLE, r->tables[i].meta.number, err);
+            status = keep(r, FILE_TABLE, r->tables[i].meta.number, err);
     }
     for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
         const struct walk_file *f = &r->list.files[i];
         if ((is_segment(f) && !repair_leaves_log(r)) || is_useless_manifest(r, f))
-            status = keep(r, k, f->kind, f->number, err);
+            status = keep(r, f->kind, f->number, err);
     }
     if (status == LSM_OK && !repair_leaves_log(r))
-        status = keep(r, k, FILE_STAGE, 0, err);
+        status = keep(r, FILE_STAGE, 0, err);
     return status;
 }
 
@@ -226,22 +228,30 @@ static void discard_new(struct repair *r, uint64_t manifest)
                             NULL);
 }
 
+static lsm_status begin_place(struct repair *r, lsm_error *err)
+{
+    lsm_status status = repair_make_place(r, err);
+    r->kept.had_current = r->has_current;
+    r->kept.first_file = r->next_number;
+    r->kept.first_segment = r->log.next_segment == 0 ? UINT64_MAX : r->log.next_segment;
+    if (status == LSM_OK)
+        repair_tell(r, "what is replaced goes to '%s'", r->lost_path);
+    return status;
+}
+
 static lsm_status do_all(struct repair *r, lsm_error *err)
 {
-    struct keep k = {0};
     char current[CURRENT_MAX_SIZE];
     uint64_t manifest = r->next_number;
     bool commits = repair_needs_commit(r);
     size_t size = current_after(r, manifest, current);
-    lsm_status status = repair_make_place(r, err);
+    lsm_status status = r->round == 0 ? begin_place(r, err) : LSM_OK;
     if (status == LSM_OK)
-        status = keep_all(r, &k, err);
+        status = keep_all(r, err);
     STEP("repair: copies made");
     if (status == LSM_OK)
-        status = undo_write(r, (lsm_slice){current, size}, k.names, k.count, err);
-    keep_release(&k);
-    if (status == LSM_OK)
-        repair_tell(r, "what is replaced is in '%s'", r->lost_path);
+        status = undo_write(r, (lsm_slice){current, size}, err);
+    r->is_in_force = false;
     r->next_number = manifest + 1;
     if (status == LSM_OK)
         status = put_plants_aside(r, err);
@@ -261,21 +271,30 @@ static lsm_status do_all(struct repair *r, lsm_error *err)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static lsm_status look_and_do(struct repair *r, lsm_error *err)
+/* Empties what looking fills; what was done and told stays. What the files contradicted each other
+ * in was of those that were there before. */
+static void repair_forget(struct repair *r)
 {
-    lsm_status status = look(r, err);
-    if (status == LSM_OK)
-        status = repair_show_plan(r, err);
-    if (status != LSM_OK || r->step_count == 0)
-        return status;
-    if (r->options->dry_run) {
-        r->result.is_damage_left = true;
-        return LSM_OK;
-    }
-    return do_all(r, err);
+    struct repair kept = *r;
+    *r = (struct repair){.path = kept.path,
+                         .options = kept.options,
+                         .io = kept.io,
+                         .dir = kept.dir,
+                         .lock_file = kept.lock_file,
+                         .locks = {kept.locks[0], kept.locks[1]},
+                         .result = kept.result,
+                         .walk = kept.walk,
+                         .env = kept.env,
+                         .lost = kept.lost,
+                         .bytes_done = kept.bytes_done,
+                         .round = kept.round,
+                         .kept = kept.kept};
+    memcpy(r->lost_path, kept.lost_path, sizeof r->lost_path);
+    r->result.table_count = 0; /* counted anew */
 }
 
-static void repair_release(struct repair *r)
+/* What one look found. */
+static void found_release(struct repair *r)
 {
     repair_plan_release(r);
     walk_dir_release(&r->list);
@@ -283,6 +302,43 @@ static void repair_release(struct repair *r)
     edit_release(&r->state.gone);
     edit_release(&r->made);
     mem_free(r->tables);
+}
+
+/*
+ * Behind a damaged index or footer there may be damage that shows only when that is corrected, so
+ * it looks again after it did something, and goes on until nothing is left that it can do.
+ */
+static lsm_status look_and_do(struct repair *r, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    bool is_refused = false;
+    for (; status == LSM_OK && !is_refused && r->round < ROUNDS; r->round++) {
+        status = look(r, err);
+        if (status == LSM_OK)
+            status = repair_show_plan(r, err);
+        if (status != LSM_OK || r->step_count == 0)
+            return status;
+        if (r->options->dry_run) {
+            r->result.is_damage_left = true;
+            return LSM_OK;
+        }
+        status = do_all(r, err);
+        is_refused = r->result.is_damage_left;
+        if (status != LSM_OK || r->options->salvage_blocks || r->options->rebuild_manifest ||
+            r->options->manifest != 0 || r->options->log == LSM_REPAIR_LOG_NONE)
+            return status; /* asked for once */
+        if (is_refused || r->round + 1 == ROUNDS)
+            break;
+        found_release(r);
+        repair_forget(r);
+    }
+    return status;
+}
+
+static void repair_release(struct repair *r)
+{
+    found_release(r);
+    keep_release(&r->kept);
     block_cache_free(r->env.cache);
     io_dir_close(r->lost);
 }

@@ -157,6 +157,13 @@ struct repair {
     struct version_edit made; /* tables added; those that go are in `removed` */
     uint64_t bytes_done;
     bool is_in_force; /* CURRENT was renamed, or may have been */
+    unsigned round;   /* how often it looked before */
+    struct repair_kept {
+        char **names; /* owned, as the array is: files whose bytes from before are in `lost` */
+        size_t count, room;
+        bool had_current;
+        uint64_t first_file, first_segment;
+    } kept;
 };
 
 /* ---- plan.c ---------------------------------------------------------------------------------- */

@@ -88,6 +88,17 @@ static bool read_extent(struct look *k, uint64_t offset, uint64_t size)
     return at != NULL && io_file_read_exact(k->file, at, (size_t)size, offset, NULL) == LSM_OK;
 }
 
+/* Behind the corrected frame in the scratch there are zeros up to the next one. */
+static lsm_status look_behind_frame(struct look *k, uint64_t offset, lsm_error *err)
+{
+    size_t used = TABLE_FRAME_SIZE + bytes_get_u32(k->scratch.data + 16), at = used;
+    while (at < k->scratch.size && k->scratch.data[at] == 0)
+        at++;
+    if (at >= k->scratch.size || offset + k->scratch.size > k->walk->file_size)
+        return LSM_OK;
+    return patch_padding(k, FINDING_PADDING, offset + at, offset + k->scratch.size, err);
+}
+
 /* ---- the parts ------------------------------------------------------------------------------- */
 
 static uint64_t seed_at(const struct look *k, uint64_t offset)
@@ -111,7 +122,8 @@ static lsm_status look_at_part(struct look *k, const struct walk_part *part, enu
         correct_table_frame(k->scratch.data, k->scratch.size, seed_at(k, part->extent.offset),
                             &c) == CORRECT_DONE) {
         k->dictionary_is_corrected = k->dictionary_is_corrected || part == &k->walk->dictionary;
-        return patch_byte(k, id, part->extent.offset, k->scratch.data, &c, what, err);
+        lsm_status status = patch_byte(k, id, part->extent.offset, k->scratch.data, &c, what, err);
+        return status == LSM_OK ? look_behind_frame(k, part->extent.offset, err) : status;
     }
     return note(k, part->verdict == WALK_MALFORMED ? malformed : id,
                 part->verdict == WALK_LOST ? LSM_NO_OFFSET : part->extent.offset, part->extent.size,
@@ -292,7 +304,9 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, lsm_
         correct_table_frame(k->scratch.data, k->scratch.size, seed_at(k, b->offset), &c) ==
             CORRECT_DONE) {
         k->t->has_keys = true;
-        return patch_byte(k, b->fault, b->offset, k->scratch.data, &c, what, err);
+        status = patch_byte(k, b->fault, b->offset, k->scratch.data, &c, what, err);
+        bool is_exact_extent = k->walk->index.verdict == WALK_SOUND;
+        return status == LSM_OK && is_exact_extent ? look_behind_frame(k, b->offset, err) : status;
     }
     k->t->blocks_lost++;
     status = note(k, b->fault, b->offset, b->length, what,

@@ -36,13 +36,15 @@ static void put_number(struct buffer *b, const char *word, uint64_t number)
 static lsm_status write_record(struct repair *r, lsm_slice text, lsm_error *err)
 {
     struct io_file *file = NULL;
-    lsm_status status = io_file_open(r->lost, UNDO_NAME,
+    lsm_status status = io_file_open(r->lost, UNDO_NEW,
                                      IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW, 0, &file, err);
     if (status == LSM_OK)
         status = io_file_write(file, text.data, text.size, 0, err);
     if (status == LSM_OK)
         status = io_file_sync(file, err);
     io_file_close(file);
+    if (status == LSM_OK)
+        status = io_dir_rename(r->lost, UNDO_NEW, UNDO_NAME, err);
     STEP("repair: undo written");
     if (status == LSM_OK)
         status = io_dir_sync(r->lost, err);
@@ -50,8 +52,7 @@ static lsm_status write_record(struct repair *r, lsm_slice text, lsm_error *err)
     return status;
 }
 
-lsm_status undo_write(struct repair *r, lsm_slice current_after, const char *const *names,
-                      size_t count, lsm_error *err)
+lsm_status undo_write(struct repair *r, lsm_slice current_after, lsm_error *err)
 {
     struct buffer text = {0};
     char line[64];
@@ -60,12 +61,12 @@ lsm_status undo_write(struct repair *r, lsm_slice current_after, const char *con
     put_text(&text, "\ncurrent ");
     put_hex(&text, current_after.data, current_after.size);
     put_text(&text, "\n");
-    put_number(&text, "had-current", r->has_current);
-    put_number(&text, "first-file", r->next_number);
-    put_number(&text, "first-segment", r->log.next_segment == 0 ? UINT64_MAX : r->log.next_segment);
-    for (size_t i = 0; i < count; i++) {
+    put_number(&text, "had-current", r->kept.had_current);
+    put_number(&text, "first-file", r->kept.first_file);
+    put_number(&text, "first-segment", r->kept.first_segment);
+    for (size_t i = 0; i < r->kept.count; i++) {
         put_text(&text, "keep ");
-        put_text(&text, names[i]);
+        put_text(&text, r->kept.names[i]);
         put_text(&text, "\n");
     }
     snprintf(line, sizeof line, "checksum %016" PRIx64 "\n", hash_bytes(text.data, text.size, 0));

@@ -17,11 +17,12 @@
 
 #define UNDO_PARENT   "lost+found"
 #define UNDO_NAME     "undo"
+#define UNDO_NEW      "undo.new" /* about to replace it */
 #define UNDO_MAX_SIZE ((size_t)64 << 20)
 
-/* Writes the record, durable with its name and those of the copies. */
-lsm_status undo_write(struct repair *r, lsm_slice current_after, const char *const *names,
-                      size_t count, lsm_error *err);
+/* Writes the record of r->kept, or replaces the one of an earlier round; durable with its name and
+ * those of the copies. */
+lsm_status undo_write(struct repair *r, lsm_slice current_after, lsm_error *err);
 
 /* The lock is held. `record`: its path; NULL: the newest in lost+found. */
 lsm_status undo_run(struct repair *r, const char *record, bool force, lsm_error *err);

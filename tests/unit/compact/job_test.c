@@ -757,7 +757,7 @@ START_TEST(test_job_without_memory_leaves_no_files)
         ck_assert_msg(status == LSM_NO_MEMORY, "%s", db.rig.error.message);
         ck_assert_uint_eq(count_files(&db.rig), before);
     }
-    ck_assert_uint_gt(failures, 10);
+    ck_assert_uint_gt(failures, 5); /* tables that were opened stay so */
     db_close(&db);
 }
 END_TEST
