@@ -546,17 +546,18 @@ static lsm_status tell_header(struct walk *w, lsm_error *err)
     snprintf(text, sizeof text, "the header of log segment '%s' is bad: %s%s", name,
              log_segment_fault_text(s->fault),
              s->state == LOG_HEADER_CORRECTED ? "; one wrong byte explains it" : "");
-    struct walk_log_damage d = {.id = is_foreign && s->state == LOG_HEADER_BAD
-                                          ? FINDING_SEGMENT_FOREIGN
-                                          : FINDING_SEGMENT_HEADER,
-                                .file = name,
-                                .length = LOG_SEGMENT_HEADER,
-                                .position = w->position,
-                                .limit = w->position,
-                                .is_corrected = s->state == LOG_HEADER_CORRECTED,
-                                .is_blind = !s->has_start,
-                                .change = s->change,
-                                .text = text};
+    struct walk_log_damage d = {
+        .id = is_foreign && s->state == LOG_HEADER_BAD ? FINDING_SEGMENT_FOREIGN
+                                                       : FINDING_SEGMENT_HEADER,
+        .file = name,
+        .length = LOG_SEGMENT_HEADER,
+        .position = w->position,
+        .limit = w->position,
+        .is_corrected = s->state == LOG_HEADER_CORRECTED,
+        /* of the newest one the records behind its beginning may have a nonce of their own */
+        .is_blind = s->state == LOG_HEADER_BAD && (!s->has_start || (!is_foreign && !is_sealed(w))),
+        .change = s->change,
+        .text = text};
     return tell(w, &d, err);
 }
 

@@ -680,6 +680,10 @@ static lsm_status make_state(struct lineage *l, lsm_error *err)
         if (c->is_dead)
             continue;
         status = edit_add_table(state, &c->meta, err);
+        if (c->properties.number == 0 && !c->is_added)
+            buffer_append(&r->state.unbounded, &c->meta.number, sizeof c->meta.number);
+        if (status == LSM_OK && r->state.unbounded.failed)
+            status = lsm_fail_memory(err, r->state.unbounded.size);
         if (status == LSM_OK && c->is_unproven) {
             struct repair_loss loss = {.kinds = LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE,
                                        .has_cf = true,

@@ -300,6 +300,7 @@ static void found_release(struct repair *r)
     walk_dir_release(&r->list);
     edit_release(&r->state.snapshot);
     edit_release(&r->state.gone);
+    buffer_release(&r->state.unbounded);
     edit_release(&r->made);
     mem_free(r->tables);
 }

@@ -89,6 +89,7 @@ struct repair_table {
     struct table_meta meta; /* of the state; owned by it */
     enum table_fate fate;
     bool is_refused;
+    bool any_keys; /* its bounds are only those of the blocks that were whole at first sight */
     unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
     uint64_t blocks_lost, records_lost;
     uint64_t sequence_base;
@@ -110,6 +111,7 @@ struct repair_state {
     struct version_edit gone; /* dropped: families that must not come back */
     uint64_t manifest;        /* number of the one believed; 0: none */
     uint64_t next_frame;      /* number of the frame to come */
+    struct buffer unbounded;  /* u64 each: tables of which blocks alone tell the bounds */
     bool is_rebuilt;          /* from tables */
     bool contradicts;         /* a manifest could be read, but what it says cannot be */
     bool log_is_known;        /* snapshot.log_position is the true one */

@@ -81,7 +81,7 @@ static bool fits_level(const struct salvage *s, lsm_slice key)
 {
     const struct table_meta *mine = &s->t->meta;
     const struct version_edit *state = &s->r->state.snapshot;
-    if (mine->level == 0 ||
+    if (mine->level == 0 || s->t->any_keys ||
         (slice_compare(key, mine->smallest) >= 0 && slice_compare(key, mine->largest) <= 0))
         return true;
     for (size_t i = 0; i < state->added_count; i++) {

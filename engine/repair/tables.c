@@ -227,6 +227,8 @@ static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *er
             loss.max_sequence = b->frame.max_sequence;
         }
     }
+    loss.first_open = k->t->any_keys && (b == NULL || !b->has_first);
+    loss.last_open = k->t->any_keys && (b == NULL || !b->has_last);
     k->t->records_lost += loss.records;
     return repair_add_loss(k->r, &loss, first, last, err);
 }
@@ -255,7 +257,7 @@ static const char *check_entries(struct look *k, const struct walk_block *b, enu
     *id = FINDING_KEY_OUTSIDE;
     if (!block_copy_key(&b->view, 0, key))
         return NULL;
-    if (slice_compare(buffer_slice(key), m->smallest) < 0)
+    if (!k->t->any_keys && slice_compare(buffer_slice(key), m->smallest) < 0)
         return "it holds keys below the table's first";
     if (k->has_last_key && slice_compare(buffer_slice(key), buffer_slice(&k->last_key)) < 0) {
         *id = FINDING_BLOCK_ORDER;
@@ -264,7 +266,7 @@ static const char *check_entries(struct look *k, const struct walk_block *b, enu
     if (!block_copy_key(&b->view, b->view.count - 1, &k->last_key))
         return NULL;
     k->has_last_key = true;
-    if (slice_compare(buffer_slice(&k->last_key), m->largest) > 0)
+    if (!k->t->any_keys && slice_compare(buffer_slice(&k->last_key), m->largest) > 0)
         return "it holds keys above the table's last";
     return NULL;
 }
@@ -481,6 +483,15 @@ static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
     return status;
 }
 
+static bool has_number(const struct buffer *list, uint64_t number)
+{
+    for (size_t at = 0; at < list->size; at += sizeof number) {
+        if (memcmp(list->data + at, &number, sizeof number) == 0)
+            return true;
+    }
+    return false;
+}
+
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err)
 {
     size_t count = r->state.snapshot.added_count;
@@ -491,6 +502,7 @@ lsm_status repair_look_at_tables(struct repair *r, lsm_error *err)
     for (size_t i = 0; status == LSM_OK && i < count; i++) {
         struct repair_table *t = &r->tables[i];
         t->meta = r->state.snapshot.added[i];
+        t->any_keys = has_number(&r->state.unbounded, t->meta.number);
         status = look_at_table(r, i, err);
         r->result.table_count++;
         r->result.blocks_lost += t->blocks_lost;
