@@ -211,6 +211,9 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     /* Where no manifest says where the tables end, the log need not reach back to anywhere. */
     if (d->id == FINDING_LOG_HOLE && !r->state.log_is_known)
         return LSM_OK;
+    if (d->limit > d->position && d->position == r->state.snapshot.log_position &&
+        (d->id == FINDING_LOG_HOLE || d->id == FINDING_SEGMENT_MISSING))
+        r->log_has_hole = true;
     struct repair_step step = repair_step_of(REPAIR_LOG, 0, d->id, d->file);
     step.offset = d->offset;
     step.length = d->length;

@@ -471,6 +471,14 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
     }
     if (status != LSM_OK)
         return status;
+    if (replayed && r->distrusts_manifest) {
+        edit_release(&r->state.snapshot);
+        replayed = false;
+        lsm_fail(&a.why, LSM_CORRUPT,
+                 "the log does not reach back to where '%s' says that the tables end: either is "
+                 "older than it was",
+                 a.name);
+    }
     if (replayed && named == 0 && !explains_directory(r)) {
         edit_release(&r->state.snapshot);
         replayed = false;

@@ -305,6 +305,26 @@ static void found_release(struct repair *r)
     mem_free(r->tables);
 }
 
+/* The log lacks its beginning. When the manifest is an old one, or lost its last edits, tables may
+ * hold what is missing: they are asked themselves. */
+static lsm_status look_twice(struct repair *r, lsm_error *err)
+{
+    lsm_repair_result before = r->result;
+    lsm_status status = look(r, err);
+    if (status != LSM_OK || !r->log_has_hole || r->state.is_rebuilt || r->options->manifest != 0)
+        return status;
+    struct repair_contradiction *contradictions = r->contradictions;
+    size_t count = r->contradiction_count;
+    r->contradictions = NULL; /* they are of the same files */
+    found_release(r);
+    repair_forget(r);
+    r->contradictions = contradictions;
+    r->contradiction_count = r->contradiction_room = count;
+    r->distrusts_manifest = true;
+    r->result = before;
+    return look(r, err);
+}
+
 /*
  * Behind a damaged index or footer there may be damage that shows only when that is corrected, so
  * it looks again after it did something, and goes on until nothing is left that it can do.
@@ -314,7 +334,7 @@ static lsm_status look_and_do(struct repair *r, lsm_error *err)
     lsm_status status = LSM_OK;
     bool is_refused = false;
     for (; status == LSM_OK && !is_refused && r->round < ROUNDS; r->round++) {
-        status = look(r, err);
+        status = look_twice(r, err);
         if (status == LSM_OK)
             status = repair_show_plan(r, err);
         if (status != LSM_OK || r->step_count == 0)

@@ -152,6 +152,8 @@ struct repair {
     struct repair_loss *losses;
     size_t loss_count, loss_room;
     bool log_is_refused;
+    bool log_has_hole;       /* in front: it does not reach back to where the manifest says */
+    bool distrusts_manifest; /* so it looked again without believing that */
 
     /* being done */
     struct io_dir *lost; /* NULL: not made yet */
