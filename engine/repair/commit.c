@@ -28,11 +28,10 @@ bool repair_needs_commit(const struct repair *r)
 
 /* ---- the log --------------------------------------------------------------------------------- */
 
-static lsm_status write_header(struct repair *r, struct segment_spare *spare,
+static lsm_status write_header(const struct segment_spare *spare,
                                const struct log_segment_header *header, lsm_error *err)
 {
     uint8_t *block = mem_alloc_aligned(IO_ALIGNMENT, LOG_SEGMENT_HEADER);
-    (void)r;
     if (block == NULL)
         return lsm_fail_memory(err, LOG_SEGMENT_HEADER);
     log_segment_encode(block, header);
@@ -68,7 +67,7 @@ lsm_status repair_begin_log(struct repair *r, uint64_t position, lsm_error *err)
     lsm_status status = segment_spare_make(&dir, number, header.size, &spare, err);
     if (status != LSM_OK)
         return status;
-    status = write_header(r, &spare, &header, err);
+    status = write_header(&spare, &header, err);
     STEP("repair: log segment written");
     if (status != LSM_OK) {
         segment_spare_discard(&dir, &spare);
