@@ -488,6 +488,8 @@ static lsm_status add_family(struct version_edit *state, uint32_t id, const char
 {
     char own[32];
     lsm_cf_options options = LSM_CF_OPTIONS_INIT, resolved;
+    if (id == 0 && (name == NULL || name[0] == '\0'))
+        name = "default"; /* it never has another one */
     if (name == NULL || name[0] == '\0' || name_is_taken(state, name)) {
         snprintf(own, sizeof own, "recovered-%" PRIu32, id);
         name = own;
@@ -530,7 +532,7 @@ static lsm_status make_families(struct lineage *l, struct version_edit *state, l
                                 c->properties.number != 0 ? &c->properties : NULL, err);
     }
     if (status == LSM_OK && !has_family(state, 0) && !was_dropped(&l->facts, 0))
-        status = add_family(state, 0, "default", NULL, err);
+        status = add_family(state, 0, NULL, NULL, err);
     return status;
 }
 

@@ -181,16 +181,17 @@ static lsm_status look_at_parts(struct look *k, lsm_error *err)
 /* ---- losses ---------------------------------------------------------------------------------- */
 
 /* May an older version of keys in the range come to light? */
-static bool has_older(const struct repair *r, const struct table_meta *m)
+static bool has_older(const struct repair *r, const struct repair_table *t)
 {
+    const struct table_meta *m = &t->meta;
     const struct version_edit *s = &r->state.snapshot;
     for (size_t i = 0; i < s->added_count; i++) {
         const struct table_meta *o = &s->added[i];
         bool is_older = o->level > m->level ||
                         (o->level == 0 && m->level == 0 && o->max_sequence < m->max_sequence);
-        if (o->number != m->number && o->cf == m->cf && is_older &&
-            slice_compare(o->smallest, m->largest) <= 0 &&
-            slice_compare(m->smallest, o->largest) <= 0)
+        bool overlaps = t->any_keys || (slice_compare(o->smallest, m->largest) <= 0 &&
+                                        slice_compare(m->smallest, o->largest) <= 0);
+        if (o->number != m->number && o->cf == m->cf && is_older && overlaps)
             return true;
     }
     return false;
@@ -208,7 +209,7 @@ static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *er
                                .records = m->entry_count};
     lsm_slice first = m->smallest, last = m->largest;
     snprintf(loss.file, sizeof loss.file, "%s", k->name);
-    if (has_older(k->r, m))
+    if (has_older(k->r, k->t))
         loss.kinds |= LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE;
     if (b != NULL) {
         loss.offset = b->offset;
@@ -229,6 +230,8 @@ static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *er
     }
     loss.first_open = k->t->any_keys && (b == NULL || !b->has_first);
     loss.last_open = k->t->any_keys && (b == NULL || !b->has_last);
+    if (loss.first_open || loss.last_open) /* nor how many there were */
+        loss.records = 0;
     k->t->records_lost += loss.records;
     return repair_add_loss(k->r, &loss, first, last, err);
 }
@@ -461,7 +464,9 @@ static lsm_status look_inside(struct look *k, lsm_error *err)
 static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
 {
     struct look k = {.r = r, .index = index, .t = &r->tables[index]};
-    struct walk_table_options options = {.number = k.t->meta.number, .meta = &k.t->meta};
+    /* Bounds that only the blocks tell say nothing of blocks that are lost. */
+    struct walk_table_options options = {.number = k.t->meta.number,
+                                         .meta = k.t->any_keys ? NULL : &k.t->meta};
     lsm_error why = {0};
     file_name_make(FILE_TABLE, k.t->meta.number, k.name);
     lsm_status status = walk_table_open(&r->walk, &options, &k.walk, &why);

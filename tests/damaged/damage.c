@@ -12,7 +12,10 @@
  *     damage --pairs DIRECTORY      prints the pairs that a database holds in the same form
  *     damage --verify DIRECTORY     what lsm_verify() finds in it: id, file, and whether the keys
  *                                   that it may concern are told
- *     damage --repair DIRECTORY     repairs it, and prints what was done and what is lost
+ *     damage --repair DIRECTORY [RANGES]
+ *                                   repairs it, and prints what was done and what is lost; RANGES
+ *                                   becomes the list of the ranges that are told: family number,
+ *                                   first, last, in hexadecimal behind an x, "-" for no bound
  */
 #include "tests/damaged/damage.h"
 
@@ -294,11 +297,12 @@ int main(int argc, char **argv)
         return print_pairs(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--verify") == 0)
         return print_findings(argv[2]);
-    if (argc == 3 && strcmp(argv[1], "--repair") == 0)
-        return print_repair(argv[2]);
+    if ((argc == 3 || argc == 4) && strcmp(argv[1], "--repair") == 0)
+        return print_repair(argv[2], argv[3]);
     if (argc != 6) {
         fprintf(stderr, "usage: damage SCRIPT DIRECTORY MUST ALL EVER\n"
-                        "       damage --pairs|--verify|--repair DIRECTORY\n");
+                        "       damage --pairs|--verify DIRECTORY\n"
+                        "       damage --repair DIRECTORY [RANGES]\n");
         return 99;
     }
     specimen_make(&s.specimen, argv[2], 0);

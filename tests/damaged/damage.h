@@ -60,6 +60,6 @@ void print_pair(FILE *out, const char *family, lsm_slice key, size_t size, uint6
 /* What main() does with --pairs, --verify and --repair; the exit status. */
 int print_pairs(const char *directory);
 int print_findings(const char *directory);
-int print_repair(const char *directory);
+int print_repair(const char *directory, const char *ranges);
 
 #endif

@@ -93,9 +93,22 @@ static void print_key(const char *what, bool is_open, lsm_slice key)
         printf(" %s %.*s", what, (int)key.size, (const char *)key.data);
 }
 
+static void print_bound(FILE *out, bool is_open, lsm_slice key)
+{
+    fprintf(out, is_open ? " -" : " x");
+    for (size_t i = 0; !is_open && i < key.size; i++)
+        fprintf(out, "%02x", ((const unsigned char *)key.data)[i]);
+}
+
 static void print_loss(void *context, const lsm_loss *l)
 {
-    (void)context;
+    FILE *ranges = context;
+    if (ranges != NULL) {
+        l->has_cf ? fprintf(ranges, "%" PRIu32, l->cf_id) : fprintf(ranges, "any");
+        print_bound(ranges, l->first_open, l->first);
+        print_bound(ranges, l->last_open, l->last);
+        fprintf(ranges, "\n");
+    }
     printf("lost:");
     if (l->has_cf)
         printf(" family %" PRIu32, l->cf_id);
@@ -109,14 +122,18 @@ static void print_loss(void *context, const lsm_loss *l)
 }
 
 /* The exit status is that of lsm-repair(1). */
-int print_repair(const char *directory)
+int print_repair(const char *directory, const char *ranges)
 {
     lsm_repair_options options = LSM_REPAIR_OPTIONS_INIT;
     lsm_repair_result result = LSM_REPAIR_RESULT_INIT;
     lsm_error err = {0};
     options.on_step = print_step;
     options.on_loss = print_loss;
+    FILE *out = ranges == NULL ? NULL : fopen(ranges, "w");
+    options.context = out;
     lsm_status status = lsm_repair(directory, &options, &result, &err);
+    if (out != NULL)
+        fclose(out);
     if (status != LSM_OK) {
         printf("cannot: %s\n", lsm_strerror(status));
         return 8;

@@ -43,6 +43,18 @@ files() {
     find db -type f ! -name LOCK -exec cksum {} + | sort
 }
 
+# untold LIST: the pairs of LIST that are in no range of ./ranges.
+untold() {
+    awk 'BEGIN { id["default"] = 0; id["words"] = 1; id["late"] = 3; n = 0 }
+        FNR == NR { family[n] = $1; first[n] = $2; last[n++] = $3; next }
+        {   key = "x" $2
+            for (i = 0; i < n; i++)
+                if ((family[i] == "any" || family[i] == id[$1]) &&
+                    (first[i] == "-" || first[i] <= key) && (last[i] == "-" || key <= last[i]))
+                    next
+            print }' ranges "$1"
+}
+
 try() {
     rm -rf "$work/case"
     mkdir "$work/case" && cd "$work/case" || exit 99
@@ -58,7 +70,8 @@ try() {
     files >after
     cmp -s before after || fail 'verify changed something'
     agrees verify
-    "$damage" --repair db >repaired
+    : >ranges
+    "$damage" --repair db ranges >repaired
     code=$?
     { sort repaired | uniq; echo "exit $code"; } >repair.got
     agrees repair
@@ -76,6 +89,11 @@ try() {
     sed 's/^recovered-1 /words /; s/^recovered-3 /late /' pairs | sort >got
     comm -23 must got >lost
     [ ! -s lost ] || fail "$(wc -l <lost) pairs are gone that were not hit"
+    { comm -23 all got; comm -13 all got; } | sort -u >other
+    if ! grep -q '^forges' "$cases/$case/damage"; then
+        untold other >silent
+        [ ! -s silent ] || fail "$(wc -l <silent) pairs are other than before, and in no range"
+    fi
     comm -13 ever got >strange
     [ ! -s strange ] || grep -q '^forges' "$cases/$case/damage" || fail "$(wc -l <strange) pairs were never written"
     grep -q '^lost:' repair.got || cmp -s all got || [ ! -s verify.got ] ||

@@ -13,6 +13,7 @@ struct repair_output {
     struct json_object *steps, *losses, *done; /* of it */
     uint64_t untold;                           /* steps and losses over what one object holds */
     bool has_losses;                           /* a line of one was printed */
+    bool has_uncounted;                        /* of one nobody knows how much it was */
 };
 
 void repair_output_begin(struct repair_output *o);

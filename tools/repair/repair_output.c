@@ -161,6 +161,7 @@ void repair_output_loss(struct repair_output *o, const lsm_loss *l)
 {
     struct text line = {0};
     add_loss(o, l);
+    o->has_uncounted |= (l->kinds & LSM_LOSS_LOST) != 0 && l->records == 0;
     if (!is_for_people(o))
         return;
     if (!o->has_losses)
@@ -182,6 +183,8 @@ void repair_output_loss(struct repair_output *o, const lsm_loss *l)
     append_kinds(&line, l->kinds);
     if (l->records > 0)
         text_append_format(&line, ", about %" PRIu64 " records", l->records);
+    else if ((l->kinds & LSM_LOSS_LOST) != 0)
+        text_append_string(&line, ", how many is not known");
     if (l->max_sequence > 0)
         text_append_format(&line, ", sequence numbers %" PRIu64 " to %" PRIu64, l->min_sequence,
                            l->max_sequence);
@@ -241,7 +244,10 @@ void repair_output_result(struct repair_output *o, const lsm_repair_result *r)
         if (r->blocks_lost > 0)
             text_append_format(&line, "; %" PRIu64 " blocks of tables are lost", r->blocks_lost);
         if (r->records_lost > 0)
-            text_append_format(&line, "; about %" PRIu64 " records are lost", r->records_lost);
+            text_append_format(&line, "; about %" PRIu64 " records are lost%s", r->records_lost,
+                               o->has_uncounted ? ", and others that cannot be counted" : "");
+        else if (o->has_uncounted)
+            text_append_string(&line, "; how many records are lost is not known");
         if (!r->is_changed)
             text_append_string(&line, "; nothing was changed");
     }
