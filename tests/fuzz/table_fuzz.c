@@ -121,9 +121,9 @@ static void read_table(struct table *t)
     require(table_iter_new(t, &(struct table_iter_options){0}, &it, NULL) == LSM_OK);
     size_t seen = 0;
     for (it->ops->first(it); it->valid && seen < 100000; iter_next(it))
-        seen += 1 + it->value.size;
+        seen += 1 + it->entry->value.size;
     for (it->ops->last(it); it->valid && seen < 200000; iter_prev(it))
-        seen += 1 + it->key.size;
+        seen += 1 + it->entry->key.size;
     for (unsigned i = 0; i < ENTRIES; i++) {
         char bytes[32];
         lsm_slice key = make_key(bytes, i);
