@@ -6,78 +6,12 @@
  * Nothing is allocated here: a value is copied out inside the epoch, or pinned by a reference on
  * the memtable or block that holds it.
  */
-#include "engine/db/db_private.h"
+#include "engine/db/read_private.h"
 
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
 
 #include <assert.h>
-
-struct reading {
-    uint32_t cf;
-    uint64_t sequence;
-    unsigned table_flags;
-    struct db_state *state;
-};
-
-struct hit {
-    bool is_found; /* a version of the key, perhaps a deletion */
-    uint64_t trailer;
-    lsm_slice value;
-    struct db_memtable *memtable; /* where it is: here, */
-    struct block *block;          /* or here */
-    bool block_owned;
-};
-
-static uint64_t reading_sequence(const lsm_db *db, const lsm_read_options *options)
-{
-    if (options != NULL && options->snapshot != NULL)
-        return options->snapshot->sequence;
-    return atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
-}
-
-/* Inside an epoch. */
-static struct reading reading_begin(lsm_db *db, uint32_t cf, const lsm_read_options *options)
-{
-    struct db_state *state = db_state_current(db);
-    return (struct reading){.cf = cf,
-                            .state = state,
-                            .sequence = reading_sequence(db, options),
-                            .table_flags =
-                                options != NULL && options->no_fill_cache ? TABLE_NO_FILL : 0};
-}
-
-static bool find_in_memtables(const struct reading *r, lsm_slice key, uint64_t hash,
-                              struct hit *hit)
-{
-    struct memtable_found found;
-    for (size_t i = 0; i < r->state->memtable_count; i++) {
-        struct db_memtable *m = r->state->memtables[i];
-        if (memtable_get(m->table, r->cf, key, hash, r->sequence, &found)) {
-            *hit = (struct hit){
-                .is_found = true, .trailer = found.trailer, .value = found.value, .memtable = m};
-            return true;
-        }
-    }
-    return false;
-}
-
-static void hit_from_table(struct hit *hit, bool is_found, const struct table_found *found)
-{
-    *hit = (struct hit){.is_found = is_found};
-    if (!is_found)
-        return;
-    hit->trailer = found->trailer;
-    hit->value = found->value;
-    hit->block = found->block;
-    hit->block_owned = found->owned;
-}
-
-static lsm_status dropped_family(const lsm_db *db, uint32_t cf, lsm_error *err)
-{
-    return lsm_fail(err, LSM_MISSING, "column family %" PRIu32 " of '%s' was dropped", cf,
-                    db->path);
-}
 
 static lsm_status find(lsm_db *db, const struct reading *r, lsm_slice key, struct hit *hit,
                        lsm_error *err)
@@ -95,43 +29,6 @@ static lsm_status find(lsm_db *db, const struct reading *r, lsm_slice key, struc
     if (status == LSM_OK)
         hit_from_table(hit, is_found, &found);
     return status;
-}
-
-static bool hit_is_value(const struct hit *hit)
-{
-    return hit->is_found && entry_type_of(hit->trailer) == ENTRY_PUT;
-}
-
-static void hit_let_go(const struct hit *hit)
-{
-    if (hit->block_owned)
-        block_drop(hit->block);
-}
-
-/*
- * Inside the epoch of the search. owner[0] is the block that holds the value, and owner[1] the
- * database; or owner[0] is NULL and owner[1] the memtable. A transaction's own value is owner[0],
- * with owner[1] NULL.
- */
-static void hit_pin(lsm_db *db, const struct hit *hit, lsm_pin *pin)
-{
-    *pin = (lsm_pin)LSM_PIN_INIT;
-    if (!hit_is_value(hit)) {
-        hit_let_go(hit);
-        return;
-    }
-    pin->found = true;
-    pin->value = hit->value;
-    if (hit->memtable != NULL) {
-        atomic_fetch_add_explicit(&hit->memtable->references, 1, memory_order_relaxed);
-        pin->owner[1] = hit->memtable;
-    } else {
-        pin->owner[1] = db;
-        if (!hit->block_owned)
-            block_keep(hit->block);
-        pin->owner[0] = hit->block;
-    }
-    atomic_fetch_add_explicit(&db->pin_count, 1, memory_order_relaxed);
 }
 
 LSM_API void lsm_pin_release(lsm_pin *pin)
@@ -158,14 +55,6 @@ LSM_API void lsm_pin_release(lsm_pin *pin)
     /* Release: lsm_close() that reads 0 may free what the pin held. */
     atomic_fetch_sub_explicit(&db->pin_count, 1, memory_order_release);
     *pin = (lsm_pin)LSM_PIN_INIT;
-}
-
-static lsm_status check_read(lsm_db *db, lsm_cf *cf, uint32_t *id, lsm_error *err)
-{
-    lsm_status status = db_check(db, err);
-    if (status == LSM_OK)
-        status = db_refresh(db, err);
-    return status == LSM_OK ? db_check_cf(db, cf, id, err) : status;
 }
 
 LSM_API lsm_status lsm_get(lsm_db *db, lsm_cf *cf, lsm_slice key, const lsm_read_options *options,
@@ -207,13 +96,7 @@ LSM_API lsm_status lsm_get_into(lsm_db *db, lsm_cf *cf, lsm_slice key,
     struct hit hit;
     status = find(db, &r, key, &hit, err);
     if (status == LSM_OK) {
-        *size = LSM_ABSENT;
-        if (hit_is_value(&hit)) {
-            size_t copied = hit.value.size < capacity ? hit.value.size : capacity;
-            if (copied > 0)
-                memcpy(buffer, hit.value.data, copied);
-            *size = hit.value.size;
-        }
+        *size = hit_copy(&hit, buffer, capacity);
         hit_let_go(&hit);
     }
     epoch_exit();

@@ -1,5 +1,8 @@
 /* Bringing a data block into memory: whole pages from the file, checked, decoded, published. */
+#include "engine/sst/table_fetch.h"
 #include "engine/sst/table_private.h"
+
+#include <assert.h>
 
 lsm_status table_fail_corrupt(const struct table *table, const char *what, uint64_t offset,
                               const struct table_problem *problem, lsm_error *err)
@@ -132,4 +135,50 @@ lsm_status table_block_get(struct table *table, uint32_t index, unsigned flags,
     }
     *block = found;
     return LSM_OK;
+}
+
+/* ---- through somebody else's queue ----------------------------------------------------------- */
+
+static struct table_span pages_of(const struct table *table, uint32_t index)
+{
+    return table_pages(table_blocks_span(table, index, index + 1));
+}
+
+size_t table_fetch_size(const struct table *table, uint32_t index)
+{
+    uint64_t size = pages_of(table, index).size;
+    return size > SIZE_MAX ? SIZE_MAX : (size_t)size;
+}
+
+void table_fetch_begin(struct table *table, uint32_t index, void *memory,
+                       struct io_request *request)
+{
+    struct table_span pages = pages_of(table, index);
+    *request = (struct io_request){
+        .operation = IO_READ,
+        .file = table->file,
+        .memory = memory,
+        .size = (size_t)pages.size,
+        .offset = pages.offset,
+    };
+}
+
+lsm_status table_fetch_finish(struct table *table, uint32_t index, unsigned flags,
+                              const struct io_request *request, struct block **block, bool *owned,
+                              lsm_error *err)
+{
+    assert(epoch_is_inside());
+    uint64_t offset = table_blocks_span(table, index, index + 1).offset;
+    if (request->os_errno != 0)
+        return io_request_error(request, err);
+    if (request->transferred != request->size)
+        return fail_block(table, offset, "the file ends too early", request->size,
+                          request->transferred, err);
+    struct block *decoded;
+    const uint8_t *bytes = request->memory;
+    lsm_status status =
+        table_block_decode(table, index, bytes + (offset - request->offset), &decoded, err);
+    if (status == LSM_OK)
+        *block = table_block_publish(table, index, flags, decoded, owned);
+    return status;
 }

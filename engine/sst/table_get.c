@@ -1,4 +1,5 @@
 /* Point reads: filter, index, slot, tags. Nothing is allocated when the block is in memory. */
+#include "engine/sst/table_fetch.h"
 #include "engine/sst/table_private.h"
 
 #include <assert.h>
@@ -93,19 +94,13 @@ lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *
         probe_block(probe, block, false, state);
         return LSM_OK;
     }
-    struct table_span pages =
-        table_pages(table_blocks_span(table, probe->block_index, probe->block_index + 1));
-    probe->read_memory = table_alloc_pages(pages.size);
+    size_t size = table_fetch_size(table, probe->block_index);
+    probe->read_memory = mem_alloc_aligned(IO_ALIGNMENT, size);
     if (probe->read_memory == NULL)
-        return lsm_fail_memory(err, pages.size);
-    probe->request = (struct io_request){
-        .operation = IO_READ,
-        .file = table->file,
-        .memory = probe->read_memory,
-        .size = (size_t)pages.size,
-        .offset = pages.offset,
-        .owner = probe->request.owner,
-    };
+        return lsm_fail_memory(err, size);
+    void *owner = probe->request.owner;
+    table_fetch_begin(table, probe->block_index, probe->read_memory, &probe->request);
+    probe->request.owner = owner;
     *state = TABLE_PROBE_READ;
     return LSM_OK;
 }
@@ -114,28 +109,37 @@ lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state 
                               lsm_error *err)
 {
     assert(epoch_is_inside());
-    struct table *table = probe->table;
-    struct table_span span = table_blocks_span(table, probe->block_index, probe->block_index + 1);
-    lsm_status status = LSM_OK;
+    struct block *block;
+    bool owned;
     *state = TABLE_PROBE_ABSENT;
-    if (probe->request.os_errno != 0) {
-        status = io_request_error(&probe->request, err);
-    } else if (probe->request.transferred != probe->request.size) {
-        struct table_problem problem = {"the file ends too early", probe->request.size,
-                                        probe->request.transferred};
-        status = table_fail_corrupt(table, "a data block", span.offset, &problem, err);
-    } else {
-        struct block *block;
-        bool owned;
-        const uint8_t *bytes = probe->read_memory;
-        status = table_block_decode(table, probe->block_index,
-                                    bytes + (span.offset - probe->request.offset), &block, err);
-        if (status == LSM_OK) {
-            block = table_block_publish(table, probe->block_index, probe->flags, block, &owned);
-            probe_block(probe, block, owned, state);
-        }
-    }
+    lsm_status status = table_fetch_finish(probe->table, probe->block_index, probe->flags,
+                                           &probe->request, &block, &owned, err);
+    if (status == LSM_OK)
+        probe_block(probe, block, owned, state);
     mem_free(probe->read_memory);
     probe->read_memory = NULL;
     return status;
+}
+
+/* ---- apart from their reads ------------------------------------------------------------------ */
+
+bool table_fetch_locate(const struct table *table, lsm_slice key, uint64_t hash,
+                        uint64_t max_sequence, uint32_t *index)
+{
+    if (!table_filter_may_have(table->filter, table->filter_size, hash))
+        return false;
+    *index = table_index_find(&table->index, key, entry_seek_trailer(max_sequence));
+    return true;
+}
+
+struct block *table_fetch_cached(struct table *table, uint32_t index)
+{
+    assert(epoch_is_inside());
+    return block_cache_find(table->env->cache, &table->index.entries[index].slot);
+}
+
+bool table_fetch_look(const struct table *table, struct block *block, lsm_slice key, uint64_t hash,
+                      uint64_t max_sequence, struct table_found *found)
+{
+    return find_in_block(table, block, false, key, hash, max_sequence, found);
 }

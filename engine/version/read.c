@@ -3,50 +3,9 @@
  * file a level. The filters' lines of all candidates are fetched before the first is tested, so
  * that a read waits for memory once and not once a run.
  */
-#include "engine/version/version_private.h"
-
-#include "engine/base/memory.h"
+#include "engine/version/walk_private.h"
 
 #include <assert.h>
-
-/* ---- candidates -------------------------------------------------------------------------------
- */
-
-/* Walks the files that may hold a key, newest data first. */
-struct walk {
-    const struct version_cf *cf;
-    lsm_slice key;
-    uint64_t max_sequence;
-    uint64_t head; /* of the key behind level 0's prefix */
-    uint32_t level;
-    size_t left; /* files of level 0 not looked at yet */
-};
-
-static struct walk walk_begin(const struct version_cf *cf, lsm_slice key, uint64_t max_sequence)
-{
-    struct walk w = {.cf = cf, .key = key, .max_sequence = max_sequence};
-    if (level_head(&cf->levels[0], key, &w.head))
-        w.left = cf->levels[0].count;
-    return w;
-}
-
-/* NULL at the end. */
-static struct version_file *walk_next(struct walk *w)
-{
-    const struct version_level *level = &w->cf->levels[0];
-    while (w->left > 0) {
-        size_t at = --w->left;
-        if (level_file_spans(level, at, w->key, w->head) &&
-            level->files[at]->meta.min_sequence <= w->max_sequence)
-            return level->files[at];
-    }
-    while (++w->level < VERSION_LEVELS) {
-        struct version_file *file = level_file_of(&w->cf->levels[w->level], w->key);
-        if (file != NULL && file->meta.min_sequence <= w->max_sequence)
-            return file;
-    }
-    return NULL;
-}
 
 /* ---- one key ----------------------------------------------------------------------------------
  */
@@ -58,7 +17,7 @@ lsm_status version_get(const struct version *version, const struct version_cf *c
                        struct table_found *found, lsm_error *err)
 {
     (void)version;
-    struct walk walk = walk_begin(cf, key, max_sequence);
+    struct version_walk walk = walk_begin(cf, key, max_sequence);
     struct table_slot *slots[CANDIDATES];
     size_t count;
     *is_found = false;
@@ -93,7 +52,7 @@ lsm_status version_newer_than(const struct version_cf *cf, lsm_slice key, uint64
 {
     assert(epoch_is_inside());
     *newest = 0;
-    struct walk walk = walk_begin(cf, key, ENTRY_MAX_SEQUENCE);
+    struct version_walk walk = walk_begin(cf, key, ENTRY_MAX_SEQUENCE);
     for (struct version_file *file; (file = walk_next(&walk)) != NULL;) {
         if (file->meta.max_sequence <= floor)
             continue;
@@ -181,7 +140,7 @@ lsm_status version_range_newer_than(const struct version_cf *cf, lsm_slice first
 /* One key of a group: where it is on its way down, and what it waits for. */
 struct pursuit {
     struct version_probe *wanted;
-    struct walk walk;
+    struct version_walk walk;
     struct version_file *file; /* to be probed next */
     struct table_probe probe;
     bool is_reading;

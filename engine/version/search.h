@@ -1,0 +1,55 @@
+/*
+ * A point read in steps that never wait for a block: for who has many of them under way at once and
+ * reads what they want through a queue of its own.
+ *
+ *     version_search_begin(&s, family);
+ *     version_search_advance(&s, &wants_block, err);      over, or a block is wanted:
+ *         block `s.block_index` of file `s.file` is brought in, see engine/sst/table_fetch.h
+ *     version_search_look(&s, table, block);              over, or version_search_advance() again
+ */
+#ifndef ENGINE_VERSION_SEARCH_H
+#define ENGINE_VERSION_SEARCH_H
+
+#include "engine/version/version.h"
+
+/* Walks the files that may hold a key, newest data first. */
+struct version_walk {
+    const struct version_cf *cf;
+    lsm_slice key;
+    uint64_t max_sequence;
+    uint64_t head; /* of the key behind level 0's prefix */
+    uint32_t level;
+    size_t left; /* files of level 0 not looked at yet */
+};
+
+struct version_search {
+    /* Set by the caller. The key stays where it is until the search is over. */
+    lsm_slice key;
+    uint64_t hash;
+    uint64_t max_sequence;
+
+    /* The answer: as of version_get(), and usable until the epoch ends; never owned. */
+    bool is_found;
+    struct table_found found;
+
+    /* The block that is wanted. */
+    struct version_file *file;
+    uint32_t block_index;
+
+    struct version_walk walk; /* the search's */
+};
+
+/* The version that `cf` is part of is held until the search is over. */
+void version_search_begin(struct version_search *s, const struct version_cf *cf);
+
+/*
+ * Goes on until the answer is known or a block is wanted that is not in memory. Inside an epoch; a
+ * table that is not open is opened, which waits for the disk. After a failure the search is over.
+ */
+lsm_status version_search_advance(struct version_search *s, bool *wants_block, lsm_error *err);
+
+/* Looks into the block that was wanted. True: the search is over. Inside an epoch, or with the
+ * block held. */
+bool version_search_look(struct version_search *s, const struct table *table, struct block *block);
+
+#endif
