@@ -94,31 +94,15 @@ static uint64_t highest_sequence(const struct repair *r, const struct version_ed
     return highest;
 }
 
-/* Below level 0 nothing may. */
-static bool overlaps(const struct version_edit *next, const struct table_meta *m)
-{
-    for (size_t i = 0; m->level > 0 && i < next->added_count; i++) {
-        const struct table_meta *o = &next->added[i];
-        if (o->cf == m->cf && o->level == m->level && slice_compare(o->smallest, m->largest) <= 0 &&
-            slice_compare(m->smallest, o->largest) <= 0)
-            return true;
-    }
-    return false;
-}
-
 static lsm_status collect_tables(struct repair *r, struct version_edit *next, lsm_error *err)
 {
     lsm_status status = LSM_OK;
     for (size_t i = 0; status == LSM_OK && i < r->state.snapshot.added_count; i++) {
-        if (!repair_table_goes(&r->tables[i]))
+        if (!repair_table_goes(&r->tables[i]) && !r->tables[i].is_merged)
             status = edit_add_table(next, &r->state.snapshot.added[i], err);
     }
-    for (size_t i = 0; status == LSM_OK && i < r->made.added_count; i++) {
-        struct table_meta meta = r->made.added[i];
-        if (overlaps(next, &meta)) /* its bounds were not known before */
-            meta.level = 0;
-        status = edit_add_table(next, &meta, err);
-    }
+    for (size_t i = 0; status == LSM_OK && i < r->made.added_count; i++)
+        status = edit_add_table(next, &r->made.added[i], err);
     return status;
 }
 

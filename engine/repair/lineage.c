@@ -13,8 +13,7 @@
  *
  * A merge changes nothing that can be seen, so it does no harm to count one as completed that ended
  * with its last output written and its edit not. Levels are those of the edits, else those written
- * into the tables, which may have moved down since: where two tables overlap, the one with the
- * older versions of the keys that both have is moved below the other.
+ * into the tables, which may have moved down since: repair_settle() puts them in order.
  */
 #include "engine/repair/repair_private.h"
 
@@ -536,128 +535,6 @@ static lsm_status make_families(struct lineage *l, struct version_edit *state, l
     return status;
 }
 
-/* ---- levels ---------------------------------------------------------------------------------- */
-
-static bool overlap(const struct table_meta *a, const struct table_meta *b)
-{
-    return a->cf == b->cf && slice_compare(a->smallest, b->largest) <= 0 &&
-           slice_compare(b->smallest, a->largest) <= 0;
-}
-
-/* For the first key that both have: is a's newest version newer? *known: there is such a key, and
- * both can be read. */
-static lsm_status compare_ages(struct lineage *l, const struct table_meta *a,
-                               const struct table_meta *b, bool *known, bool *a_is_newer,
-                               lsm_error *err)
-{
-    struct table *tables[2] = {NULL, NULL};
-    struct iter *its[2] = {NULL, NULL};
-    struct table_iter_options options = {.flags = TABLE_NO_FILL};
-    const struct table_meta *metas[2] = {a, b};
-    lsm_status status = LSM_OK;
-    *known = false;
-    for (size_t i = 0; status == LSM_OK && i < 2; i++) {
-        status = table_open(&l->r->env, metas[i]->number, 0, &tables[i], err);
-        if (status == LSM_OK)
-            status = table_iter_new(tables[i], &options, &its[i], err);
-        if (status == LSM_OK)
-            iter_seek(its[i],
-                      slice_compare(a->smallest, b->smallest) > 0 ? a->smallest : b->smallest,
-                      ENTRY_MAX_TRAILER);
-    }
-    while (status == LSM_OK && its[0]->valid && its[1]->valid && !*known) {
-        int order = slice_compare(its[0]->entry->key, its[1]->entry->key);
-        *known = order == 0;
-        if (order == 0)
-            *a_is_newer = its[0]->entry->trailer > its[1]->entry->trailer;
-        else
-            iter_next(its[order < 0 ? 0 : 1]);
-    }
-    for (size_t i = 0; i < 2; i++) {
-        iter_release(its[i]);
-        table_close(tables[i]);
-    }
-    return status == LSM_NO_MEMORY ? status : LSM_OK;
-}
-
-/* Of two tables that overlap: which one has the newer versions of the keys that both have? NULL:
- * neither, they have none in common as far as they can be read. */
-static lsm_status find_newer(struct lineage *l, struct candidate *a, struct candidate *b,
-                             struct candidate **newer, lsm_error *err)
-{
-    bool known = true, a_is_newer = a->meta.min_sequence > b->meta.max_sequence;
-    lsm_status status = LSM_OK;
-    if (!a_is_newer && b->meta.min_sequence <= a->meta.max_sequence)
-        status = compare_ages(l, &a->meta, &b->meta, &known, &a_is_newer, err);
-    *newer = !known ? NULL : a_is_newer ? a : b;
-    return status;
-}
-
-/* Puts the older one of two tables that overlap below the other; `later` was written later. */
-static lsm_status settle_pair(struct lineage *l, struct candidate *earlier, struct candidate *later,
-                              bool *has_moved, lsm_error *err)
-{
-    struct candidate *newer = NULL;
-    if (earlier->meta.level == 0 && later->meta.level == 0)
-        return LSM_OK; /* there sequence numbers make the order */
-    lsm_status status = find_newer(l, earlier, later, &newer, err);
-    if (status != LSM_OK || (newer == NULL && earlier->meta.level != later->meta.level))
-        return status;
-    struct candidate *upper = newer == NULL ? later : newer;
-    struct candidate *lower = upper == later ? earlier : later;
-    if (lower->meta.level > upper->meta.level || upper->meta.level + 1 >= VERSION_LEVELS)
-        return LSM_OK;
-    lower->meta.level = upper->meta.level + 1;
-    *has_moved = true;
-    return LSM_OK;
-}
-
-static lsm_status settle_levels(struct lineage *l, lsm_error *err)
-{
-    lsm_status status = LSM_OK;
-    bool has_moved = true;
-    for (size_t i = 0; i < l->count; i++) {
-        if (l->tables[i].meta.level >= VERSION_LEVELS)
-            l->tables[i].meta.level = VERSION_LEVELS - 1;
-    }
-    while (status == LSM_OK && has_moved) { /* tables only sink: it ends */
-        has_moved = false;
-        for (size_t k = l->count; status == LSM_OK && k > 0; k--) {
-            struct candidate *later = &l->tables[k - 1];
-            for (size_t i = 0; status == LSM_OK && !later->is_dead && i + 1 < k; i++) {
-                struct candidate *earlier = &l->tables[i];
-                /* What edits say of both is in order. */
-                if (!earlier->is_dead && !(later->is_added && earlier->is_added) &&
-                    overlap(&later->meta, &earlier->meta))
-                    status = settle_pair(l, earlier, later, &has_moved, err);
-            }
-        }
-    }
-    return status;
-}
-
-/* Below level 0 nothing may overlap. What still does goes to level 0, and its range is told. */
-static lsm_status lift_overlaps(struct lineage *l, lsm_error *err)
-{
-    lsm_status status = LSM_OK;
-    for (size_t i = 0; i < l->count; i++) {
-        struct candidate *a = &l->tables[i];
-        for (size_t k = i + 1; status == LSM_OK && !a->is_dead && k < l->count; k++) {
-            struct candidate *b = &l->tables[k];
-            if (b->is_dead || a->meta.level != b->meta.level || a->meta.level == 0 ||
-                !overlap(&a->meta, &b->meta))
-                continue;
-            struct repair_loss loss = {.kinds = LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE,
-                                       .has_cf = true,
-                                       .cf = b->meta.cf,
-                                       .offset = LSM_NO_OFFSET};
-            b->meta.level = 0;
-            status = repair_add_loss(l->r, &loss, b->meta.smallest, b->meta.largest, err);
-        }
-    }
-    return status;
-}
-
 /* ---- the state ------------------------------------------------------------------------------- */
 
 static lsm_status make_state(struct lineage *l, lsm_error *err)
@@ -724,10 +601,6 @@ lsm_status repair_rebuild(struct repair *r, lsm_error *err)
     }
     if (status == LSM_OK)
         status = make_families(&l, &r->state.snapshot, err);
-    if (status == LSM_OK)
-        status = settle_levels(&l, err);
-    if (status == LSM_OK)
-        status = lift_overlaps(&l, err);
     if (status == LSM_OK)
         status = make_state(&l, err);
     for (size_t i = 0; i < l.count; i++)

@@ -184,6 +184,8 @@ static lsm_status write_tables(struct repair *r, lsm_error *err)
     if (status == LSM_OK && !repair_leaves_log(r))
         status = repair_begin_log(r, r->log.highest_position, err);
     if (status == LSM_OK)
+        status = repair_settle(r, err);
+    if (status == LSM_OK)
         status = io_dir_sync(r->dir, err);
     return status;
 }

@@ -8,6 +8,7 @@
  *   tables.c     what is wrong with each live table, and which bytes put it right
  *   salvage.c    a damaged table's entries into a new one
  *   logs.c       what is wrong with the log, and its records into tables
+ *   settle.c     levels for tables of which nobody knows them for sure
  *   plan.c       steps, losses and patches: the lists that looking fills
  *   place.c      lost+found, copies and corrected copies of files
  *   commit.c     the new manifest, and the rename that puts it in force
@@ -95,6 +96,7 @@ struct repair_table {
     uint64_t sequence_base;
     bool has_keys;     /* there is a whole block */
     bool has_disorder; /* entries are not in order */
+    bool is_merged;    /* whole, but what it holds is in another table by now */
 };
 
 /* Sound parts that contradict each other: what lsm_verify() finds, and the walk of one file cannot.
@@ -243,6 +245,8 @@ lsm_status repair_put_patches(struct repair *r, lsm_error *err);
 /* Writes what the blocks of tables[index] hold into new tables of the same level; r->made gets
  * them. */
 lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err);
+/* Puts the tables that will be named into levels that agree with what they hold. */
+lsm_status repair_settle(struct repair *r, lsm_error *err);
 /* Writes the log's records into tables of level 0. */
 lsm_status repair_salvage_log(struct repair *r, lsm_error *err);
 /* A new, empty segment behind all others: replay begins there. */

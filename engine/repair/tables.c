@@ -187,8 +187,11 @@ static bool has_older(const struct repair *r, const struct repair_table *t)
     const struct version_edit *s = &r->state.snapshot;
     for (size_t i = 0; i < s->added_count; i++) {
         const struct table_meta *o = &s->added[i];
-        bool is_older = o->level > m->level ||
-                        (o->level == 0 && m->level == 0 && o->max_sequence < m->max_sequence);
+        /* Of a state made from the tables levels are settled only when all are whole. */
+        bool is_older = r->state.is_rebuilt
+                            ? o->min_sequence < m->max_sequence
+                            : o->level > m->level || (o->level == 0 && m->level == 0 &&
+                                                      o->max_sequence < m->max_sequence);
         bool overlaps = t->any_keys || (slice_compare(o->smallest, m->largest) <= 0 &&
                                         slice_compare(m->smallest, o->largest) <= 0);
         if (o->number != m->number && o->cf == m->cf && is_older && overlaps)
