@@ -439,8 +439,9 @@ static bool is_added(const struct version_edit *edit, uint64_t number)
     return false;
 }
 
-static void mark(struct version_file *file, uint64_t number)
+static void mark(struct version_file *file, uint32_t level, uint64_t number)
 {
+    live_file_of(file)->slot->dead_level = level;
     /* pairs with the acquire load in bury_slot() */
     atomic_store_explicit(&live_file_of(file)->slot->dead_number, number, memory_order_release);
 }
@@ -455,14 +456,14 @@ void version_mark_removed(const struct version *base, const struct version_edit 
             continue;
         for (size_t k = 0; k < cf->levels[r->level].count; k++) {
             if (cf->levels[r->level].files[k]->meta.number == r->number)
-                mark(cf->levels[r->level].files[k], number);
+                mark(cf->levels[r->level].files[k], r->level, number);
         }
     }
     for (size_t i = 0; i < edit->dropped_count; i++) {
         const struct version_cf *cf = version_find_cf(base, edit->dropped[i]);
-        for (size_t level = 0; cf != NULL && level < VERSION_LEVELS; level++) {
+        for (uint32_t level = 0; cf != NULL && level < VERSION_LEVELS; level++) {
             for (size_t k = 0; k < cf->levels[level].count; k++)
-                mark(cf->levels[level].files[k], number);
+                mark(cf->levels[level].files[k], level, number);
         }
     }
 }

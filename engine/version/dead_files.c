@@ -5,6 +5,8 @@
 #include "engine/base/step.h"
 #include "engine/format/file_name.h"
 
+#include <stdlib.h>
+
 void dead_files_init(struct dead_files *dead, struct io_dir *dir,
                      bool (*may_remove)(void *context, uint64_t dead_number), void *context)
 {
@@ -30,7 +32,7 @@ static void remove_file(struct dead_files *dead, enum file_kind kind, uint64_t n
     STEP("clean: a file removed");
 }
 
-void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t number,
+void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t number, uint32_t level,
                     uint64_t dead_number)
 {
     if (dead->may_remove == NULL) {
@@ -42,7 +44,8 @@ void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t numbe
         atomic_fetch_add_explicit(&dead->unlink_failures, 1, memory_order_relaxed);
         return;
     }
-    *file = (struct dead_file){.kind = kind, .number = number, .dead_number = dead_number};
+    *file = (struct dead_file){
+        .kind = kind, .number = number, .dead_number = dead_number, .level = level};
     pthread_mutex_lock(&dead->lock);
     file->next = dead->first;
     dead->first = file;
@@ -69,10 +72,50 @@ static bool may_go(struct dead_files *dead, struct answers *answers, uint64_t de
     return may;
 }
 
+static int compare_deaths(const void *left, const void *right)
+{
+    const struct dead_file *a = *(struct dead_file *const *)left;
+    const struct dead_file *b = *(struct dead_file *const *)right;
+    if (a->dead_number != b->dead_number)
+        return a->dead_number < b->dead_number ? -1 : 1;
+    if (a->level != b->level)
+        return a->level > b->level ? -1 : 1;
+    return (a->number > b->number) - (a->number < b->number);
+}
+
+/* Puts the files of the list in the order in which they go. Without memory they stay as they are.
+ */
+static struct dead_file *put_in_order(struct dead_file *first, size_t count)
+{
+    struct dead_file **files = count < 2 ? NULL : mem_alloc(count * sizeof(struct dead_file *));
+    if (files == NULL)
+        return first;
+    size_t i = 0;
+    for (struct dead_file *f = first; f != NULL; f = f->next)
+        files[i++] = f;
+    qsort(files, count, sizeof *files, compare_deaths);
+    for (i = 0; i < count; i++)
+        files[i]->next = i + 1 < count ? files[i + 1] : NULL;
+    first = files[0];
+    mem_free(files);
+    return first;
+}
+
+static void remove_all(struct dead_files *dead, struct dead_file *file)
+{
+    while (file != NULL) {
+        struct dead_file *next = file->next;
+        remove_file(dead, file->kind, file->number);
+        mem_free(file);
+        file = next;
+    }
+}
+
 void dead_files_clean(struct dead_files *dead)
 {
     struct answers answers = {0};
-    struct dead_file *kept = NULL;
+    struct dead_file *kept = NULL, *going = NULL;
+    size_t going_count = 0;
     pthread_mutex_lock(&dead->lock);
     struct dead_file *file = dead->first;
     dead->first = NULL;
@@ -80,14 +123,16 @@ void dead_files_clean(struct dead_files *dead)
     while (file != NULL) {
         struct dead_file *next = file->next;
         if (may_go(dead, &answers, file->dead_number)) {
-            remove_file(dead, file->kind, file->number);
-            mem_free(file);
+            file->next = going;
+            going = file;
+            going_count++;
         } else {
             file->next = kept;
             kept = file;
         }
         file = next;
     }
+    remove_all(dead, put_in_order(going, going_count));
     while (kept != NULL) {
         struct dead_file *next = kept->next;
         pthread_mutex_lock(&dead->lock);

@@ -4,6 +4,11 @@
  * new can see it, and is unlinked when the owner of the set says that none older is in use. Without
  * such an owner nobody else is there, and a file goes at once.
  *
+ * What may go at once goes in such an order that a kill in between leaves no old value without what
+ * hides it: files that died earlier first, and of those that died together, as inputs of one merge,
+ * the deeper level first. Without a manifest nobody would know otherwise, where the merge left no
+ * table that could tell.
+ *
  * What cannot be unlinked, or remembered, is counted and left to the search for orphans.
  */
 #ifndef ENGINE_VERSION_DEAD_FILES_H
@@ -20,6 +25,7 @@ struct dead_file {
     enum file_kind kind;
     uint64_t number;
     uint64_t dead_number; /* of the first version without it */
+    uint32_t level;       /* where a table was */
 };
 
 struct dead_files {
@@ -37,7 +43,8 @@ void dead_files_init(struct dead_files *dead, struct io_dir *dir,
                      bool (*may_remove)(void *context, uint64_t dead_number), void *context);
 void dead_files_release(struct dead_files *dead); /* forgets what still waits */
 
-void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t number,
+/* `level`: of a table; else 0. */
+void dead_files_add(struct dead_files *dead, enum file_kind kind, uint64_t number, uint32_t level,
                     uint64_t dead_number);
 /* Unlinks what may go. No lock held that may_remove() takes. */
 void dead_files_clean(struct dead_files *dead);

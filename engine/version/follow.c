@@ -316,7 +316,7 @@ static lsm_status adopt_manifest(struct version_set *set, uint64_t number, lsm_e
     if (status == LSM_OK) {
         set->previous_number = published;
         if (before != 0)
-            dead_files_add(&set->dead, FILE_MANIFEST, before, version_set_number(set));
+            dead_files_add(&set->dead, FILE_MANIFEST, before, 0, version_set_number(set));
     }
     manifest_close(&next);
     edit_release(&snapshot);

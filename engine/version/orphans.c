@@ -41,7 +41,7 @@ lsm_status version_set_remove_orphans(struct version_set *set, uint64_t limit, l
     for (size_t i = 0; status == LSM_OK && i < found.count; i++) {
         const struct found_file *file = &found.files[i];
         if (is_orphan(set, file, limit, &known))
-            dead_files_add(&set->dead, file->kind, file->number, version_set_number(set));
+            dead_files_add(&set->dead, file->kind, file->number, 0, version_set_number(set));
     }
     listing_release(&found);
     listing_release(&known);

@@ -137,7 +137,7 @@ lsm_status version_set_rotate(struct version_set *set, const struct version *ver
         return status;
     }
     if (set->previous_number != 0)
-        dead_files_add(&set->dead, FILE_MANIFEST, set->previous_number, next.chain.number - 1);
+        dead_files_add(&set->dead, FILE_MANIFEST, set->previous_number, 0, next.chain.number - 1);
     set->previous_number = set->manifest.place.file_number;
     manifest_close(&set->manifest);
     set->manifest = next;

@@ -126,7 +126,7 @@ static void bury_slot(struct table_pool *pool, struct table_slot *slot)
     /* First among the dead, then off the list: a search for orphans finds it in one of them. */
     uint64_t dead_number = atomic_load_explicit(&slot->dead_number, memory_order_acquire);
     if (dead_number != 0 && pool->dead != NULL)
-        dead_files_add(pool->dead, FILE_TABLE, slot->number, dead_number);
+        dead_files_add(pool->dead, FILE_TABLE, slot->number, slot->dead_level, dead_number);
     pthread_mutex_lock(&pool->dead_lock);
     if (slot->next != NULL)
         slot->next->previous = slot->previous;

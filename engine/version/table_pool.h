@@ -44,6 +44,7 @@ struct table_slot {
     uint64_t size;
     _Atomic uint32_t references;
     _Atomic uint64_t dead_number; /* of the version whose edit removed the file; 0: none did */
+    uint32_t dead_level;          /* where that was; set before dead_number */
     _Atomic(struct open_table *) open;
     pthread_mutex_t lock; /* held while the table is being opened */
     uint32_t holders;     /* guarded by pool->lock */
