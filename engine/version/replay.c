@@ -120,8 +120,10 @@ static struct edit_cf *find_family(const struct replay *r, uint32_t id)
         else
             limit = middle;
     }
+    if (low == r->state.created_count)
+        return NULL;
     struct edit_cf *found = &r->state.created[low];
-    return low < r->state.created_count && found->id == id && found->name != NULL ? found : NULL;
+    return found->id == id && found->name != NULL ? found : NULL;
 }
 
 static lsm_status unknown_family(uint32_t id, const char *what, lsm_error *err)

@@ -22,7 +22,7 @@ void text_clear(struct text *t)
 
 char *text_reserve(struct text *t, size_t extra)
 {
-    if (t->capacity - t->size < extra) {
+    if (t->bytes == NULL || t->capacity - t->size < extra) {
         size_t wanted = t->size + extra;
         size_t capacity = t->capacity < TEXT_FIRST_CAPACITY ? TEXT_FIRST_CAPACITY : t->capacity * 2;
         t->capacity = capacity < wanted ? wanted : capacity;
