@@ -200,6 +200,23 @@ static lsm_status note_patch(struct look *k, const struct walk_log_damage *d, ls
     return repair_add_patch(k->r, &p, err);
 }
 
+/* Is there a table that came after all that the manifest names? */
+static bool has_later_table(const struct repair *r)
+{
+    const struct version_edit *s = &r->state.snapshot;
+    uint64_t highest = 0;
+    for (size_t i = 0; i < s->added_count; i++) {
+        if (s->added[i].number > highest)
+            highest = s->added[i].number;
+    }
+    for (size_t i = 0; i < r->list.count; i++) {
+        const struct walk_file *f = &r->list.files[i];
+        if (f->name == WALK_NAME_OURS && f->kind == FILE_TABLE && f->number > highest)
+            return true;
+    }
+    return false;
+}
+
 static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm_error *err)
 {
     struct look *k = context;
@@ -211,8 +228,9 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     /* Where no manifest says where the tables end, the log need not reach back to anywhere. */
     if (d->id == FINDING_LOG_HOLE && !r->state.log_is_known)
         return LSM_OK;
+    /* Damage of the very first record is no hole, unless tables say that there is more behind it. */
     if (d->limit > d->position && d->position == r->state.snapshot.log_position &&
-        (d->id == FINDING_LOG_HOLE || d->id == FINDING_SEGMENT_MISSING))
+        (d->id == FINDING_LOG_HOLE || d->id == FINDING_SEGMENT_MISSING || has_later_table(r)))
         r->log_has_hole = true;
     struct repair_step step = repair_step_of(REPAIR_LOG, 0, d->id, d->file);
     step.offset = d->offset;

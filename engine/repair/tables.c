@@ -277,7 +277,24 @@ static const char *check_entries(struct look *k, const struct walk_block *b, enu
     return NULL;
 }
 
-static lsm_status look_at_block(struct look *k, const struct walk_block *b, lsm_error *err)
+/* What of the extent is behind the corrected frame in the scratch; 0: nothing but padding. */
+static uint64_t size_behind_frame(const struct look *k, const struct walk_block *b)
+{
+    uint64_t used = TABLE_FRAME_SIZE + (uint64_t)bytes_get_u32(k->scratch.data + 16);
+    uint64_t end = b->offset + b->length;
+    used = (used + TABLE_FRAME_ALIGNMENT - 1) & ~(uint64_t)(TABLE_FRAME_ALIGNMENT - 1);
+    uint64_t at = used;
+    while (at < b->length && k->scratch.data[at] == 0)
+        at++;
+    bool is_moved = end % TABLE_PAGE_SIZE == 0 && end - (b->offset + used) < TABLE_PAGE_SIZE;
+    if (used >= b->length || (at == b->length && is_moved))
+        return 0;
+    return b->length - used;
+}
+
+/* *rest: so many bytes at the extent's end are still to be looked at. */
+static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint64_t *rest,
+                                lsm_error *err)
 {
     struct correct_change c;
     lsm_status status = LSM_OK;
@@ -313,13 +330,35 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, lsm_
             CORRECT_DONE) {
         k->t->has_keys = true;
         status = patch_byte(k, b->fault, b->offset, k->scratch.data, &c, what, err);
-        bool is_exact_extent = k->walk->index.verdict == WALK_SOUND;
-        return status == LSM_OK && is_exact_extent ? look_behind_frame(k, b->offset, err) : status;
+        if (status == LSM_OK && k->walk->index.verdict == WALK_SOUND)
+            return look_behind_frame(k, b->offset, err);
+        *rest = status == LSM_OK ? size_behind_frame(k, b) : 0;
+        return status;
     }
     k->t->blocks_lost++;
     status = note(k, b->fault, b->offset, b->length, what,
                   "the block is left out; the keys it may have held are told below", false, err);
     return status == LSM_OK ? lose(k, b, err) : status;
+}
+
+/* Without an index several damaged blocks may stand in one extent; what one of them claims tells
+ * where the next one begins. */
+static lsm_status look_at_extent(struct look *k, const struct walk_block *b, lsm_error *err)
+{
+    uint64_t rest = 0;
+    lsm_status status = look_at_block(k, b, &rest, err);
+    while (status == LSM_OK && rest > 0) {
+        struct walk_block next = {.offset = b->offset + b->length - rest,
+                                  .length = rest,
+                                  .fault = FINDING_BLOCK_CHECKSUM,
+                                  .has_first = b->has_first,
+                                  .has_last = b->has_last,
+                                  .first = b->first,
+                                  .last = b->last};
+        rest = 0;
+        status = look_at_block(k, &next, &rest, err);
+    }
+    return status;
 }
 
 /* Without an index blocks of which nothing but zeros is left show by the gap alone. */
@@ -377,7 +416,7 @@ static lsm_status look_at_blocks(struct look *k, lsm_error *err)
         if (!has_index && !gap_is_right(end, &b))
             status = look_at_gap(k, end, &b, b.offset, err);
         if (status == LSM_OK)
-            status = look_at_block(k, &b, err);
+            status = look_at_extent(k, &b, err);
         end = b.offset + b.length;
     }
     return status == LSM_OK && !has_index ? look_behind_blocks(k, end, err) : status;
