@@ -1,19 +1,14 @@
 /* What is done once to the whole database, and timed by its phases. */
 #include "bench/clock.h"
 #include "bench/machine.h"
-#include "bench/workload.h"
+#include "bench/processes.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 static double seconds_since(uint64_t began_ns)
 {
@@ -100,39 +95,18 @@ void control_evict(struct bench *b, struct phase phases[RESULT_PHASES])
     open_timed(b, &phases[1]);
 }
 
-static void run_and_wait(char *const arguments[])
-{
-    posix_spawn_file_actions_t actions;
-    pid_t child;
-    int status = 0;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    int failed = posix_spawn(&child, "/proc/self/exe", &actions, NULL, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (failed != 0)
-        die("cannot run this program again: %s", strerror(failed));
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        die("the process that was to leave a log has failed");
-}
-
 /* Another process, because engines have threads that a fork would leave behind: this program with
  * its own arguments and a few that override them. */
 void control_recover(struct bench *b, struct phase phases[RESULT_PHASES])
 {
     static char workloads[] = "--workloads=overwrite,die", json[] = "--json=/dev/null";
-    int count = b->options->argument_count;
-    char **arguments = calloc((size_t)count + 4, sizeof *arguments);
+    static char alone[] = "--processes=1";
     char *directory = NULL;
-    if (arguments == NULL || asprintf(&directory, "--db=%s", b->directory) < 0)
+    if (asprintf(&directory, "--db=%s", b->directory) < 0)
         die("out of memory");
-    memcpy(arguments, b->options->arguments, (size_t)count * sizeof *arguments);
-    arguments[count] = workloads;
-    arguments[count + 1] = json;
-    arguments[count + 2] = directory;
+    char **arguments = process_arguments(b, (char *[]){workloads, json, alone, directory}, 4);
     bench_close(b);
-    run_and_wait(arguments);
+    process_wait(process_spawn(arguments));
     free(directory);
     free(arguments);
     open_timed(b, &phases[0]);

@@ -23,6 +23,11 @@ struct engine {
     /* One line: version and what a reader of the figures must know about this build. */
     void (*describe)(char *text, size_t capacity);
 
+    /* One line: how it is set up for these options, in its own words. */
+    void (*settings)(const struct bench_options *o, char *text, size_t capacity);
+
+    bool many_processes; /* several may have one database open for reading and writing */
+
     void *(*open)(const struct bench_options *o, const char *directory); /* creates when missing */
     void (*close)(void *db);
     void (*destroy)(const char *directory); /* nothing when there is no database */
@@ -32,6 +37,8 @@ struct engine {
 
     void (*put)(void *session, lsm_slice key, lsm_slice value, bool sync);
     void (*remove)(void *session, lsm_slice key, bool sync);
+    /* The keys in [first, limit); NULL: the engine has no call for it. */
+    void (*remove_range)(void *session, lsm_slice first, lsm_slice limit, bool sync);
     void (*batch_put)(void *session, lsm_slice key, lsm_slice value);
     void (*batch_write)(void *session, bool sync);               /* empties the batch */
     bool (*get)(void *session, lsm_slice key, lsm_slice *value); /* false: not there */
@@ -59,8 +66,20 @@ extern const struct engine engine_lsm;
 #ifdef HAVE_ROCKSDB
 extern const struct engine engine_rocksdb;
 #endif
+#ifdef HAVE_LEVELDB
+extern const struct engine engine_leveldb;
+#endif
+#ifdef HAVE_LMDB
+extern const struct engine engine_lmdb, engine_lmdb_writemap;
+#endif
+#ifdef HAVE_WIREDTIGER
+extern const struct engine engine_wiredtiger;
+#endif
 
-/* The engine of that name; dies with the list of names when there is none. */
+/* The engine of that name; dies when there is none, or none in this build. */
 const struct engine *engine_find(const char *name);
+
+/* A name a line, of those in this build; the others to stderr, with what they need. */
+void engine_print_list(void);
 
 #endif

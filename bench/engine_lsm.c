@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define STAGE_DEFAULT (UINT64_C(16) << 20)
+#define STAGE_SHARE   32 /* of --memory */
+#define STAGE_STEP    (UINT64_C(64) << 10)
+
 struct session {
     lsm_db *db;
     lsm_batch *batch;
@@ -24,12 +28,31 @@ static void lsm_describe(char *text, size_t capacity)
     snprintf(text, capacity, "libengine %s", lsm_version());
 }
 
+/* A stage of the default size would be a large part of little memory. */
+static uint64_t stage_size(const struct bench_options *o)
+{
+    uint64_t share = o->memory / STAGE_SHARE;
+    return o->memory == 0 || share > STAGE_DEFAULT ? STAGE_DEFAULT : share & ~(STAGE_STEP - 1);
+}
+
+static void settings(const struct bench_options *o, char *text, size_t capacity)
+{
+    snprintf(
+        text, capacity,
+        "memtable_size=%llu cache_size=%llu stage_size=%llu filter_bits=%u compression=%s%s%s; "
+        "writes are LSM_WRITE, LSM_SYNC when synced; tables are read around the page cache",
+        (unsigned long long)o->memtable_size, (unsigned long long)o->cache_size,
+        (unsigned long long)stage_size(o), o->filter_bits, o->compress ? "zstd" : "none",
+        o->engine_options != NULL ? " " : "", o->engine_options != NULL ? o->engine_options : "");
+}
+
 static void *open_lsm(const struct bench_options *o, const char *directory)
 {
     lsm_options options = LSM_OPTIONS_INIT;
     lsm_error err = {0};
     lsm_db *db = NULL;
     options.create = true;
+    options.stage_size = stage_size(o);
     options.memtable_size = o->memtable_size;
     options.cache_size = o->cache_size;
     options.cf.filter_bits = o->filter_bits == 0 ? LSM_NO_FILTER : o->filter_bits;
@@ -231,6 +254,8 @@ static uint64_t bytes_written(void *db)
 const struct engine engine_lsm = {
     .name = "lsm",
     .describe = lsm_describe,
+    .settings = settings,
+    .many_processes = true,
     .open = open_lsm,
     .close = close_lsm,
     .destroy = destroy_lsm,

@@ -2,14 +2,20 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE_SIZE 256
+
+#define QUIET_ROUNDS   5
+#define QUIET_ROUND_NS 100000000
+#define QUIET_BUSY_S   0.01 /* of the processor in a round */
 
 /* The number behind `name` in a "name: number" file; 0 when it is not there. */
 static uint64_t proc_number(const char *path, const char *name)
@@ -36,7 +42,8 @@ struct machine_use machine_use_now(void)
 {
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
-    return (struct machine_use){.written_bytes = proc_number("/proc/self/io", "write_bytes"),
+    return (struct machine_use){.read_bytes = proc_number("/proc/self/io", "read_bytes"),
+                                .written_bytes = proc_number("/proc/self/io", "write_bytes"),
                                 .user_s = seconds_of(usage.ru_utime),
                                 .system_s = seconds_of(usage.ru_stime)};
 }
@@ -44,6 +51,25 @@ struct machine_use machine_use_now(void)
 uint64_t machine_peak_memory(void)
 {
     return proc_number("/proc/self/status", "VmHWM") * 1024;
+}
+
+uint64_t machine_shared_memory(void)
+{
+    static const char status[] = "/proc/self/status";
+    return (proc_number(status, "RssFile") + proc_number(status, "RssShmem")) * 1024;
+}
+
+void machine_wait_until_quiet(void)
+{
+    struct machine_use last = machine_use_now();
+    for (int quiet = 0; quiet < QUIET_ROUNDS;) {
+        nanosleep(&(struct timespec){.tv_nsec = QUIET_ROUND_NS}, NULL);
+        struct machine_use now = machine_use_now();
+        double busy_s = now.user_s + now.system_s - last.user_s - last.system_s;
+        bool writes = now.written_bytes != last.written_bytes;
+        quiet = busy_s > QUIET_BUSY_S || writes ? 0 : quiet + 1;
+        last = now;
+    }
 }
 
 void machine_peak_memory_reset(void)

@@ -1,5 +1,7 @@
 /* lsm-bench: runs workloads in sequence on one database of one engine and measures them. */
 #include "bench/clock.h"
+#include "bench/limit.h"
+#include "bench/processes.h"
 #include "bench/report.h"
 
 #include <stdio.h>
@@ -29,6 +31,22 @@ static char *make_directory(void)
     return directory;
 }
 
+static void check_processes(const struct bench_options *o, const struct engine *engine)
+{
+    if (o->processes > 1 && !engine->many_processes)
+        die_of_usage("engine '%s' cannot be open in several processes at once", engine->name);
+}
+
+/* One of several processes that share a workload: what it measures goes to the first one. */
+static void run_child(struct bench *b)
+{
+    const char *list = b->options->workloads;
+    process_child_begin(b);
+    bench_open(b);
+    process_child_run(b, take_workload(&list));
+    bench_close(b);
+}
+
 static void run_list(struct bench *b)
 {
     struct result *result = malloc(2 * sizeof *result), *beside = result + 1;
@@ -51,17 +69,25 @@ int main(int argc, char **argv)
     for (const char *list = options.workloads; *list != '\0';)
         (void)take_workload(&list);
     const struct engine *engine = engine_find(options.engine);
+    check_processes(&options, engine);
     clock_calibrate();
+    if (options.memory > 0)
+        limit_memory(options.memory);
     char *temporary = options.directory == NULL ? make_directory() : NULL;
     struct bench b = {.options = &options,
                       .engine = engine,
                       .directory = temporary != NULL ? temporary : options.directory,
-                      .key_limit = options.key_count};
+                      .counts_here = {.key_limit = options.key_count}};
+    b.counts = &b.counts_here;
     key_maker_init(&b.keys, &options);
-    bench_open(&b);
-    report_begin(&b);
-    run_list(&b);
-    bench_close(&b);
+    if (options.child != NULL) {
+        run_child(&b);
+    } else {
+        bench_open(&b);
+        report_begin(&b);
+        run_list(&b);
+        bench_close(&b);
+    }
     if (temporary != NULL) {
         b.engine->destroy(temporary);
         rmdir(temporary);

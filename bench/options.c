@@ -1,6 +1,7 @@
 /* The command line: one table makes the parser's list and the text of --help. */
 #include "bench/options.h"
 
+#include "bench/engine.h"
 #include "bench/workload.h"
 #include "engine/lsm.h"
 
@@ -12,6 +13,13 @@
 
 #define EXIT_USAGE  16
 #define EXIT_FAILED 8
+
+/* How --memory is shared out; the rest is the page cache's, or for indexes, filters and tables. */
+#define MEMORY_LEAST     (UINT64_C(32) << 20)
+#define MEMTABLE_DEFAULT (UINT64_C(64) << 20)
+#define CACHE_DEFAULT    (UINT64_C(128) << 20)
+#define MEMTABLE_SHARE   16 /* one sixteenth, up to the default */
+#define CACHE_SHARE      2
 
 /* name, what follows it, help */
 #define OPTION_LIST(X)                                                                             \
@@ -26,13 +34,15 @@
     X(VALUE_SIZE, "value-size", "BYTES", "default 100")                                            \
     X(COMPRESSIBLE, "compressible", "SHARE", "of a value left after compression (default 0.5)")    \
     X(THREADS, "threads", "N", "that share the operations (default 1)")                            \
+    X(PROCESSES, "processes", "N", "that share the operations, --threads each (default 1)")        \
     X(BATCH, "batch", "N", "puts in a batch: of fills (default 1), of fillbatch (default 100)")    \
     X(MULTIGET, "multiget-size", "N", "keys of one multiget (default 32)")                         \
     X(NEXTS, "seek-nexts", "N", "entries read after a seek (default 10)")                          \
     X(KEEP_ITERATOR, "keep-iterator", NULL, "seekrandom seeks one iterator, not a new one each")   \
     X(SYNC, "sync", NULL, "every write survives a power cut")                                      \
-    X(MEMTABLE, "memtable", "BYTES", "default 64MiB")                                              \
-    X(CACHE, "cache", "BYTES", "block cache (default 128MiB)")                                     \
+    X(MEMORY, "memory", "BYTES", "enforced with a cgroup, page cache included; see README.md")     \
+    X(MEMTABLE, "memtable", "BYTES", "default 64MiB; with --memory a sixteenth of that")           \
+    X(CACHE, "cache", "BYTES", "block cache (default 128MiB; with --memory half of it)")           \
     X(FILTER_BITS, "filter-bits", "N", "bits a key (default 10; 0: no filter)")                    \
     X(COMPRESSION, "compression", "NAME", "zstd (default; level 1, lowest level only) or none")    \
     X(OPTIONS, "options", "TEXT", "more options of engine lsm, as \"workers=4,block_size=16KiB\"") \
@@ -43,6 +53,9 @@
     X(KEEP_DATA, "keep-data", NULL, "fill workloads do not empty the database first")              \
     X(HISTOGRAM, "histogram", NULL, "print the whole distribution of latencies")                   \
     X(JSON, "json", "FILE", "append one JSON object a workload")                                   \
+    X(LABEL, "label", "TEXT", "stands in each of them, to tell runs apart")                        \
+    X(LIST_ENGINES, "list-engines", NULL, "print the engines of this build, one a line")           \
+    X(CHILD, "child", "PLACE", "")                                                                 \
     X(HELP, "help", NULL, "")                                                                      \
     X(VERSION, "version", NULL, "")
 
@@ -85,9 +98,10 @@ static _Noreturn void print_help(void)
 {
     printf("Usage: lsm-bench --workloads=LIST [OPTION]...\n\n");
 #define OPTION_HELP(id, name, argument, help)                                                      \
-    printf("  --%s%s%-*s %s\n", name, (argument) == NULL ? "" : "=",                               \
-           (int)(24 - strlen(name) - ((argument) != NULL)),                                        \
-           (const char *)(argument) == NULL ? "" : (const char *)(argument), help);
+    if ((help)[0] != '\0')                                                                         \
+        printf("  --%s%s%-*s %s\n", name, (argument) == NULL ? "" : "=",                           \
+               (int)(24 - strlen(name) - ((argument) != NULL)),                                    \
+               (const char *)(argument) == NULL ? "" : (const char *)(argument), help);
     OPTION_LIST(OPTION_HELP)
 #undef OPTION_HELP
     printf("\nWorkloads:\n");
@@ -177,6 +191,9 @@ static void take_option(struct bench_options *o, enum option_id id, const char *
     case OPTION_THREADS:
         o->threads = (uint32_t)take_number(name, text, 1, 1024);
         break;
+    case OPTION_PROCESSES:
+        o->processes = (uint32_t)take_number(name, text, 1, 1024);
+        break;
     case OPTION_BATCH:
         o->batch_count = (uint32_t)take_number(name, text, 1, 1 << 20);
         break;
@@ -191,6 +208,9 @@ static void take_option(struct bench_options *o, enum option_id id, const char *
         break;
     case OPTION_SYNC:
         o->sync = true;
+        break;
+    case OPTION_MEMORY:
+        o->memory = take_number(name, text, MEMORY_LEAST, UINT64_MAX);
         break;
     case OPTION_MEMTABLE:
         o->memtable_size = take_number(name, text, 1, UINT64_MAX);
@@ -228,6 +248,15 @@ static void take_option(struct bench_options *o, enum option_id id, const char *
     case OPTION_JSON:
         o->json_file = text;
         break;
+    case OPTION_LABEL:
+        o->label = text;
+        break;
+    case OPTION_LIST_ENGINES:
+        engine_print_list();
+        exit(0);
+    case OPTION_CHILD:
+        o->child = text;
+        break;
     case OPTION_HELP:
         print_help();
     case OPTION_VERSION:
@@ -250,6 +279,12 @@ static void check_together(const struct bench_options *o)
         die_of_usage("--workloads is missing");
 }
 
+static uint64_t memtable_default(uint64_t memory)
+{
+    uint64_t share = memory / MEMTABLE_SHARE;
+    return memory == 0 || share > MEMTABLE_DEFAULT ? MEMTABLE_DEFAULT : share;
+}
+
 void options_parse(struct bench_options *o, int argc, char **argv)
 {
     static const struct option list[] = {
@@ -266,10 +301,9 @@ void options_parse(struct bench_options *o, int argc, char **argv)
                                 .value_size = 100,
                                 .compressible = 0.5,
                                 .threads = 1,
+                                .processes = 1,
                                 .multiget_count = 32,
                                 .seek_nexts = 10,
-                                .memtable_size = UINT64_C(64) << 20,
-                                .cache_size = UINT64_C(128) << 20,
                                 .filter_bits = 10,
                                 .compress = true,
                                 .seed = 1};
@@ -282,6 +316,10 @@ void options_parse(struct bench_options *o, int argc, char **argv)
     if (optind < argc)
         die_of_usage("'%s' is not an option", argv[optind]);
     check_together(o);
+    if (o->memtable_size == 0)
+        o->memtable_size = memtable_default(o->memory);
+    if (o->cache_size == 0)
+        o->cache_size = o->memory > 0 ? o->memory / CACHE_SHARE : CACHE_DEFAULT;
     if (o->read_count == 0)
         o->read_count = o->key_count;
     if (o->sync_count == 0)

@@ -20,6 +20,8 @@ struct bench_options {
     const char *workloads;      /* comma list */
     const char *engine_options; /* text for lsm_options_parse() */
     const char *json_file;
+    const char *label; /* goes into the JSON; NULL: none */
+    const char *child; /* what process_child_begin() takes; NULL: not a child */
     enum key_format key_format;
     uint64_t key_count;  /* --num */
     uint64_t read_count; /* 0: as key_count */
@@ -27,10 +29,12 @@ struct bench_options {
     uint64_t seed;
     uint64_t memtable_size;
     uint64_t cache_size;
+    uint64_t memory;     /* that all together may take, page cache included; 0: no limit */
     uint64_t duration_s; /* 0: until the operations are done */
     uint32_t key_size;
     uint32_t value_size;
-    uint32_t threads;
+    uint32_t threads; /* of each process */
+    uint32_t processes;
     uint32_t batch_count;
     uint32_t multiget_count;
     uint32_t seek_nexts;

@@ -5,27 +5,107 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 
-#define TEXT_SIZE 512
-#define MB        1e6
+#define TEXT_SIZE     512
+#define SETTINGS_SIZE 2048
+#define NAME_SIZE     64
+#define MB            1e6
+
+/* A member of an object, not the first. */
+static void json_text(FILE *file, const char *name, const char *text)
+{
+    fprintf(file, ",\"%s\":\"", name);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            fprintf(file, "\\%c", *text);
+        else if ((unsigned char)*text < ' ')
+            fprintf(file, "\\u%04x", (unsigned)*text);
+        else
+            fputc(*text, file);
+    }
+    fputc('"', file);
+}
+
+static void json_number(FILE *file, const char *name, uint64_t number)
+{
+    fprintf(file, ",\"%s\":%" PRIu64, name, number);
+}
+
+static FILE *json_open(const char *path)
+{
+    FILE *file = fopen(path, "ae");
+    if (file == NULL)
+        die("cannot write '%s'", path);
+    return file;
+}
+
+static void json_close(FILE *file, const char *path)
+{
+    bool failed = ferror(file) != 0;
+    if (fclose(file) != 0 || failed)
+        die("cannot write '%s'", path);
+}
+
+/* What all objects begin with. */
+static void json_head(const struct bench *b, const char *record, FILE *file)
+{
+    fprintf(file, "{\"schema\":\"lsm-bench/2\",\"record\":\"%s\"", record);
+    if (b->options->label != NULL)
+        json_text(file, "label", b->options->label);
+    json_text(file, "engine", b->engine->name);
+}
+
+struct about {
+    char engine[TEXT_SIZE];
+    char settings[SETTINGS_SIZE];
+    char machine[TEXT_SIZE];
+};
+
+static void json_run(const struct bench *b, const struct about *about)
+{
+    const struct bench_options *o = b->options;
+    FILE *file = json_open(o->json_file);
+    json_head(b, "run", file);
+    json_text(file, "version", about->engine);
+    json_text(file, "settings", about->settings);
+    json_text(file, "machine", about->machine);
+    json_number(file, "time", (uint64_t)time(NULL));
+    json_number(file, "keys", o->key_count);
+    json_number(file, "key_size", o->key_size);
+    json_number(file, "value_size", o->value_size);
+    fprintf(file, ",\"compressible\":%.3f", o->compressible);
+    json_number(file, "memory", o->memory);
+    json_number(file, "memtable", o->memtable_size);
+    json_number(file, "cache", o->cache_size);
+    fprintf(file, "}\n");
+    json_close(file, o->json_file);
+}
 
 void report_begin(const struct bench *b)
 {
     const struct bench_options *o = b->options;
-    char engine[TEXT_SIZE], machine[TEXT_SIZE];
-    b->engine->describe(engine, sizeof engine);
-    machine_describe(machine, sizeof machine);
-    printf("engine    %s\n", engine);
-    printf("machine   %s\n", machine);
+    struct about about;
+    b->engine->describe(about.engine, sizeof about.engine);
+    b->engine->settings(o, about.settings, sizeof about.settings);
+    machine_describe(about.machine, sizeof about.machine);
+    if (o->json_file != NULL)
+        json_run(b, &about);
+    printf("engine    %s\n", about.engine);
+    printf("settings  %s\n", about.settings);
+    printf("machine   %s\n", about.machine);
     printf("database  %s: %" PRIu64 " keys of %" PRIu32 " bytes, values of %" PRIu32
            " bytes of which %.0f %% are left by compression (%s)\n",
            b->directory, o->key_count, o->key_size, o->value_size, 100 * o->compressible,
-           o->compress ? "zstd" : "none");
-    printf("memory    memtable %.1f MB, cache %.1f MB, filter %" PRIu32 " bits a key\n",
+           o->compress ? "on" : "off");
+    printf("memory    memtable %.1f MB, cache %.1f MB, filter %" PRIu32 " bits a key",
            (double)o->memtable_size / MB, (double)o->cache_size / MB, o->filter_bits);
-    printf("%-18s %8s %10s %8s %11s %8s | %8s %8s %8s %8s %9s | %6s %7s %7s %7s\n", "workload",
-           "threads", "ops", "s", "ops/s", "MB/s", "p50 us", "p90", "p99", "p99.9", "max", "alloc",
-           "disk MB", "peak MB", "w.amp");
+    if (o->memory > 0)
+        printf(", %.1f MB for all with the page cache", (double)o->memory / MB);
+    printf("\n%-18s %8s %10s %8s %11s %8s | %8s %8s %8s %8s %9s %9s | %6s %7s %7s %7s\n",
+           "workload", "threads", "ops", "s", "ops/s", "MB/s", "p50 us", "p90", "p99", "p99.9",
+           "p99.99", "max", "alloc", "disk MB", "peak MB", "w.amp");
+    fflush(stdout);
 }
 
 static double micros(const struct histogram *h, double share)
@@ -46,15 +126,15 @@ static double allocations_per_operation(const struct result *r)
 static void print_line(const struct result *r, bool beside)
 {
     const struct histogram *h = &r->latencies;
-    char name[64];
+    char name[NAME_SIZE];
     snprintf(name, sizeof name, "%s%s", r->name, beside ? "+writes" : "");
     double mb = (double)(r->read_bytes + r->written_bytes) / MB;
     printf("%-18s %8" PRIu32 " %10" PRIu64 " %8.3f", name, r->threads, r->operations, r->seconds);
     if (r->phases[0].name == NULL)
-        printf(" %11.0f %8.1f | %8.2f %8.2f %8.2f %8.2f %9.1f | %6.2f",
+        printf(" %11.0f %8.1f | %8.2f %8.2f %8.2f %8.2f %9.1f %9.1f | %6.2f",
                per_second(r, (double)r->operations), per_second(r, mb), micros(h, 0.5),
-               micros(h, 0.9), micros(h, 0.99), micros(h, 0.999), (double)h->max / 1000,
-               allocations_per_operation(r));
+               micros(h, 0.9), micros(h, 0.99), micros(h, 0.999), micros(h, 0.9999),
+               (double)h->max / 1000, allocations_per_operation(r));
     for (int i = 0; i < RESULT_PHASES && r->phases[i].name != NULL; i++)
         printf("  %s %.3f s", r->phases[i].name, r->phases[i].seconds);
     if (!beside)
@@ -63,33 +143,63 @@ static void print_line(const struct result *r, bool beside)
     printf("\n");
 }
 
-static void print_json(const struct bench *b, const struct result *r, bool beside, FILE *file)
+static void json_latencies(const struct histogram *h, FILE *file)
 {
-    const struct bench_options *o = b->options;
-    const struct histogram *h = &r->latencies;
-    fprintf(
-        file,
-        "{\"schema\":\"lsm-bench/1\",\"engine\":\"%s\",\"workload\":\"%s%s\",\"threads\":%" PRIu32
-        ",\"keys\":%" PRIu64 ",\"key_size\":%" PRIu32 ",\"value_size\":%" PRIu32,
-        b->engine->name, r->name, beside ? "+writes" : "", r->threads, o->key_count, o->key_size,
-        o->value_size);
-    fprintf(file, ",\"operations\":%" PRIu64 ",\"seconds\":%.6f,\"ops_per_second\":%.1f",
-            r->operations, r->seconds, per_second(r, (double)r->operations));
-    fprintf(file, ",\"mb_per_second\":%.3f,\"found\":%" PRIu64,
-            per_second(r, (double)(r->read_bytes + r->written_bytes) / MB), r->found);
-    fprintf(
-        file, ",\"p50_us\":%.3f,\"p90_us\":%.3f,\"p99_us\":%.3f,\"p999_us\":%.3f,\"max_us\":%.3f",
-        micros(h, 0.5), micros(h, 0.9), micros(h, 0.99), micros(h, 0.999), (double)h->max / 1000);
+    static const struct {
+        const char *name;
+        double share;
+    } points[] = {{"p50_us", 0.5},
+                  {"p90_us", 0.9},
+                  {"p99_us", 0.99},
+                  {"p999_us", 0.999},
+                  {"p9999_us", 0.9999}};
+    if (h->total == 0)
+        return;
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
+        fprintf(file, ",\"%s\":%.3f", points[i].name, micros(h, points[i].share));
+    fprintf(file, ",\"max_us\":%.3f", (double)h->max / 1000);
+}
+
+/* The processor time of a thread beside is in the other's, which is the whole process's. */
+static void json_use(const struct result *r, FILE *file)
+{
+    double operations = r->operations > 0 ? (double)r->operations : 1;
     if (allocations_are_counted())
         fprintf(file, ",\"allocations_per_op\":%.4f", allocations_per_operation(r));
+    fprintf(file, ",\"processor_s\":%.3f,\"processor_us_per_op\":%.4f", r->processor_s,
+            1e6 * r->processor_s / operations);
+    json_number(file, "storage_bytes", r->storage_bytes);
+    json_number(file, "storage_read_bytes", r->storage_read_bytes);
+    json_number(file, "disk_bytes", r->disk_bytes);
+    json_number(file, "peak_memory_bytes", r->peak_memory);
+    fprintf(file, ",\"write_amplification\":%.3f,\"engine_write_amplification\":%.3f",
+            r->amplification, r->engine_amplification);
+}
+
+static void json_result(const struct bench *b, const struct result *r, bool beside)
+{
+    const struct bench_options *o = b->options;
+    FILE *file = json_open(o->json_file);
+    char name[NAME_SIZE];
+    snprintf(name, sizeof name, "%s%s", r->name, beside ? "+writes" : "");
+    json_head(b, "result", file);
+    json_text(file, "workload", name);
+    json_text(file, "state", r->state);
+    json_number(file, "once", r->phases[0].name != NULL);
+    json_number(file, "threads", r->threads);
+    json_number(file, "processes", r->processes);
+    json_number(file, "operations", r->operations);
+    fprintf(file, ",\"seconds\":%.6f,\"ops_per_second\":%.1f,\"mb_per_second\":%.3f", r->seconds,
+            per_second(r, (double)r->operations),
+            per_second(r, (double)(r->read_bytes + r->written_bytes) / MB));
+    json_number(file, "found", r->found);
     for (int i = 0; i < RESULT_PHASES && r->phases[i].name != NULL; i++)
         fprintf(file, ",\"%s_s\":%.6f", r->phases[i].name, r->phases[i].seconds);
-    fprintf(file, ",\"processor_s\":%.3f,\"storage_bytes\":%" PRIu64, r->processor_s,
-            r->storage_bytes);
-    fprintf(file,
-            ",\"disk_bytes\":%" PRIu64 ",\"peak_memory_bytes\":%" PRIu64
-            ",\"write_amplification\":%.3f,\"engine_write_amplification\":%.3f}\n",
-            r->disk_bytes, r->peak_memory, r->amplification, r->engine_amplification);
+    json_latencies(&r->latencies, file);
+    if (!beside)
+        json_use(r, file);
+    fprintf(file, "}\n");
+    json_close(file, o->json_file);
 }
 
 void report_result(const struct bench *b, const struct result *r, bool beside)
@@ -98,12 +208,6 @@ void report_result(const struct bench *b, const struct result *r, bool beside)
     if (b->options->histogram && r->latencies.total > 0)
         histogram_print(&r->latencies);
     fflush(stdout);
-    if (b->options->json_file == NULL)
-        return;
-    FILE *file = fopen(b->options->json_file, "a");
-    if (file == NULL)
-        die("cannot write '%s'", b->options->json_file);
-    print_json(b, r, beside, file);
-    if (fclose(file) != 0)
-        die("cannot write '%s'", b->options->json_file);
+    if (b->options->json_file != NULL)
+        json_result(b, r, beside);
 }

@@ -3,8 +3,19 @@
 #include "bench/allocations.h"
 #include "bench/clock.h"
 #include "bench/machine.h"
+#include "bench/processes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* What the threads of one process begin and stop by. */
+struct start {
+    pthread_barrier_t barrier;
+    uint32_t count; /* of threads */
+    _Atomic bool stop;
+    _Atomic bool stop_beside;
+};
 
 static void *worker_main(void *argument)
 {
@@ -49,6 +60,22 @@ static void worker_finish(struct worker *w, struct result *result)
     histogram_merge(&result->latencies, &w->latencies);
 }
 
+void result_add(struct result *all, const struct result *one)
+{
+    all->threads += one->threads;
+    all->operations += one->operations;
+    all->read_bytes += one->read_bytes;
+    all->written_bytes += one->written_bytes;
+    all->found += one->found;
+    all->allocations += one->allocations;
+    all->processor_s += one->processor_s;
+    all->storage_bytes += one->storage_bytes;
+    all->storage_read_bytes += one->storage_read_bytes;
+    if (one->ended_ns > all->ended_ns)
+        all->ended_ns = one->ended_ns;
+    histogram_merge(&all->latencies, &one->latencies);
+}
+
 struct timer {
     pthread_mutex_t lock;
     pthread_cond_t ended;
@@ -71,6 +98,14 @@ static void *timer_main(void *argument)
     return NULL;
 }
 
+static void timer_begin(struct timer *t, pthread_t *thread)
+{
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->ended, NULL);
+    if (pthread_create(thread, NULL, timer_main, t) != 0)
+        die("cannot start a thread");
+}
+
 static void timer_end(struct timer *t, pthread_t thread)
 {
     pthread_mutex_lock(&t->lock);
@@ -80,47 +115,63 @@ static void timer_end(struct timer *t, pthread_t thread)
     pthread_join(thread, NULL);
 }
 
-static void run_threads(struct bench *b, const struct workload *workload, struct result *result,
-                        struct result *beside)
+static void begin_at_once(struct bench *b)
+{
+    (void)b;
+}
+
+/* This process's threads, and in the first process the one beside. Returns how many. */
+static uint32_t start_workers(struct worker *workers, struct bench *b,
+                              const struct workload *workload, struct start *start)
 {
     const struct bench_options *o = b->options;
-    uint32_t count = o->threads, all = count + (workload->beside != NULL);
+    uint32_t count = o->threads, tasks = count * o->processes, first = b->process_index * count;
     uint64_t operations = workload->operation_count(o);
-    struct worker *workers = calloc(all, sizeof *workers);
-    _Atomic bool stop = false, stop_beside = false;
-    pthread_barrier_t start;
-    struct timer timer = {.seconds = o->duration_s, .stop = &stop};
+    for (uint32_t i = 0; i < start->count; i++) {
+        struct worker *w = &workers[i];
+        uint32_t task = first + i;
+        w->beside = i >= count;
+        w->first = operations * task / tasks;
+        w->limit = w->beside ? UINT64_MAX : operations * (task + 1) / tasks;
+        w->task_count = tasks;
+        w->stop = w->beside ? &start->stop_beside : &start->stop;
+        w->start = &start->barrier;
+        worker_start(w, b, workload, w->beside ? tasks : task);
+    }
+    return count;
+}
+
+void run_threads(struct bench *b, const struct workload *workload, struct result *result,
+                 struct result *beside, void (*begin)(struct bench *b))
+{
+    const struct bench_options *o = b->options;
+    bool has_beside = workload->beside != NULL && b->process_index == 0;
+    struct start start = {.count = o->threads + has_beside};
+    struct worker *workers = calloc(start.count, sizeof *workers);
+    struct timer timer = {.seconds = o->duration_s, .stop = &start.stop};
     pthread_t timer_thread;
     if (workers == NULL)
         die("out of memory");
-    pthread_barrier_init(&start, NULL, all + 1);
-    for (uint32_t i = 0; i < all; i++) {
-        workers[i].first = operations * i / count;
-        workers[i].limit = i < count ? operations * (i + 1) / count : UINT64_MAX;
-        workers[i].beside = i >= count;
-        workers[i].stop = i < count ? &stop : &stop_beside;
-        workers[i].start = &start;
-        worker_start(&workers[i], b, workload, i);
-    }
-    if (o->duration_s > 0) {
-        pthread_mutex_init(&timer.lock, NULL);
-        pthread_cond_init(&timer.ended, NULL);
-        if (pthread_create(&timer_thread, NULL, timer_main, &timer) != 0)
-            die("cannot start a thread");
-    }
+    pthread_barrier_init(&start.barrier, NULL, start.count + 1);
+    uint32_t count = start_workers(workers, b, workload, &start);
+    begin(b);
+    if (o->duration_s > 0)
+        timer_begin(&timer, &timer_thread);
     uint64_t began = clock_ns();
-    pthread_barrier_wait(&start);
+    pthread_barrier_wait(&start.barrier);
     for (uint32_t i = 0; i < count; i++)
         worker_finish(&workers[i], result);
-    result->seconds = (double)(clock_ns() - began) / 1e9;
-    if (all > count) {
-        atomic_store(&stop_beside, true);
+    result->ended_ns = clock_ns();
+    result->seconds = (double)(result->ended_ns - began) / 1e9;
+    if (has_beside) {
+        atomic_store(&start.stop_beside, true);
         worker_finish(&workers[count], beside);
-        beside->seconds = (double)(clock_ns() - began) / 1e9;
+        beside->ended_ns = clock_ns();
+        beside->seconds = (double)(beside->ended_ns - began) / 1e9;
     }
     if (o->duration_s > 0)
         timer_end(&timer, timer_thread);
-    pthread_barrier_destroy(&start);
+    pthread_barrier_destroy(&start.barrier);
     free(workers);
 }
 
@@ -129,8 +180,10 @@ static void make_empty(struct bench *b)
     bench_close(b);
     b->engine->destroy(b->directory);
     bench_open(b);
-    atomic_store(&b->key_limit, b->keys.count);
-    b->complete = false;
+    atomic_store(&b->counts->key_limit, b->keys.count);
+    atomic_store(&b->counts->key_first, 0);
+    b->counts->complete = false;
+    b->state[0] = '\0';
 }
 
 static void prepare(struct bench *b, const struct workload *workload)
@@ -141,41 +194,72 @@ static void prepare(struct bench *b, const struct workload *workload)
         zipf_init(&b->zipf, b->keys.count);
 }
 
-static void measure_ends(struct bench *b, struct result *result, const struct machine_use *before)
+void measure_use(struct result *result, const struct machine_use *before)
 {
     struct machine_use after = machine_use_now();
-    result->processor_s = after.user_s + after.system_s - before->user_s - before->system_s;
-    result->storage_bytes = after.written_bytes - before->written_bytes;
-    result->peak_memory = machine_peak_memory();
+    result->processor_s += after.user_s + after.system_s - before->user_s - before->system_s;
+    result->storage_bytes += after.written_bytes - before->written_bytes;
+    result->storage_read_bytes += after.read_bytes - before->read_bytes;
+}
+
+/* Other processes' writes are in storage_bytes, but not in what this one has written in all. */
+static void measure_database(struct bench *b, struct result *result, uint64_t by_others)
+{
+    b->storage_bytes -= by_others;
+    if (result->peak_memory == 0)
+        result->peak_memory = machine_peak_memory();
     result->disk_bytes = machine_disk_bytes(b->directory);
     if (b->user_bytes == 0)
         return;
-    uint64_t stored = after.written_bytes - b->storage_bytes;
+    uint64_t stored = machine_use_now().written_bytes - b->storage_bytes;
     result->amplification = (double)stored / (double)b->user_bytes;
     result->engine_amplification = (double)b->engine->bytes_written(b->db) / (double)b->user_bytes;
+}
+
+/* What a reader has to know of the database's past: the last fill, and what was done since. */
+static void note_state(struct bench *b, const struct workload *workload)
+{
+    size_t used = strlen(b->state), size = strlen(workload->name);
+    if (workload->empty_first)
+        snprintf(b->state, sizeof b->state, "%s", workload->name);
+    else if (workload->shapes && (used < size || strcmp(b->state + used - size, workload->name)))
+        snprintf(b->state + used, sizeof b->state - used, "%s%s", used > 0 ? "+" : "",
+                 workload->name);
+}
+
+static void run_control(struct bench *b, const struct workload *workload, struct result *result)
+{
+    result->operations = 1;
+    result->threads = 1;
+    workload->control(b, result->phases);
+    for (int i = 0; i < RESULT_PHASES; i++)
+        result->seconds += result->phases[i].seconds;
 }
 
 void run_workload(struct bench *b, const struct workload *workload, struct result *result,
                   struct result *beside)
 {
-    *result = (struct result){.name = workload->name};
-    *beside = (struct result){.name = workload->name};
+    const struct bench_options *o = b->options;
+    bool many = o->processes > 1 && workload->control == NULL;
+    *result = (struct result){.name = workload->name, .processes = many ? o->processes : 1};
+    *beside = (struct result){.name = workload->name, .processes = 1};
     prepare(b, workload);
     machine_peak_memory_reset();
     struct machine_use before = machine_use_now();
-    if (workload->control != NULL) {
-        result->operations = 1;
-        result->threads = 1;
-        workload->control(b, result->phases);
-        for (int i = 0; i < RESULT_PHASES; i++)
-            result->seconds += result->phases[i].seconds;
-    } else {
-        run_threads(b, workload, result, beside);
-    }
+    if (workload->control != NULL)
+        run_control(b, workload, result);
+    else if (many)
+        processes_run(b, workload, result, beside);
+    else
+        run_threads(b, workload, result, beside, begin_at_once);
+    uint64_t by_others = result->storage_bytes;
+    measure_use(result, &before);
     if (workload->fills && result->operations == b->keys.count)
-        b->complete = true;
+        b->counts->complete = true;
     if (workload->deletes)
-        b->complete = false;
+        b->counts->complete = false;
     b->user_bytes += result->written_bytes + beside->written_bytes;
-    measure_ends(b, result, &before);
+    measure_database(b, result, by_others);
+    snprintf(result->state, sizeof result->state, "%s", b->state);
+    note_state(b, workload);
 }

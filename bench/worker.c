@@ -37,14 +37,20 @@ void worker_see(struct worker *w, lsm_slice key, lsm_slice value)
     w->read_bytes += key.size + value.size;
 }
 
+void worker_misses(const struct worker *w, uint64_t n)
+{
+    die("%s: %s does not find key number %" PRIu64 ", which was put", w->workload->name,
+        w->bench->engine->name, n);
+}
+
 void worker_get(struct worker *w, uint64_t n)
 {
     const struct bench *b = w->bench;
     lsm_slice key = key_make(&b->keys, n, w->key), value;
     if (b->engine->get(w->session, key, &value))
         worker_see(w, key, value);
-    else if (b->options->verify && b->complete && n < b->keys.count)
-        die("verify: key number %" PRIu64 " is missing", n);
+    else if (b->counts->complete && n < b->keys.count)
+        worker_misses(w, n);
 }
 
 void worker_scan(struct worker *w, void *iter, uint64_t n, uint64_t count)
@@ -53,9 +59,9 @@ void worker_scan(struct worker *w, void *iter, uint64_t n, uint64_t count)
     lsm_slice key = key_make(&b->keys, n, w->key);
     struct engine_entry entry;
     bool here = b->engine->iter_seek(iter, key, &entry);
-    if (b->options->verify && b->complete && n < b->keys.count &&
+    if (b->counts->complete && n < b->keys.count &&
         (!here || entry.key.size != key.size || memcmp(entry.key.data, key.data, key.size) != 0))
-        die("verify: seeking key number %" PRIu64 " came out elsewhere", n);
+        worker_misses(w, n);
     for (uint64_t i = 0; here; i++) {
         worker_see(w, entry.key, entry.value);
         if (i == count)

@@ -127,8 +127,8 @@ static void multi_get(struct worker *w)
         for (size_t i = 0; i < count; i++) {
             if (values[i].data != NULL)
                 worker_see(w, keys[i], values[i]);
-            else if (b->options->verify && b->complete)
-                die("verify: key number %" PRIu64 " is missing", numbers[i]);
+            else if (b->counts->complete)
+                worker_misses(w, numbers[i]);
         }
         worker_end(w);
         w->done += count - 1;
@@ -168,8 +168,8 @@ static void read_all(struct worker *w, bool forward)
     }
     engine->iter_close(iter);
     bool whole = w->limit >= b->keys.count && b->options->duration_s == 0;
-    if (b->options->verify && b->complete && whole && w->done < b->keys.count)
-        die("verify: the scan gave %" PRIu64 " entries of %" PRIu64, w->done, b->keys.count);
+    if (b->counts->complete && whole && w->done < b->keys.count)
+        die("the scan gave %" PRIu64 " entries of %" PRIu64, w->done, b->keys.count);
 }
 
 static void read_forward(struct worker *w)
@@ -226,10 +226,12 @@ static const struct workload workloads[] = {
      .sync = true},
     {.name = "overwrite",
      .help = "put random keys again",
+     .shapes = true,
      .work = overwrite,
      .operation_count = count_keys},
     {.name = "deleterandom",
      .help = "delete random keys",
+     .shapes = true,
      .work = delete_random,
      .operation_count = count_keys,
      .deletes = true},
@@ -274,17 +276,38 @@ static const struct workload workloads[] = {
     YCSB("e", "95 % scans of 1 to 100 entries, 5 % inserts"),
     YCSB("f", "half reads, half reads followed by an update, Zipf's law"),
 #undef YCSB
+    {.name = "ts-append",
+     .help = "time series: put keys behind the highest, in order",
+     .work = series_append,
+     .operation_count = series_append_count},
+    {.name = "ts-scan",
+     .help = "time series: scan the last hour, 3600 entries, to the end",
+     .work = series_scan,
+     .operation_count = series_scan_count},
+    {.name = "ts-expire",
+     .help = "time series: delete the oldest hundredth, then find the first entry",
+     .work = series_expire,
+     .operation_count = series_expire_count,
+     .deletes = true},
     {.name = "compact",
      .help = "merge everything into the lowest level",
+     .shapes = true,
      .control = control_compact},
-    {.name = "flush", .help = "write the memtables to tables", .control = control_flush},
-    {.name = "settle", .help = "wait until no background work is due", .control = control_settle},
+    {.name = "flush",
+     .help = "write the memtables to tables",
+     .shapes = true,
+     .control = control_flush},
+    {.name = "settle",
+     .help = "wait until no background work is due",
+     .shapes = true,
+     .control = control_settle},
     {.name = "reopen", .help = "close and open", .control = control_reopen},
     {.name = "recover",
      .help = "let another process overwrite --num keys and end without closing; then open",
      .control = control_recover},
     {.name = "evict",
      .help = "reopen, with the database's files out of the page cache",
+     .shapes = true,
      .control = control_evict},
     {.name = "die", .help = "end this process without closing", .control = control_die},
 };

@@ -13,6 +13,14 @@
 #include <stdatomic.h>
 
 #define RESULT_PHASES 2
+#define STATE_SIZE    128
+
+/* What moves while a workload runs, for all its threads and processes. */
+struct counts {
+    _Atomic uint64_t key_limit; /* number of the next key that is inserted */
+    _Atomic uint64_t key_first; /* of the oldest that has not been expired */
+    bool complete;              /* every key below keys.count is there; moves between workloads */
+};
 
 /* One database under measurement. */
 struct bench {
@@ -21,11 +29,13 @@ struct bench {
     const char *directory;
     void *db;
     struct key_maker keys;
-    struct zipf zipf;           /* made by the first workload that wants it */
-    _Atomic uint64_t key_limit; /* number of the next key that is inserted */
-    bool complete;              /* every key below keys.count is there */
-    uint64_t user_bytes;        /* keys and values written since db was opened */
-    uint64_t storage_bytes;     /* machine_use.written_bytes when db was opened */
+    struct zipf zipf; /* made by the first workload that wants it */
+    struct counts counts_here;
+    struct counts *counts; /* counts_here, or what the processes share */
+    uint32_t process_index;
+    char state[STATE_SIZE]; /* what made the database what it is: "fillrandom+settle" */
+    uint64_t user_bytes;    /* keys and values written since db was opened */
+    uint64_t storage_bytes; /* machine_use.written_bytes when db was opened */
 };
 
 /* One thread of one workload. */
@@ -36,6 +46,7 @@ struct worker {
     struct rng rng;
     uint64_t first; /* this thread does operations [first, limit) of all */
     uint64_t limit;
+    uint32_t task_count; /* threads of all processes that share the operations */
     const _Atomic bool *stop;
     bool sync;
     bool beside; /* does workload->beside, until *stop */
@@ -77,6 +88,7 @@ struct workload {
     bool in_order; /* of key number, not permuted */
     bool zipf;     /* wants bench.zipf */
     bool fills;    /* afterwards every key is there */
+    bool shapes;   /* what comes after it is another measurement: goes into bench.state */
     bool deletes;
 };
 
@@ -86,6 +98,14 @@ void workload_print_list(void);
 
 /* The loops of YCSB A to F. */
 void ycsb_work(struct worker *w);
+
+/* The loops over keys that stand for points in time; in series.c. */
+void series_append(struct worker *w);
+void series_scan(struct worker *w);
+void series_expire(struct worker *w);
+uint64_t series_append_count(const struct bench_options *o);
+uint64_t series_scan_count(const struct bench_options *o);
+uint64_t series_expire_count(const struct bench_options *o);
 
 /* Once around the whole database; in control.c. */
 void control_compact(struct bench *b, struct phase phases[RESULT_PHASES]);
@@ -124,13 +144,16 @@ static inline void worker_end(struct worker *w)
     w->done++;
 }
 
+/* Dies: key number n was put and is not found. */
+_Noreturn void worker_misses(const struct worker *w, uint64_t n);
+
 /* Puts key number n; into the session's batch when `batch`. */
 void worker_put(struct worker *w, uint64_t n, bool batch);
-/* Gets key number n; under --verify checks it. */
+/* Gets key number n, which must be there; under --verify checks its value. */
 void worker_get(struct worker *w, uint64_t n);
 /* Counts an entry that was read; under --verify checks its value. */
 void worker_see(struct worker *w, lsm_slice key, lsm_slice value);
-/* Seeks key number n and reads `count` entries. */
+/* Seeks key number n, which must be there, and reads `count` entries behind it. */
 void worker_scan(struct worker *w, void *iter, uint64_t n, uint64_t count);
 
 #endif

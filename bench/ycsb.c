@@ -25,13 +25,13 @@ static uint64_t choose_key(struct worker *w, bool latest)
     const struct zipf *zipf = &w->bench->zipf;
     if (!latest)
         return zipf_next_scrambled(zipf, &w->rng);
-    uint64_t limit = atomic_load_explicit(&w->bench->key_limit, memory_order_relaxed);
+    uint64_t limit = atomic_load_explicit(&w->bench->counts->key_limit, memory_order_relaxed);
     return limit - 1 - zipf_next(zipf, &w->rng);
 }
 
 static void insert_next(struct worker *w)
 {
-    worker_put(w, atomic_fetch_add(&w->bench->key_limit, 1), false);
+    worker_put(w, atomic_fetch_add(&w->bench->counts->key_limit, 1), false);
 }
 
 static void scan_some(struct worker *w, uint64_t n)
