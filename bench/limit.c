@@ -4,6 +4,7 @@
 #include "bench/options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,15 +26,18 @@ static const struct tree {
 
 static char group[PATH_SIZE], home[PATH_SIZE]; /* made, and where this process was before */
 
+/* Where there is no such tree there is no such file, and none must be made. */
 static bool write_number(const char *folder, const char *name, uint64_t number)
 {
-    char path[2 * PATH_SIZE];
+    char path[2 * PATH_SIZE], text[32];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "we");
-    if (file == NULL)
+    int size = snprintf(text, sizeof text, "%" PRIu64, number);
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0)
         return false;
-    bool written = fprintf(file, "%" PRIu64, number) > 0;
-    return (fclose(file) == 0) && written;
+    bool written = write(file, text, (size_t)size) == size;
+    close(file);
+    return written;
 }
 
 static void find_home(const struct tree *tree)
@@ -81,6 +85,6 @@ void limit_memory(uint64_t bytes)
             die("out of memory");
         return;
     }
-    die("--memory: cannot make a control group with a memory limit in %s or %s: %s", trees[0].root,
-        trees[1].root, strerror(errno));
+    die_unable("--memory: cannot make a control group with a memory limit in %s or %s: %s",
+               trees[0].root, trees[1].root, strerror(errno));
 }

@@ -34,7 +34,7 @@ static char *make_directory(void)
 static void check_processes(const struct bench_options *o, const struct engine *engine)
 {
     if (o->processes > 1 && !engine->many_processes)
-        die_of_usage("engine '%s' cannot be open in several processes at once", engine->name);
+        die_unable("engine '%s' cannot be open in several processes at once", engine->name);
 }
 
 /* One of several processes that share a workload: what it measures goes to the first one. */

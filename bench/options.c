@@ -13,6 +13,7 @@
 
 #define EXIT_USAGE  16
 #define EXIT_FAILED 8
+#define EXIT_UNABLE 4
 
 /* How --memory is shared out; the rest is the page cache's, or for indexes, filters and tables. */
 #define MEMORY_LEAST     (UINT64_C(32) << 20)
@@ -47,6 +48,7 @@
     X(COMPRESSION, "compression", "NAME", "zstd (default; level 1, lowest level only) or none")    \
     X(OPTIONS, "options", "TEXT", "more options of engine lsm, as \"workers=4,block_size=16KiB\"") \
     X(DURATION, "duration", "SECONDS", "stop each workload then (default: when it is done)")       \
+    X(WHOLE_FILLS, "whole-fills", NULL, "--duration does not stop what fills an empty database")   \
     X(SEED, "seed", "N", "of all random choices (default 1)")                                      \
     X(SAMPLE, "sample", "N", "time one operation of N (default 16; 1 when syncing)")               \
     X(VERIFY, "verify", NULL, "check every value and order read, and what must be there")          \
@@ -87,6 +89,13 @@ void die_of_usage(const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     say_and_exit(EXIT_USAGE, "; see --help\n", format, arguments);
+}
+
+void die_unable(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say_and_exit(EXIT_UNABLE, "\n", format, arguments);
 }
 
 static _Noreturn void refuse(const char *name, const char *text)
@@ -229,6 +238,9 @@ static void take_option(struct bench_options *o, enum option_id id, const char *
         break;
     case OPTION_DURATION:
         o->duration_s = take_number(name, text, 1, UINT32_MAX);
+        break;
+    case OPTION_WHOLE_FILLS:
+        o->whole_fills = true;
         break;
     case OPTION_SEED:
         o->seed = take_number(name, text, 0, UINT64_MAX);

@@ -43,6 +43,7 @@ struct bench_options {
     double compressible;   /* share of a value that is left when it is compressed */
     bool compress;
     bool sync;
+    bool whole_fills;   /* duration_s does not stop what starts from an empty database */
     bool keep_data;     /* fill workloads do not start from an empty database */
     bool keep_iterator; /* seekrandom keeps one iterator instead of one a seek */
     bool verify;
@@ -57,5 +58,8 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
 
 /* The same for a command line that cannot be obeyed: exits with 16. */
 _Noreturn void die_of_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same for what this engine, or this machine, cannot do: exits with 4. */
+_Noreturn void die_unable(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -148,6 +148,7 @@ void run_threads(struct bench *b, const struct workload *workload, struct result
     bool has_beside = workload->beside != NULL && b->process_index == 0;
     struct start start = {.count = o->threads + has_beside};
     struct worker *workers = calloc(start.count, sizeof *workers);
+    bool timed = o->duration_s > 0 && !(o->whole_fills && workload->empty_first);
     struct timer timer = {.seconds = o->duration_s, .stop = &start.stop};
     pthread_t timer_thread;
     if (workers == NULL)
@@ -155,7 +156,7 @@ void run_threads(struct bench *b, const struct workload *workload, struct result
     pthread_barrier_init(&start.barrier, NULL, start.count + 1);
     uint32_t count = start_workers(workers, b, workload, &start);
     begin(b);
-    if (o->duration_s > 0)
+    if (timed)
         timer_begin(&timer, &timer_thread);
     uint64_t began = clock_ns();
     pthread_barrier_wait(&start.barrier);
@@ -169,7 +170,7 @@ void run_threads(struct bench *b, const struct workload *workload, struct result
         beside->ended_ns = clock_ns();
         beside->seconds = (double)(beside->ended_ns - began) / 1e9;
     }
-    if (o->duration_s > 0)
+    if (timed)
         timer_end(&timer, timer_thread);
     pthread_barrier_destroy(&start.barrier);
     free(workers);

@@ -288,6 +288,7 @@ static const struct workload workloads[] = {
      .help = "time series: delete the oldest hundredth, then find the first entry",
      .work = series_expire,
      .operation_count = series_expire_count,
+     .shapes = true,
      .deletes = true},
     {.name = "compact",
      .help = "merge everything into the lowest level",
