@@ -17,7 +17,7 @@
  * an error. Out-parameters stay untouched on failure unless said otherwise.
  *
  * Manual: lsm(7) for the ideas, lsm_open(3), lsm_put(3), lsm_get(3), lsm_batch(3), lsm_ingest(3), lsm_iter(3),
- * lsm_snapshot(3), lsm_txn(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
+ * lsm_snapshot(3), lsm_txn(3), lsm_async(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
  */
 #ifndef ENGINE_LSM_H
 #define ENGINE_LSM_H
@@ -553,6 +553,109 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_txn_commit(lsm_txn *txn, const lsm_write_o
 LSM_API LSM_MUST_CHECK lsm_status lsm_txn_rollback(lsm_txn *txn, lsm_error *err);
 /* The snapshot's sequence number; after a commit that wrote something, that of its writes. */
 LSM_API uint64_t lsm_txn_sequence(const lsm_txn *txn);
+
+/* ---- asynchronous calls ---------------------------------------------------------------------- */
+
+/*
+ * A queue of requests that one thread makes and that are answered later: reads wait for the disk
+ * side by side, and writes for their sync, while the thread does something else. It makes progress
+ * in the calls below alone, but for syncs. See lsm_async(3).
+ *
+ *     lsm_async_get(queue, NULL, key, NULL, &pin, my_data, &err);   any number of times
+ *     lsm_async_wait(queue, 1, 0, completions, 64, &count, &err);   some of them are answered
+ *
+ * A call that returns something else than LSM_OK submitted nothing. Otherwise there will be one
+ * completion with its `user_data`, in whatever order, unless the queue is closed before. Keys and
+ * batches are copied; places for results (pins, buffers, sizes) are the caller's and must stay where
+ * they are until the completion was delivered; they are filled by then, and unspecified before.
+ *
+ * Threads: a queue belongs to one thread at a time. Fork: a child gets LSM_FORKED.
+ */
+typedef struct lsm_async lsm_async;
+
+typedef struct lsm_async_options {
+    size_t struct_size; /* sizeof(lsm_async_options); set by LSM_ASYNC_OPTIONS_INIT */
+    uint32_t depth;     /* blocks read at once, others wait in line; 0: 32; at most 4096 */
+} lsm_async_options;
+
+#define LSM_ASYNC_OPTIONS_INIT {.struct_size = sizeof(lsm_async_options)}
+
+/* What became of a request. */
+typedef struct lsm_completion {
+    void *user_data;        /* as it was submitted */
+    lsm_status status;      /* */
+    const lsm_error *error; /* NULL when LSM_OK, or when there is no memory for it; valid until the
+                               next call with the queue */
+} lsm_completion;
+
+/* options NULL: defaults. Owned by the caller, lsm_async_close() it before lsm_close(). */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_open(lsm_db *db, const lsm_async_options *options,
+                                                 lsm_async **async, lsm_error *err);
+/*
+ * Gives up what was not delivered: its places for results are not written to any more, and nothing
+ * is left pinned for it. Waits for reads that the kernel has begun, and for a sync. Writes that were
+ * submitted stay written. NULL is allowed.
+ */
+LSM_API void lsm_async_close(lsm_async *async);
+
+/*
+ * As lsm_get(), lsm_get_into() and lsm_multi_get(), as of the moment of this call; a snapshot may be
+ * released when it has returned. What is in memory is answered at once; a block that several
+ * requests want is read once. A table that was never read from is opened in the call.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_get(lsm_async *async, lsm_cf *cf, lsm_slice key,
+                                                const lsm_read_options *options, lsm_pin *pin,
+                                                void *user_data, lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_get_into(lsm_async *async, lsm_cf *cf, lsm_slice key,
+                                                     const lsm_read_options *options, void *buffer,
+                                                     size_t capacity, size_t *size, void *user_data,
+                                                     lsm_error *err);
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_multi_get(lsm_async *async, lsm_cf *cf, size_t count,
+                                                      const lsm_slice *keys,
+                                                      const lsm_read_options *options,
+                                                      lsm_pin *pins, void *user_data,
+                                                      lsm_error *err);
+
+/*
+ * As lsm_write(): when the call returns the batch is in the log, in order of the calls, and survives
+ * kill -9; the completion says that it is visible, and as durable as was asked. Syncs are made by a
+ * thread of the queue, one for all that wait. Where writers are stalled the call waits like theirs;
+ * options->no_wait and options->timeout_ms are about that.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_write(lsm_async *async, const lsm_batch *batch,
+                                                  const lsm_write_options *options, void *user_data,
+                                                  lsm_error *err);
+/* As lsm_sync(). */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_sync(lsm_async *async, void *user_data, lsm_error *err);
+
+/*
+ * Goes on with everything and delivers what is finished: at most `capacity` completions, *count of
+ * them, oldest first. Never waits, but for the posix backend's reads.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_poll(lsm_async *async, lsm_completion *completions,
+                                                 size_t capacity, size_t *count, lsm_error *err);
+/*
+ * The same, waiting until `least` (or `capacity`, or all that are pending, if that is less) are
+ * finished, or timeout_ms are over (0: no limit): then there are fewer, and that is no error.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_wait(lsm_async *async, size_t least, uint32_t timeout_ms,
+                                                 lsm_completion *completions, size_t capacity,
+                                                 size_t *count, lsm_error *err);
+
+/* Requests that were submitted and not delivered. */
+LSM_API size_t lsm_async_pending(const lsm_async *async);
+
+/*
+ * Ends the reads that carry this user_data and are not finished: they complete with LSM_CANCELLED.
+ * Returns how many. Writes and syncs are not cancelled.
+ */
+LSM_API size_t lsm_async_cancel(lsm_async *async, const void *user_data);
+
+/*
+ * An eventfd for poll(2), select(2) or epoll(7): readable when lsm_async_poll() has something to do,
+ * be it to deliver or to begin what was submitted. The queue's: not to be read, written or closed.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_fd(lsm_async *async, int *fd, lsm_error *err);
 
 /* ---- maintenance ----------------------------------------------------------------------------- */
 

@@ -39,6 +39,7 @@ struct commit {
     lsm_durability durability;
     bool no_wait;
     struct db_commit_check *check; /* NULL: none */
+    struct db_ack *ack;            /* out; NULL: the call waits by itself */
     struct db_deadline deadline;
 };
 
@@ -197,6 +198,20 @@ static lsm_status wait_durable(lsm_db *db, uint64_t sequence, uint64_t end, bool
         status = db_log_sync_until(db, end, &deadline, err);
     deadline.outcome = DB_NOT_VISIBLE;
     return status == LSM_OK ? wait_visible(db, sequence, end, &deadline, err) : status;
+}
+
+bool db_ack_is_given(const lsm_db *db, const struct db_ack *ack)
+{
+    const struct shm_commit *c = &db->layout->commit;
+    if (ack->is_sync && atomic_load_explicit(&c->durable, memory_order_acquire) < ack->end)
+        return false;
+    return atomic_load_explicit(&c->visible_sequence, memory_order_acquire) >= ack->sequence;
+}
+
+lsm_status db_ack_wait(lsm_db *db, const struct db_ack *ack, lsm_error *err)
+{
+    struct db_deadline none = {0};
+    return wait_durable(db, ack->sequence, ack->end, ack->is_sync, none, err);
 }
 
 /* ---- room ------------------------------------------------------------------------------------ */
@@ -386,7 +401,7 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
     STEP("commit: pending");
     wal_publish_locked(db->wal);
     STEP("commit: staged");
-    if (sync && w->entry_count >= OVERLAP_FROM && db_sync_trylock(db)) {
+    if (sync && w->ack == NULL && w->entry_count >= OVERLAP_FROM && db_sync_trylock(db)) {
         writing = true;
         status = wal_write_begin_locked(db->wal, err);
     }
@@ -408,7 +423,10 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         if (status != LSM_OK)
             return status;
     }
-    if (sync || atomic_load_explicit(&l->commit.visible_sequence, memory_order_acquire) < sequence)
+    if (w->ack != NULL)
+        *w->ack = (struct db_ack){.sequence = sequence, .end = end, .is_sync = sync};
+    else if (sync ||
+             atomic_load_explicit(&l->commit.visible_sequence, memory_order_acquire) < sequence)
         status = wait_durable(db, sequence, end, sync, w->deadline, err);
     if (status == LSM_OK && !sync)
         db_log_writer_nudge(db);
@@ -493,10 +511,10 @@ lsm_status db_commit_batch(lsm_db *db, lsm_slice batch, const lsm_write_options 
     return commit(db, &w, err);
 }
 
-LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
-                             lsm_error *err)
+static lsm_status write_batch(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
+                              struct db_ack *ack, lsm_error *err)
 {
-    struct commit w = {.piece_count = 1};
+    struct commit w = {.piece_count = 1, .ack = ack};
     set_options(&w, options);
     lsm_status status = db_check_write(db, err);
     if (status == LSM_OK)
@@ -509,6 +527,19 @@ LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write
     w.size = w.batch.size;
     w.entry_count = batch_count(w.batch);
     return commit(db, &w, err);
+}
+
+LSM_API lsm_status lsm_write(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
+                             lsm_error *err)
+{
+    return write_batch(db, batch, options, NULL, err);
+}
+
+lsm_status db_write_begin(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
+                          struct db_ack *ack, lsm_error *err)
+{
+    *ack = (struct db_ack){0};
+    return write_batch(db, batch, options, ack, err);
 }
 
 LSM_API lsm_status lsm_sync(lsm_db *db, lsm_error *err)

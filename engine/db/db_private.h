@@ -161,6 +161,7 @@ struct lsm_db {
     uint32_t snapshot_count;
     _Atomic uint32_t iterator_count;
     _Atomic uint32_t ingest_count;
+    _Atomic uint32_t async_count;            /* open queues */
     _Alignas(64) _Atomic uint32_t pin_count; /* a line of its own: every pinned read writes it */
 
     /* guarded by queue_lock: idle queues for multi-gets */
@@ -463,6 +464,19 @@ static inline lsm_status db_log_sync(lsm_db *db, uint64_t position, lsm_error *e
 {
     return db_log_sync_until(db, position, NULL, err);
 }
+/* What a write, or a sync, waits for that is in the log already. */
+struct db_ack {
+    uint64_t sequence; /* to be visible; 0: of a sync alone */
+    uint64_t end;      /* of its record; with is_sync to be durable */
+    bool is_sync;
+};
+/* As lsm_write() up to where it would wait for the sync. *ack is what is left to wait for; nothing,
+ * where it is given. */
+lsm_status db_write_begin(lsm_db *db, const lsm_batch *batch, const lsm_write_options *options,
+                          struct db_ack *ack, lsm_error *err);
+bool db_ack_is_given(const lsm_db *db, const struct db_ack *ack);
+/* Waits for it, syncing the log unless somebody else does. */
+lsm_status db_ack_wait(lsm_db *db, const struct db_ack *ack, lsm_error *err);
 /* Raises visible_sequence as far as durability allows. Any thread. */
 void db_advance_visible(lsm_db *db);
 /* Seals the active memtable if it holds anything; waits for a free arena. */

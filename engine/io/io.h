@@ -31,6 +31,7 @@ struct io_file;
 struct io_queue;
 struct io_mapping;
 struct io_lock;
+struct io_signal;
 
 /* What tells a file from every other one, whatever the names; as long as it is open. */
 struct io_identity {
@@ -271,7 +272,27 @@ lsm_status io_queue_submit(struct io_queue *queue, lsm_error *err);
 struct io_request *io_queue_reap(struct io_queue *queue, bool wait);
 unsigned io_queue_in_flight(const struct io_queue *queue); /* pushed and not reaped */
 
+/*
+ * Has the signal raised whenever a request may be reaped, from now on and until the queue is
+ * closed. False: this queue cannot, and does not need it either, for after io_queue_submit() its
+ * requests are finished, or (sim) will be by io_queue_reap() alone.
+ */
+bool io_queue_raise(struct io_queue *queue, struct io_signal *signal);
+
 /* The error of a reaped request with os_errno != 0, as a sentence with file and offset. */
 lsm_status io_request_error(const struct io_request *request, lsm_error *err);
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+/*
+ * Wakes a thread that sleeps in poll(2) or epoll_wait(2): raised by any thread, lowered by the one
+ * that is about to look for what has happened, in this order. In every environment it is real.
+ */
+lsm_status io_signal_open(struct io_signal **signal, lsm_error *err);
+void io_signal_close(struct io_signal *signal);                  /* NULL is allowed */
+int io_signal_descriptor(const struct io_signal *signal);        /* readable while it is raised */
+void io_signal_raise(struct io_signal *signal);                  /* any thread */
+void io_signal_lower(struct io_signal *signal);                  /* */
+void io_signal_wait(struct io_signal *signal, uint64_t most_ns); /* may return early */
 
 #endif

@@ -73,6 +73,9 @@ struct io_queue_ops {
      * in flight. */
     void (*collect)(struct io_queue *queue, bool wait);
     void (*close)(struct io_queue *queue); /* nothing is in flight */
+    /* Has an eventfd written to at each completion from now on; false: it cannot. NULL: the queue
+     * completes nothing between two calls. */
+    bool (*raise)(struct io_queue *queue, int fd);
 };
 
 struct io_ops {

@@ -297,10 +297,16 @@ static void close_queue(struct io_queue *queue)
     free_queue(q);
 }
 
+static bool raise_eventfd(struct io_queue *queue, int fd)
+{
+    return io_uring_register_eventfd(&((struct uring_queue *)queue)->ring, fd) == 0;
+}
+
 static const struct io_queue_ops uring_queue_ops = {
     .submit = submit,
     .collect = collect,
     .close = close_queue,
+    .raise = raise_eventfd,
 };
 
 static struct uring_queue *new_queue(struct io *io, unsigned depth)

@@ -13,9 +13,9 @@ void version_search_begin(struct version_search *s, const struct version_cf *cf)
     s->walk = walk_begin(cf, s->key, s->max_sequence);
 }
 
-bool version_search_look(struct version_search *s, const struct table *table, struct block *block)
+bool version_search_look(struct version_search *s, struct block *block)
 {
-    s->is_found = table_fetch_look(table, block, s->key, s->hash, s->max_sequence, &s->found);
+    s->is_found = table_fetch_look(s->table, block, s->key, s->hash, s->max_sequence, &s->found);
     return s->is_found;
 }
 
@@ -24,15 +24,14 @@ lsm_status version_search_advance(struct version_search *s, bool *wants_block, l
     assert(epoch_is_inside());
     *wants_block = false;
     while ((s->file = walk_next(&s->walk)) != NULL) {
-        struct table *table;
-        lsm_status status = table_slot_get(live_file_of(s->file)->slot, &table, err);
+        lsm_status status = table_slot_get(live_file_of(s->file)->slot, &s->table, err);
         if (status != LSM_OK)
             return status;
-        if (!table_fetch_locate(table, s->key, s->hash, s->max_sequence, &s->block_index))
+        if (!table_fetch_locate(s->table, s->key, s->hash, s->max_sequence, &s->block_index))
             continue;
-        struct block *block = table_fetch_cached(table, s->block_index);
+        struct block *block = table_fetch_cached(s->table, s->block_index);
         *wants_block = block == NULL;
-        if (block == NULL || version_search_look(s, table, block))
+        if (block == NULL || version_search_look(s, block))
             return LSM_OK;
     }
     return LSM_OK;

@@ -4,8 +4,8 @@
  *
  *     version_search_begin(&s, family);
  *     version_search_advance(&s, &wants_block, err);      over, or a block is wanted:
- *         block `s.block_index` of file `s.file` is brought in, see engine/sst/table_fetch.h
- *     version_search_look(&s, table, block);              over, or version_search_advance() again
+ *         block `s.block_index` of `s.table` is brought in, see engine/sst/table_fetch.h
+ *     version_search_look(&s, block);                     over, or version_search_advance() again
  */
 #ifndef ENGINE_VERSION_SEARCH_H
 #define ENGINE_VERSION_SEARCH_H
@@ -32,8 +32,9 @@ struct version_search {
     bool is_found;
     struct table_found found;
 
-    /* The block that is wanted. */
+    /* The block that is wanted; the table is open until the epoch ends. */
     struct version_file *file;
+    struct table *table;
     uint32_t block_index;
 
     struct version_walk walk; /* the search's */
@@ -48,8 +49,8 @@ void version_search_begin(struct version_search *s, const struct version_cf *cf)
  */
 lsm_status version_search_advance(struct version_search *s, bool *wants_block, lsm_error *err);
 
-/* Looks into the block that was wanted. True: the search is over. Inside an epoch, or with the
- * block held. */
-bool version_search_look(struct version_search *s, const struct table *table, struct block *block);
+/* Looks into the block that was wanted, with its table open. True: the search is over. Inside an
+ * epoch, or with the block held. */
+bool version_search_look(struct version_search *s, struct block *block);
 
 #endif

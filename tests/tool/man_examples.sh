@@ -30,6 +30,7 @@ while read -r command; do
 done <stat_examples
 grep -q '^lsm_open{db="words.db"} 0$' words.prom || fail 'no metrics in words.prom'
 says lsm_get/out 'b is not there'
+says lsm_async/out '1 found'
 says lsm_iter/out 'user:1 = ann'
 says lsm_snapshot/out old
 says lsm_cf/out 'is now old index'
