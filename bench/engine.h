@@ -9,6 +9,7 @@
 #ifndef BENCH_ENGINE_H
 #define BENCH_ENGINE_H
 
+#include "bench/async.h"
 #include "bench/options.h"
 #include "engine/lsm.h"
 
@@ -60,6 +61,8 @@ struct engine {
 
     /* Bytes the engine says it has written to logs and tables since it was opened; 0: unknown. */
     uint64_t (*bytes_written)(void *db);
+
+    const struct engine_async *async; /* NULL: it has no such calls */
 };
 
 extern const struct engine engine_lsm;

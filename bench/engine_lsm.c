@@ -278,4 +278,5 @@ const struct engine engine_lsm = {
     .compact = compact_lsm,
     .wait_idle = wait_idle,
     .bytes_written = bytes_written,
+    .async = &engine_lsm_async,
 };

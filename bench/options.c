@@ -1,6 +1,7 @@
 /* The command line: one table makes the parser's list and the text of --help. */
 #include "bench/options.h"
 
+#include "bench/async.h"
 #include "bench/engine.h"
 #include "bench/workload.h"
 #include "engine/lsm.h"
@@ -38,6 +39,7 @@
     X(PROCESSES, "processes", "N", "that share the operations, --threads each (default 1)")        \
     X(BATCH, "batch", "N", "puts in a batch: of fills (default 1), of fillbatch (default 100)")    \
     X(MULTIGET, "multiget-size", "N", "keys of one multiget (default 32)")                         \
+    X(DEPTH, "depth", "N", "gets of asyncrandom at once (default 32)")                             \
     X(NEXTS, "seek-nexts", "N", "entries read after a seek (default 10)")                          \
     X(KEEP_ITERATOR, "keep-iterator", NULL, "seekrandom seeks one iterator, not a new one each")   \
     X(SYNC, "sync", NULL, "every write survives a power cut")                                      \
@@ -209,6 +211,9 @@ static void take_option(struct bench_options *o, enum option_id id, const char *
     case OPTION_MULTIGET:
         o->multiget_count = (uint32_t)take_number(name, text, 1, 1 << 16);
         break;
+    case OPTION_DEPTH:
+        o->depth = (uint32_t)take_number(name, text, 1, ASYNC_MAX_DEPTH);
+        break;
     case OPTION_NEXTS:
         o->seek_nexts = (uint32_t)take_number(name, text, 0, UINT32_MAX);
         break;
@@ -315,6 +320,7 @@ void options_parse(struct bench_options *o, int argc, char **argv)
                                 .threads = 1,
                                 .processes = 1,
                                 .multiget_count = 32,
+                                .depth = 32,
                                 .seek_nexts = 10,
                                 .filter_bits = 10,
                                 .compress = true,

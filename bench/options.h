@@ -37,6 +37,7 @@ struct bench_options {
     uint32_t processes;
     uint32_t batch_count;
     uint32_t multiget_count;
+    uint32_t depth; /* of asyncrandom */
     uint32_t seek_nexts;
     uint32_t filter_bits;
     uint32_t sample_every; /* one latency of so many operations is measured */
