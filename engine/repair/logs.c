@@ -55,40 +55,15 @@ static struct walk_log_options options_of(const struct repair *r)
     return o;
 }
 
-static bool was_dropped(const struct repair *r, uint32_t cf)
-{
-    const struct version_edit *gone = &r->state.gone;
-    for (size_t i = 0; i < gone->dropped_count; i++) {
-        if (gone->dropped[i] == cf)
-            return true;
-    }
-    return !r->state.is_rebuilt; /* the manifest knows all that are */
-}
-
-/* A family that nothing but the log knows. */
-static lsm_status make_family(struct repair *r, uint32_t cf, lsm_error *err)
-{
-    struct version_edit *s = &r->state.snapshot;
-    char name[32];
-    lsm_cf_options options = LSM_CF_OPTIONS_INIT, resolved;
-    snprintf(name, sizeof name, "recovered-%" PRIu32, cf);
-    lsm_status status = version_resolve_cf_options(&options, &resolved, err);
-    if (status == LSM_OK)
-        status = edit_create_cf(s, cf, name, &resolved, err);
-    if (cf >= s->next_cf && cf < UINT32_MAX)
-        s->next_cf = cf + 1;
-    return status;
-}
-
-/* Families that the log alone knows come back with a name of their own. */
+/* Families that nothing but the log knows come back with a name of their own. */
 static lsm_status know_families(struct repair *r, lsm_slice batch, lsm_error *err)
 {
     struct batch_reader reader = batch_read(batch);
     struct batch_entry e;
     lsm_status status = LSM_OK;
     while (status == LSM_OK && batch_next(&reader, &e)) {
-        if (repair_family_name(r, e.cf) == NULL && !was_dropped(r, e.cf))
-            status = make_family(r, e.cf, err);
+        if (repair_family_name(r, e.cf) == NULL && !repair_family_was_dropped(r, e.cf))
+            status = repair_family_make(r, e.cf, NULL, NULL, err);
     }
     return status;
 }
@@ -158,6 +133,22 @@ static lsm_status meet_record(struct look *k, const struct walk_log_record *reco
     return LSM_OK;
 }
 
+/* What was written between the newest of the tables and the log's first record is nowhere: tables
+ * are gone that nobody names any more. */
+static lsm_status look_before(struct repair *r, const struct walk_log_record *first, lsm_error *err)
+{
+    if (r->state.covered == 0 || first->sequence <= r->state.covered + 1)
+        return LSM_OK;
+    struct repair_step step = repair_step_of(REPAIR_LOG, 0, FINDING_LOG_HOLE, first->file);
+    char problem[160];
+    snprintf(problem, sizeof problem,
+             "no table has what was written between sequence numbers %" PRIu64 " and %" PRIu64,
+             r->state.covered, first->sequence);
+    lsm_status status =
+        repair_add_step(r, &step, problem, "any key may be lost: all of them are told below", err);
+    return status == LSM_OK ? tell_loss(r, NULL, LSM_NO_OFFSET, 0, err) : status;
+}
+
 static lsm_status saw_record(void *context, const struct walk_log_record *record, lsm_error *err)
 {
     struct look *k = context;
@@ -167,7 +158,10 @@ static lsm_status saw_record(void *context, const struct walk_log_record *record
         status = look_for_strangers(k, record, err);
     if (status != LSM_OK)
         return status;
-    k->records++;
+    if (k->records++ == 0 && !r->state.log_is_known)
+        status = look_before(r, record, err);
+    if (status != LSM_OK)
+        return status;
     r->bytes_done += record->end - record->position;
     if (r->options->progress != NULL &&
         !r->options->progress(r->options->context, r->bytes_done, 0))
@@ -228,7 +222,8 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     /* Where no manifest says where the tables end, the log need not reach back to anywhere. */
     if (d->id == FINDING_LOG_HOLE && !r->state.log_is_known)
         return LSM_OK;
-    /* Damage of the very first record is no hole, unless tables say that there is more behind it. */
+    /* Damage of the very first record is no hole, unless tables say that there is more behind it.
+     */
     if (d->limit > d->position && d->position == r->state.snapshot.log_position &&
         (d->id == FINDING_LOG_HOLE || d->id == FINDING_SEGMENT_MISSING || has_later_table(r)))
         r->log_has_hole = true;

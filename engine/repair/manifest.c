@@ -250,9 +250,19 @@ static void fact_numbers(struct repair_facts *f, const struct version_edit *edit
         f->next_cf = edit->next_cf;
 }
 
+static void mention(struct repair_facts *f, uint64_t number)
+{
+    if (number > f->highest_mentioned && number < REPAIR_MAX_NUMBER)
+        f->highest_mentioned = number;
+}
+
 static lsm_status take_edit(struct repair_facts *f, const struct version_edit *edit, lsm_error *err)
 {
     lsm_status status = fact_families(f, edit, err);
+    for (size_t i = 0; i < edit->removed_count; i++)
+        mention(f, edit->removed[i].number);
+    for (size_t i = 0; i < edit->added_count; i++)
+        mention(f, edit->added[i].number);
     for (size_t i = 0; status == LSM_OK && i < edit->removed_count; i++) {
         if (!edit_adds(edit, edit->removed[i].number))
             status = fact_removed(f, edit->removed[i].number, err);
@@ -267,7 +277,22 @@ static lsm_status take_edit(struct repair_facts *f, const struct version_edit *e
 struct snapshot_parts {
     struct version_edit all; /* added: numbers only; created: ids only */
     bool is_whole_so_far;
+    uint64_t manifest; /* its number */
 };
+
+/* One that is not listed, but has tables, was forgotten, not dropped. */
+static bool mentions_family(const struct version_edit *all, uint32_t id)
+{
+    for (size_t i = 0; i < all->created_count; i++) {
+        if (all->created[i].id == id)
+            return true;
+    }
+    for (size_t i = 0; i < all->added_count; i++) {
+        if (all->added[i].cf == id)
+            return true;
+    }
+    return false;
+}
 
 static lsm_status end_snapshot(struct repair_facts *f, const struct snapshot_parts *parts,
                                lsm_error *err)
@@ -282,10 +307,7 @@ static lsm_status end_snapshot(struct repair_facts *f, const struct snapshot_par
             status = fact_removed(f, f->added[i].number, err);
     }
     for (size_t i = 0; status == LSM_OK && i < f->families.created_count; i++) {
-        bool is_listed = false;
-        for (size_t k = 0; k < parts->all.created_count; k++)
-            is_listed = is_listed || parts->all.created[k].id == f->families.created[i].id;
-        if (!is_listed)
+        if (!mentions_family(&parts->all, f->families.created[i].id))
             status = edit_drop_cf(&f->families, f->families.created[i].id, err);
     }
     repair_facts_release(&listed);
@@ -310,6 +332,7 @@ static lsm_status take_part(struct repair_facts *f, struct snapshot_parts *parts
     if (status == LSM_OK && e->frame.more == 0) {
         status = end_snapshot(f, parts, err);
         parts->is_whole_so_far = false;
+        mention(f, parts->manifest);
     }
     return status;
 }
@@ -318,7 +341,7 @@ static lsm_status gather_from(struct repair *r, uint64_t number, struct repair_f
                               lsm_error *err)
 {
     struct walk_manifest walk = {0};
-    struct snapshot_parts parts = {.is_whole_so_far = false};
+    struct snapshot_parts parts = {.manifest = number};
     struct walk_edit e = {.length = 1};
     lsm_error why;
     if (walk_manifest_open(&r->walk, number, WALK_WHOLE, &walk, &why) != LSM_OK)

@@ -78,6 +78,8 @@ static lsm_status look(struct repair *r, lsm_error *err)
     if (status == LSM_OK)
         status = repair_identify(r, err);
     if (status == LSM_OK)
+        status = repair_find_displaced(r, err);
+    if (status == LSM_OK)
         status = repair_read_manifests(r, err);
     if (status == LSM_OK)
         status = repair_look_at_log(r, err);
@@ -303,6 +305,7 @@ static void found_release(struct repair *r)
     edit_release(&r->state.snapshot);
     edit_release(&r->state.gone);
     buffer_release(&r->state.unbounded);
+    buffer_release(&r->displaced);
     edit_release(&r->made);
     mem_free(r->tables);
 }

@@ -4,7 +4,11 @@
  *   repair.c     the door: lock, look, plan, do
  *   identity.c   CURRENT, and whose database it is when that is lost
  *   manifest.c   the state that the manifest makes, and what all whole edits say when it is damaged
- *   lineage.c    which tables are live, told by themselves
+ *   displaced.c  table files under the names of others
+ *   candidates.c all tables that may be live
+ *   lineage.c    which of them are, told by themselves
+ *   families.c   which column families there are
+ *   account.c    what may be missing without a trace
  *   tables.c     what is wrong with each live table, and which bytes put it right
  *   salvage.c    a damaged table's entries into a new one
  *   logs.c       what is wrong with the log, and its records into tables
@@ -88,6 +92,7 @@ enum table_fate {
 
 struct repair_table {
     struct table_meta meta; /* of the state; owned by it */
+    uint64_t file;          /* number in the name of the file in which it stands */
     enum table_fate fate;
     bool is_refused;
     bool any_keys; /* its bounds are only those of the blocks that were whole at first sight */
@@ -107,17 +112,24 @@ struct repair_contradiction {
     uint64_t offset;
 };
 
+/* A table that stands in a file with the name of another one. */
+struct repair_displaced {
+    uint64_t number; /* of the table */
+    uint64_t file;   /* in the name */
+};
+
 /* What looking at the manifests brought. */
 struct repair_state {
     struct version_edit snapshot;
     struct version_edit gone; /* dropped: families that must not come back */
     uint64_t manifest;        /* number of the one believed; 0: none */
     uint64_t next_frame;      /* number of the frame to come */
-    struct buffer unbounded;  /* u64 each: tables of which blocks alone tell the bounds */
-    bool is_rebuilt;          /* from tables */
-    bool contradicts;         /* a manifest could be read, but what it says cannot be */
-    bool log_is_known;        /* snapshot.log_position is the true one */
-    bool needs_generation;    /* a new manifest has to be written */
+    struct buffer unbounded; /* u64 each, ascending: tables of which blocks alone tell the bounds */
+    uint64_t covered;        /* when rebuilt: highest sequence number that any table has */
+    bool is_rebuilt;         /* from tables */
+    bool contradicts;        /* a manifest could be read, but what it says cannot be */
+    bool log_is_known;       /* snapshot.log_position is the true one */
+    bool needs_generation;   /* a new manifest has to be written */
 };
 
 struct repair {
@@ -137,7 +149,8 @@ struct repair {
     bool has_current;     /* the file is there and was read */
     bool current_is_good; /* maybe by a patch */
     uint64_t current_names;
-    uint64_t next_number; /* of tables and manifests: above all files */
+    uint64_t next_number;    /* of tables and manifests: above all files */
+    struct buffer displaced; /* struct repair_displaced each, by number; see displaced.c */
     struct repair_state state;
     struct repair_table *tables; /* one for each of state.snapshot.added; owned */
     struct walk_log_end log;
@@ -187,6 +200,13 @@ lsm_status repair_show_plan(struct repair *r, lsm_error *err);
 void repair_plan_release(struct repair *r);
 
 const char *repair_family_name(const struct repair *r, uint32_t cf); /* NULL: not known */
+/* It is gone, as far as any manifest says: what belongs to it must not come back. */
+bool repair_family_was_dropped(const struct repair *r, uint32_t id);
+/* Adds a family that no manifest knows to the state. Without a name, or when that is another one's,
+ * it gets one of its own; options are those of the properties, as far as they say; either may be
+ * NULL. */
+lsm_status repair_family_make(struct repair *r, uint32_t id, const char *name,
+                              const struct table_properties *p, lsm_error *err);
 __attribute__((format(printf, 2, 3))) void repair_tell(struct repair *r, const char *format, ...);
 
 /* Fills a file's name into a step. */
@@ -199,6 +219,9 @@ struct repair_step repair_step_of(enum repair_part part, uint64_t number, enum f
  * holds for those that are there later, too. */
 lsm_status repair_find_contradictions(struct repair *r, lsm_error *err);
 lsm_status repair_identify(struct repair *r, lsm_error *err);
+lsm_status repair_find_displaced(struct repair *r, lsm_error *err);
+/* The number in the name of the file that holds the table: mostly its own. */
+uint64_t repair_file_of_table(const struct repair *r, uint64_t number);
 lsm_status repair_read_manifests(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_log(struct repair *r, lsm_error *err);
@@ -213,6 +236,7 @@ struct repair_facts {
     uint64_t log_position, log_chain;
     bool has_log, clean;
     uint64_t last_sequence, next_file_number, next_frame;
+    uint64_t highest_mentioned; /* number of a file: what became of those below was written down */
     uint32_t next_cf;
 };
 lsm_status repair_gather_facts(struct repair *r, struct repair_facts *facts, lsm_error *err);

@@ -202,13 +202,14 @@ lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
 {
     struct salvage s = {.r = r, .t = &r->tables[index]};
     char name[FILE_NAME_SIZE], copy[FILE_NAME_SIZE] = "";
-    struct walk_table_options options = {.number = s.t->meta.number, .meta = &s.t->meta};
+    struct walk_table_options options = {
+        .number = s.t->meta.number, .name = name, .meta = &s.t->meta};
     struct walk_block b = {.length = 1};
     lsm_status status = LSM_OK;
-    file_name_make(FILE_TABLE, s.t->meta.number, name);
-    if (has_patches(r, s.t->meta.number)) {
+    file_name_make(FILE_TABLE, s.t->file, name);
+    if (has_patches(r, s.t->file)) {
         file_name_make(FILE_TEMPORARY, r->next_number++, copy);
-        struct repair_target target = {FILE_TABLE, s.t->meta.number};
+        struct repair_target target = {FILE_TABLE, s.t->file};
         status = repair_copy_file(r, r->dir, name, r->dir, copy, &target, err);
         options.name = copy;
     }

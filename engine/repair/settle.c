@@ -418,9 +418,8 @@ static void settle_release(struct settle *s, bool failed)
         if (!s->items[i].is_own)
             continue;
         if (failed && !s->items[i].is_gone)
-            (void)io_dir_unlink(s->r->dir,
-                                file_name_make(FILE_TABLE, s->items[i].meta->number, name), NULL,
-                                NULL);
+            (void)io_dir_unlink(
+                s->r->dir, file_name_make(FILE_TABLE, s->items[i].meta->number, name), NULL, NULL);
         table_meta_release(s->items[i].meta);
         mem_free(s->items[i].meta);
     }

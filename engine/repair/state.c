@@ -9,6 +9,7 @@ static void tell_doubts(const struct repair *r,
     for (size_t i = 0; i < r->loss_count; i++) {
         const struct repair_loss *loss = &r->losses[i];
         doubt(context, &(struct repair_state_doubt){.file = loss->file,
+                                                    .all_families = !loss->has_cf,
                                                     .cf = loss->cf,
                                                     .first_open = loss->first_open,
                                                     .last_open = loss->last_open,
@@ -32,6 +33,8 @@ lsm_status repair_read_state(struct io *io, struct io_dir *dir, const char *path
     if (status == LSM_OK)
         status = repair_identify(&r, err);
     if (status == LSM_OK)
+        status = repair_find_displaced(&r, err);
+    if (status == LSM_OK)
         status = repair_read_manifests(&r, err);
     if (status == LSM_OK) {
         tell_doubts(&r, doubt, context);
@@ -43,6 +46,8 @@ lsm_status repair_read_state(struct io *io, struct io_dir *dir, const char *path
     }
     edit_release(&r.state.snapshot);
     edit_release(&r.state.gone);
+    buffer_release(&r.state.unbounded);
+    buffer_release(&r.displaced);
     repair_plan_release(&r);
     walk_dir_release(&r.list);
     return status;

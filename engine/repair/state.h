@@ -18,7 +18,8 @@ struct repair_state_view {
 
 /* Keys of which rebuilding could not tell what became of them; all is borrowed. */
 struct repair_state_doubt {
-    const char *file; /* empty: none alone */
+    const char *file;  /* empty: none alone */
+    bool all_families; /* or only: */
     uint32_t cf;
     bool first_open, last_open; /* no bound */
     lsm_slice first, last;

@@ -50,7 +50,7 @@ static lsm_status patch(struct look *k, uint64_t offset, const uint8_t *bytes, s
     struct repair_patch p = {.part = REPAIR_TABLE,
                              .number = k->t->meta.number,
                              .kind = FILE_TABLE,
-                             .file = k->t->meta.number,
+                             .file = k->t->file,
                              .offset = offset,
                              .bytes = (uint8_t *)(uintptr_t)bytes,
                              .size = size};
@@ -503,14 +503,27 @@ static lsm_status look_inside(struct look *k, lsm_error *err)
     return status;
 }
 
+/* It stands in a file with the name of another table. */
+static lsm_status tell_displaced(struct look *k, const char *file, lsm_error *err)
+{
+    char problem[96];
+    bool is_there = walk_dir_find(&k->r->list, FILE_TABLE, k->t->meta.number) != NULL;
+    snprintf(problem, sizeof problem, "what it holds stands in '%s'", file);
+    return note(k, is_there ? FINDING_TABLE_FOREIGN : FINDING_TABLE_MISSING, LSM_NO_OFFSET, 0,
+                problem, "written anew from there", false, err);
+}
+
 static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
 {
     struct look k = {.r = r, .index = index, .t = &r->tables[index]};
+    char file[FILE_NAME_SIZE];
     /* Bounds that only the blocks tell say nothing of blocks that are lost. */
-    struct walk_table_options options = {.number = k.t->meta.number,
-                                         .meta = k.t->any_keys ? NULL : &k.t->meta};
+    struct walk_table_options options = {
+        .number = k.t->meta.number, .name = file, .meta = k.t->any_keys ? NULL : &k.t->meta};
     lsm_error why = {0};
+    k.t->file = repair_file_of_table(r, k.t->meta.number);
     file_name_make(FILE_TABLE, k.t->meta.number, k.name);
+    file_name_make(FILE_TABLE, k.t->file, file);
     lsm_status status = walk_table_open(&r->walk, &options, &k.walk, &why);
     if (status == LSM_MISSING) {
         status = drop(&k, FINDING_TABLE_MISSING, "it is missing", err);
@@ -519,7 +532,9 @@ static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
     } else if (status != LSM_OK) {
         status_copy(err, &why);
     } else {
-        status = io_file_open(r->dir, k.name, 0, 0, &k.file, err);
+        status = io_file_open(r->dir, file, 0, 0, &k.file, err);
+        if (status == LSM_OK && k.t->file != k.t->meta.number)
+            status = tell_displaced(&k, file, err);
         if (status == LSM_OK)
             status = look_inside(&k, err);
     }
@@ -530,13 +545,19 @@ static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
     return status;
 }
 
+/* The list is in ascending order. */
 static bool has_number(const struct buffer *list, uint64_t number)
 {
-    for (size_t at = 0; at < list->size; at += sizeof number) {
-        if (memcmp(list->data + at, &number, sizeof number) == 0)
-            return true;
+    const uint64_t *numbers = (const uint64_t *)(const void *)list->data;
+    size_t low = 0, count = list->size / sizeof *numbers, limit = count;
+    while (low < limit) {
+        size_t middle = low + (limit - low) / 2;
+        if (numbers[middle] < number)
+            low = middle + 1;
+        else
+            limit = middle;
     }
-    return false;
+    return low < count && numbers[low] == number;
 }
 
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err)

@@ -51,6 +51,7 @@ struct salvage_log {
 /* A table of which it cannot be told whether it is live. */
 struct salvage_doubt {
     char file[FILE_NAME_SIZE];
+    bool has_family; /* else any */
     uint32_t cf;
     bool has_first, has_last;
     struct text first, last;

@@ -142,8 +142,10 @@ static void keep_doubt(void *context, const struct repair_state_doubt *doubt)
     struct salvage *s = context;
     s->doubts = memory_resize(s->doubts, (s->doubt_count + 1) * sizeof *s->doubts);
     struct salvage_doubt *kept = &s->doubts[s->doubt_count++];
-    *kept = (struct salvage_doubt){
-        .cf = doubt->cf, .has_first = !doubt->first_open, .has_last = !doubt->last_open};
+    *kept = (struct salvage_doubt){.has_family = !doubt->all_families,
+                                   .cf = doubt->cf,
+                                   .has_first = !doubt->first_open,
+                                   .has_last = !doubt->last_open};
     (void)snprintf(kept->file, sizeof kept->file, "%s", doubt->file);
     text_append(&kept->first, doubt->first.data, doubt->first.size);
     text_append(&kept->last, doubt->last.data, doubt->last.size);
@@ -154,7 +156,7 @@ static void tell_doubts(struct salvage *s)
     for (size_t i = 0; i < s->doubt_count; i++) {
         const struct salvage_doubt *doubt = &s->doubts[i];
         salvage_tell_doubtful(s, &(struct salvage_gap){.file = doubt->file,
-                                                       .has_family = true,
+                                                       .has_family = doubt->has_family,
                                                        .cf = doubt->cf,
                                                        .has_first = doubt->has_first,
                                                        .has_last = doubt->has_last,
