@@ -2,7 +2,7 @@
  * The way of an entry: into a chunk; a full chunk is handed to the thread, which sorts it and
  * writes it away, while the other chunk is filled. As long as a family's entries come in key order
  * its chunks are handed over early and written to tables at once; a chunk that is not in order
- * becomes a run, unless it is the last one and there are no others.
+ * becomes a run. The last chunk stays in memory and is merged with them.
  */
 #include "engine/compact/intake_private.h"
 
@@ -10,7 +10,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 
-#define ENTRIES_AHEAD  8                 /* whose bytes are fetched while others are written */
+#define ITEMS_AHEAD    8                 /* whose bytes are fetched while others are written */
 #define IN_ORDER_BYTES ((size_t)1 << 20) /* of entries in order that are handed over together */
 
 /* ---- writing (the thread's, or the caller's where there is none) ----------------------------- */
@@ -25,59 +25,75 @@ static struct intake_family *find_family(struct intake *in, uint32_t cf)
     return family;
 }
 
-/* Sorted entries came in this order when their bytes stand in it. */
-static bool came_in_order(const struct chunk_entry *entries, size_t count)
+/* Sorted items came in this order when their records stand in it. */
+static bool came_in_order(const struct chunk_part *part)
 {
-    for (size_t i = 1; i < count; i++) {
-        if (entries[i].bytes < entries[i - 1].bytes)
+    for (size_t i = 1; i < part->count; i++) {
+        if (part->items[i].place < part->items[i - 1].place)
             return false;
     }
     return true;
 }
 
-/* May the entries, one family's and sorted, go behind what the stream holds? */
-static bool goes_to_stream(const struct intake_family *family, const struct chunk_entry *entries,
-                           size_t count, bool is_last)
+/* May the part go behind what the stream holds? */
+static bool goes_to_stream(const struct intake_family *family, const struct chunk_part *part)
 {
     const struct stream *s = &family->stream;
     if (family->run_count > 0 ||
-        (s->has_last && slice_compare(buffer_slice(&s->last_key), chunk_key(entries)) >= 0))
+        (s->has_last &&
+         slice_compare(buffer_slice(&s->last_key), chunk_key(part->chunk, part->items)) >= 0))
         return false;
-    return is_last || came_in_order(entries, count);
+    return came_in_order(part);
 }
 
 static lsm_status write_to_stream(struct intake *in, struct intake_family *family,
-                                  const struct chunk_entry *entries, size_t count, lsm_error *err)
+                                  const struct chunk_part *part, lsm_error *err)
 {
     struct stream *s = &family->stream;
     lsm_status status = LSM_OK;
-    for (size_t i = 0, next; status == LSM_OK && i < count; i = next) {
-        const struct chunk_entry *e = entry_that_counts(in, entries, i, count, &next);
-        if (i + ENTRIES_AHEAD < count)
-            entry_prefetch(&entries[i + ENTRIES_AHEAD]);
-        status = stream_add(s, chunk_key(e), (enum entry_type)e->type, chunk_value(e), err);
+    for (size_t i = 0, next; status == LSM_OK && i < part->count; i = next) {
+        const struct chunk_item *item = item_that_counts(in, part, i, &next);
+        if (i + ITEMS_AHEAD < part->count)
+            chunk_prefetch(part->chunk, &part->items[i + ITEMS_AHEAD]);
+        const uint8_t *record = chunk_record(part->chunk, item);
+        status = stream_add(s, record_key(record), (enum entry_type)record_at(record).type,
+                            record_value(record), err);
     }
+    lsm_slice last = chunk_key(part->chunk, &part->items[part->count - 1]);
     s->has_last = true;
-    if (status == LSM_OK && !buffer_assign(&s->last_key, chunk_key(&entries[count - 1])))
-        status = lsm_fail_memory(err, entries[count - 1].key_size);
+    if (status == LSM_OK && !buffer_assign(&s->last_key, last))
+        status = lsm_fail_memory(err, last.size);
     return status;
 }
 
+/* The chunk's next family from item `first` on. */
+static struct chunk_part next_part(const struct chunk *c, size_t first)
+{
+    struct chunk_part part = {.chunk = c, .items = c->items + first};
+    while (first + part.count < c->count && part.items[part.count].cf == part.items->cf)
+        part.count++;
+    return part;
+}
+
+/* `is_last`: what does not go to a stream stays where it is, for the merge. */
 static lsm_status write_chunk(struct intake *in, struct chunk *c, bool is_last, lsm_error *err)
 {
     if (!chunk_sort(c))
-        return lsm_fail_memory(err, c->count * sizeof *c->entries);
+        return lsm_fail_memory(err, c->count * sizeof *c->items);
     lsm_status status = LSM_OK;
-    for (size_t first = 0, next; status == LSM_OK && first < c->count; first = next) {
-        const struct chunk_entry *group = &c->entries[first];
-        for (next = first + 1; next < c->count && c->entries[next].cf == group->cf;)
-            next++;
-        struct intake_family *family = find_family(in, group->cf);
-        status = goes_to_stream(family, group, next - first, is_last)
-                     ? write_to_stream(in, family, group, next - first, err)
-                     : run_write(in, family, group, next - first, err);
+    for (size_t first = 0; status == LSM_OK && first < c->count;) {
+        struct chunk_part part = next_part(c, first);
+        struct intake_family *family = find_family(in, part.items->cf);
+        first += part.count;
+        if (goes_to_stream(family, &part))
+            status = write_to_stream(in, family, &part, err);
+        else if (is_last)
+            family->rest = part;
+        else
+            status = run_write(in, family, &part, err);
     }
-    chunk_clear(c);
+    if (!is_last)
+        chunk_clear(c);
     return status;
 }
 
@@ -171,6 +187,7 @@ void intake_free(struct intake *in)
         mem_free(family->name);
         mem_free(family);
     }
+    spill_file_close(&in->spills);
     chunk_release(&in->chunks[0]);
     chunk_release(&in->chunks[1]);
     pthread_cond_destroy(&in->changed);
@@ -219,9 +236,9 @@ static lsm_status note_order(struct intake_family *family, struct chunk *c, lsm_
                              lsm_error *err)
 {
     if (!c->is_unsorted && c->count > 0) {
-        const struct chunk_entry *last = &c->entries[c->count - 1];
+        const struct chunk_item *last = &c->items[c->count - 1];
         c->is_unsorted = last->cf > family->id ||
-                         (last->cf == family->id && slice_compare(chunk_key(last), key) > 0);
+                         (last->cf == family->id && slice_compare(chunk_key(c, last), key) > 0);
     }
     if (!family->in_order)
         return LSM_OK;
@@ -281,23 +298,32 @@ lsm_status intake_add(struct intake *in, uint32_t cf, enum entry_type type, lsm_
     return LSM_OK;
 }
 
+static lsm_status finish_family(struct intake *in, struct intake_family *f, lsm_error *err)
+{
+    bool is_merged = f->run_count > 0 || f->rest.count > 0;
+    lsm_status status = is_merged ? runs_merge(in, f, err) : stream_finish(&f->stream, err);
+    in->table_count += f->stream.count;
+    f->rest = (struct chunk_part){0};
+    return status;
+}
+
 lsm_status intake_finish(struct intake *in, lsm_error *err)
 {
     lsm_status status = LSM_OK;
+    struct chunk *last = &in->chunks[in->filling];
     if (in->has_thread) {
         pthread_mutex_lock(&in->lock);
         status = await_writer_locked(in, err);
         pthread_mutex_unlock(&in->lock);
         stop_thread(in);
     }
+    chunk_release(&in->chunks[in->filling ^ 1]);
     if (status == LSM_OK)
-        status = write_chunk(in, &in->chunks[in->filling], true, err);
-    chunk_release(&in->chunks[0]);
-    chunk_release(&in->chunks[1]);
-    for (struct intake_family *f = in->families; status == LSM_OK && f != NULL; f = f->next) {
-        status = f->run_count > 0 ? runs_merge(in, f, err) : stream_finish(&f->stream, err);
-        in->table_count += f->stream.count;
-    }
+        status = write_chunk(in, last, true, err);
+    for (struct intake_family *f = in->families; status == LSM_OK && f != NULL; f = f->next)
+        status = finish_family(in, f, err);
+    chunk_release(last);
+    spill_file_close(&in->spills);
     STEP("intake: merged");
     if (status == LSM_OK && in->table_count > 0)
         status = io_dir_sync(in->options.env->tables->dir, err);

@@ -1,7 +1,7 @@
 /*
  * Intake: entries of any families, in any order, become sealed tables (see table_writer_seal()) of
  * one entry a key. What comes in key order is written straight to them. The rest is sorted: as much
- * as memory holds becomes a run, a table that nobody will name, and at the end the runs are merged.
+ * as memory holds becomes a run, in a file without a name, and at the end the runs are merged.
  *
  * All files have numbers of the set's counter and nobody names them, so those that a death leaves
  * are orphans.

@@ -4,48 +4,50 @@
 
 #include "engine/base/buffer.h"
 #include "engine/compact/intake.h"
+#include "engine/compact/spill_private.h"
 
 #include <pthread.h>
 
-/* ---- chunks (intake_chunk.c) ----------------------------------------------------------------- */
+/* ---- chunks (intake_chunk.c, intake_sort.c) ----------------------------------------------------
+ */
 
-struct chunk_entry {
-    /* bytes_head() of the key behind what all keys begin with; 0 when nothing had to be sorted */
-    uint64_t head;
-    const uint8_t *bytes; /* key, value */
+struct chunk_item {
+    uint64_t head;  /* of bytes of the key; only of use while it is sorted */
+    uint32_t place; /* of the record in the arena, in units of RECORD_ALIGNMENT */
     uint32_t cf;
-    uint32_t value_size;
-    uint16_t key_size;
-    uint8_t type; /* enum entry_type */
 };
+#define CHUNK_ARENA_MAX ((size_t)UINT32_MAX * RECORD_ALIGNMENT)
 
 /* Entries in the order in which they came. Zeroed is empty. */
 struct chunk {
-    uint8_t *arena; /* owned */
+    uint8_t *arena; /* owned; records */
     size_t arena_size, used;
-    struct chunk_entry *entries; /* owned */
+    struct chunk_item *items; /* owned */
     size_t count, room;
-    struct chunk_entry *scratch; /* owned; of the sorting */
+    struct chunk_item *scratch; /* owned; of the sorting */
     size_t scratch_room;
-    bool is_unsorted; /* they do not ascend by family and key */
-    bool in_order;    /* a family's came in key order, these and all before them */
+    size_t prefix_size; /* bytes that all keys begin with */
+    size_t stale_heads; /* items whose heads are of bytes before the prefix's end, the first ones */
+    bool has_several;   /* families */
+    bool is_unsorted;   /* they do not ascend by family and key */
+    bool in_order;      /* a family's came in key order, these and all before them */
 };
 
-static inline lsm_slice chunk_key(const struct chunk_entry *e)
+static inline const uint8_t *chunk_record(const struct chunk *c, const struct chunk_item *item)
 {
-    return (lsm_slice){e->bytes, e->key_size};
+    return c->arena + (size_t)item->place * RECORD_ALIGNMENT;
 }
 
-static inline lsm_slice chunk_value(const struct chunk_entry *e)
+static inline lsm_slice chunk_key(const struct chunk *c, const struct chunk_item *item)
 {
-    return (lsm_slice){e->bytes + e->key_size, e->value_size};
+    return record_key(chunk_record(c, item));
 }
 
-/* Sorted entries lie anywhere in memory: the first lines of one that is written soon. */
-static inline void entry_prefetch(const struct chunk_entry *e)
+/* Sorted records lie anywhere in memory: the first lines of one that is read soon. */
+static inline void chunk_prefetch(const struct chunk *c, const struct chunk_item *item)
 {
     for (size_t i = 0; i < 3; i++)
-        __builtin_prefetch(e->bytes + i * 64);
+        __builtin_prefetch(chunk_record(c, item) + i * 64);
 }
 
 /* Bytes of memory it needs, sorting included. */
@@ -58,6 +60,13 @@ bool chunk_has_room(const struct chunk *c, lsm_slice key, lsm_slice value);
 bool chunk_sort(struct chunk *c);
 void chunk_clear(struct chunk *c); /* keeps the memory */
 void chunk_release(struct chunk *c);
+
+/* Sorted items of one family. */
+struct chunk_part {
+    const struct chunk *chunk;
+    const struct chunk_item *items;
+    size_t count;
+};
 
 /* ---- tables (intake_stream.c) ---------------------------------------------------------------- */
 
@@ -75,11 +84,20 @@ struct stream {
     uint64_t entries;
 };
 
+/* A table of the stream that has to be merged after all. */
+struct intake_table {
+    uint64_t number, size, raw_size;
+    struct buffer smallest, largest; /* keys */
+};
+
+/* A sorted spill of one family. */
 struct intake_run {
-    uint64_t number;
-    uint64_t size;     /* bytes of the file */
-    uint64_t raw_size; /* of keys and values */
-    uint32_t tier;     /* how often its entries were merged */
+    struct spill spill;
+    uint64_t entries;
+    uint64_t raw_size;   /* of keys and values */
+    uint32_t tier;       /* how often its entries were merged */
+    struct buffer marks; /* some entries: position u64, size u8, beginning of the key */
+    size_t mark_count;
 };
 
 struct intake_family {
@@ -95,10 +113,15 @@ struct intake_family {
 
     /* of the thread that writes */
     struct stream stream;
-    struct intake_run *runs; /* owned */
+    struct intake_run *runs; /* owned; later ones behind earlier ones */
     size_t run_count, run_room;
-    struct buffer marks; /* some of the runs' keys: size u8, bytes */
-    size_t mark_count;
+    bool has_prefix;
+    struct buffer prefix; /* what all keys of the runs begin with */
+
+    /* of intake_finish() */
+    struct chunk_part rest;      /* entries that no run took; behind all runs */
+    struct intake_table *tables; /* owned; they are before all runs */
+    size_t table_count;
 };
 
 struct intake {
@@ -106,9 +129,9 @@ struct intake {
     struct intake_family *families; /* newest first; the list grows under `lock` */
     struct intake_family *recent;   /* of the last entry */
     struct chunk chunks[2];
-    unsigned filling;     /* index of the chunk that takes entries */
-    uint64_t run_ordinal; /* of the next run (the writing thread's) */
-    size_t table_count;   /* set by intake_finish() */
+    unsigned filling;         /* index of the chunk that takes entries */
+    struct spill_file spills; /* the writing thread's */
+    size_t table_count;       /* set by intake_finish() */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -127,29 +150,78 @@ lsm_status stream_add(struct stream *s, lsm_slice key, enum entry_type type, lsm
 lsm_status stream_finish(struct stream *s, lsm_error *err); /* seals the last table */
 void stream_release(struct stream *s);                      /* removes what is not given */
 
-/* ---- runs (intake_merge.c) ------------------------------------------------------------------- */
+/* ---- runs (intake_runs.c) ----------------------------------------------------------------------
+ */
 
-/* Sequence numbers of runs: they say which of several entries of a key counts. */
-uint64_t run_sequence(const struct intake *in, uint64_t ordinal);
-/* Writes a run of entries [0, count), one family's, sorted. */
-lsm_status run_write(struct intake *in, struct intake_family *family,
-                     const struct chunk_entry *entries, size_t count, lsm_error *err);
-/* Merges all runs of the family, and what its stream holds, into a new stream. */
-lsm_status runs_merge(struct intake *in, struct intake_family *family, lsm_error *err);
-/* The runs' files go. */
+#define RUN_MARKS 32 /* keys of each run that are remembered, to find a place in it */
+#define MARK_SIZE 64 /* bytes of them at most */
+
+/* Zeroed and then begun. */
+struct run_writer {
+    struct spill_writer spill;
+    struct intake_run run;
+    uint64_t step, next_mark; /* entries */
+};
+/* `expected`: entries at most. */
+lsm_status run_begin(struct intake *in, uint64_t expected, struct run_writer *w, lsm_error *err);
+lsm_status run_add(struct run_writer *w, enum entry_type type, lsm_slice key, lsm_slice value,
+                   lsm_error *err);
+/* Appends the run to the family's. The writer is released, whatever is returned. */
+lsm_status run_end(struct run_writer *w, struct intake_family *family, uint32_t tier,
+                   lsm_error *err);
+void run_abort(struct run_writer *w);
+/* Writes a run of the part, and merges runs where there are many. */
+lsm_status run_write(struct intake *in, struct intake_family *family, const struct chunk_part *part,
+                     lsm_error *err);
+/* No key of what is to be merged is beyond the two. */
+lsm_status runs_note_ends(struct intake_family *family, lsm_slice smallest, lsm_slice largest,
+                          lsm_error *err);
 void runs_release(struct intake *in, struct intake_family *family);
+/* How many runs may be read together. */
+size_t run_fan_in(const struct intake *in);
 
-/* Of entries [first, count) with one key: the one that counts; *next is behind them. */
-static inline const struct chunk_entry *entry_that_counts(const struct intake *in,
-                                                          const struct chunk_entry *entries,
-                                                          size_t first, size_t count, size_t *next)
+/* Of a part's items [first, count) with one key: the one that counts; *next is behind them. */
+static inline const struct chunk_item *item_that_counts(const struct intake *in,
+                                                        const struct chunk_part *part, size_t first,
+                                                        size_t *next)
 {
+    const struct chunk_item *items = part->items;
     size_t i = first + 1;
-    while (i < count && entries[i].head == entries[first].head &&
-           slice_equal(chunk_key(&entries[i]), chunk_key(&entries[first])))
+    while (i < part->count && items[i].head == items[first].head &&
+           slice_equal(chunk_key(part->chunk, &items[i]), chunk_key(part->chunk, &items[first])))
         i++;
     *next = i;
-    return &entries[in->options.keep_first ? first : i - 1];
+    return &items[in->options.keep_first ? first : i - 1];
 }
+
+/* ---- merging (intake_merge.c) ------------------------------------------------------------------
+ */
+
+/* What the parts of a merge have in common. */
+struct merge_watch {
+    _Atomic uint64_t raw_done; /* bytes of keys and values */
+    _Atomic bool is_stopped;   /* a part has failed */
+};
+
+struct merge_wish {
+    struct intake *in;
+    struct intake_family *family;
+    size_t first_run;          /* of the family: from this one on */
+    bool takes_all;            /* its tables and what no run took as well */
+    struct merge_watch *watch; /* NULL: it is the only part */
+    bool is_asking;            /* it asks env->progress */
+    lsm_slice first, limit;    /* keys; data NULL: an open end */
+    size_t memory;             /* for reading */
+    /* One of the two takes everything. */
+    struct stream *stream;
+    struct run_writer *run;
+};
+lsm_status intake_merge(const struct merge_wish *wish, lsm_error *err);
+
+/* ---- the last merge (intake_parts.c) -----------------------------------------------------------
+ */
+
+/* Merges all that the family has into a new stream. */
+lsm_status runs_merge(struct intake *in, struct intake_family *family, lsm_error *err);
 
 #endif
