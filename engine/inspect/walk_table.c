@@ -152,13 +152,29 @@ static void malformed(struct walk_part *part, const char *what, uint64_t expecte
     part->problem = (struct table_problem){what, expected, found};
 }
 
+/* What an opening of the table refuses. */
+static void judge_properties(struct walk_table *t)
+{
+    const struct table_properties *p = &t->table_properties;
+    const struct table_footer *f = &t->footer;
+    if (p->number != t->number)
+        malformed(&t->properties, "they are of another file", t->number, p->number);
+    else if (t->has_footer && p->data_size != f->data.size)
+        malformed(&t->properties, "the data has another size", f->data.size, p->data_size);
+    else if (t->has_footer && p->digest_size != f->properties.offset)
+        malformed(&t->properties, "the digest ends elsewhere", f->properties.offset,
+                  p->digest_size);
+}
+
 static lsm_status take_properties(struct walk *w, lsm_slice payload, lsm_error *err)
 {
     struct walk_table *t = &w->base;
     lsm_error inner = {.message = ""};
     lsm_status status = table_properties_decode(payload, &t->table_properties, &inner);
-    if (status == LSM_OK)
+    if (status == LSM_OK) {
+        judge_properties(t);
         return LSM_OK;
+    }
     if (status != LSM_CORRUPT && status != LSM_NEWER_FORMAT) {
         status_copy(err, &inner);
         return status;

@@ -194,32 +194,18 @@ static lsm_status say_properties(struct inspection *x, enum finding_id id, const
     return say_problem(x, &f, "the properties", &problem, 0);
 }
 
-/* What an opening refuses, and what else has to agree without a look at the blocks. */
+/* What has to agree without a look at the blocks. */
 static lsm_status compare_parts(struct inspection *x)
 {
     const struct walk_table *w = x->walk;
     const struct table_properties *p = x->properties;
-    lsm_status status = LSM_OK;
-    if (p == NULL)
+    if (p == NULL || w->index.verdict != WALK_SOUND || w->table_index.count == p->block_count)
         return LSM_OK;
-    enum finding_id id = FINDING_PROPERTIES_MALFORMED;
-    if (p->number != w->number)
-        status = say_properties(x, id, "they are of another file", w->number, p->number);
-    else if (w->has_footer && p->data_size != w->footer.data.size)
-        status =
-            say_properties(x, id, "the data has another size", w->footer.data.size, p->data_size);
-    else if (w->has_footer && p->digest_size != w->footer.properties.offset)
-        status = say_properties(x, id, "the digest ends elsewhere", w->footer.properties.offset,
-                                p->digest_size);
-    if (status == LSM_OK && w->index.verdict == WALK_SOUND &&
-        w->table_index.count != p->block_count) {
-        lsm_finding f = finding_in(x, FINDING_INDEX_BLOCKS);
-        finding_place(&f, w->name, w->index.extent.offset, w->index.extent.size);
-        struct table_problem problem = {"it names another number of blocks than the properties",
-                                        p->block_count, w->table_index.count};
-        status = say_problem(x, &f, "the index", &problem, 0);
-    }
-    return status;
+    lsm_finding f = finding_in(x, FINDING_INDEX_BLOCKS);
+    finding_place(&f, w->name, w->index.extent.offset, w->index.extent.size);
+    struct table_problem problem = {"it names another number of blocks than the properties",
+                                    p->block_count, w->table_index.count};
+    return say_problem(x, &f, "the index", &problem, 0);
 }
 
 static lsm_status compare_meta(struct inspection *x)
