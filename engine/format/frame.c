@@ -124,9 +124,8 @@ static size_t plausible_size(const uint8_t *at, size_t left)
     return size > left ? 0 : size;
 }
 
-/* The frame at the beginning of `bytes`, which are the file's from `offset` on. */
-static bool frame_at_front(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
-                           struct frame *frame)
+bool frame_at_front(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
+                    struct frame *frame)
 {
     const uint8_t *at = bytes.data;
     size_t size = plausible_size(at, bytes.size);
@@ -204,13 +203,14 @@ static bool valid_frame_follows(const struct frame_reader *r)
 {
     uint64_t budget = SEARCH_BUDGET_BYTES;
     const uint8_t *bytes = r->bytes.data;
-    for (uint64_t at = r->chain.offset + FRAME_ALIGNMENT; at < r->bytes.size;
+    for (size_t at = (size_t)(r->chain.offset - r->base) + FRAME_ALIGNMENT; at < r->bytes.size;
          at += FRAME_ALIGNMENT) {
         struct frame frame;
-        size_t size = plausible_size(bytes + at, r->bytes.size - (size_t)at);
+        lsm_slice rest = {bytes + at, r->bytes.size - at};
+        size_t size = plausible_size(rest.data, rest.size);
         if (size == 0)
             continue;
-        if (budget < size || frame_at(&r->place, r->bytes, at, &frame))
+        if (budget < size || frame_at_front(&r->place, rest, r->base + at, &frame))
             return true;
         budget -= size;
     }
@@ -291,7 +291,7 @@ static bool one_byte_is_wrong(struct search *s)
 
 static lsm_status frame_is_rotten(const struct frame_reader *r, bool *is_rotten, lsm_error *err)
 {
-    size_t size = r->bytes.size - (size_t)r->chain.offset;
+    size_t begin = (size_t)(r->chain.offset - r->base), size = r->bytes.size - begin;
     struct search s = {
         .reader = r,
         .bytes = mem_alloc(size),
@@ -301,7 +301,7 @@ static lsm_status frame_is_rotten(const struct frame_reader *r, bool *is_rotten,
     };
     if (s.bytes == NULL)
         return lsm_fail_memory(err, size);
-    memcpy(s.bytes, (const uint8_t *)r->bytes.data + r->chain.offset, size);
+    memcpy(s.bytes, (const uint8_t *)r->bytes.data + begin, size);
     *is_rotten = one_byte_is_wrong(&s);
     mem_free(s.bytes);
     return LSM_OK;
@@ -335,12 +335,15 @@ static lsm_status judge_tail(const struct frame_reader *r, enum frame_result *re
 lsm_status frame_next(struct frame_reader *r, enum frame_result *result, struct frame *frame,
                       lsm_error *err)
 {
-    if (r->chain.offset == r->bytes.size && !r->is_first) {
+    uint64_t begin = r->chain.offset - r->base;
+    if (begin == r->bytes.size && !r->is_first) {
         *result = FRAME_END;
         return LSM_OK;
     }
     struct frame found;
-    if (!frame_at(&r->place, r->bytes, r->chain.offset, &found))
+    size_t left = begin < r->bytes.size ? r->bytes.size - (size_t)begin : 0;
+    lsm_slice rest = {left == 0 ? r->bytes.data : (const uint8_t *)r->bytes.data + begin, left};
+    if (!frame_at_front(&r->place, rest, r->chain.offset, &found))
         return judge_tail(r, result, err);
     if (found.previous != r->chain.previous)
         return damaged(r, "a frame does not follow the one before it", err);

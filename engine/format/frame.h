@@ -67,7 +67,8 @@ struct frame {
 struct frame_reader {
     struct frame_place place;
     const char *file_name; /* for messages */
-    lsm_slice bytes;       /* the whole file, borrowed */
+    lsm_slice bytes;       /* the whole file, borrowed; or its end, */
+    uint64_t base;         /* from here on */
     struct frame_chain chain;
     bool is_first;
 };
@@ -99,8 +100,11 @@ lsm_status frame_next(struct frame_reader *r, enum frame_result *result, struct 
 bool frame_follow(const struct frame_place *place, lsm_slice bytes, struct frame_chain *chain,
                   struct frame *frame);
 
-/* For salvage: the frame that stands whole at `offset`, whatever the chain says. */
+/* For salvage: the frame that stands whole at `offset`, whatever the chain says; of a whole file,
+ * or of its bytes from `offset` on. */
 bool frame_at(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
               struct frame *frame);
+bool frame_at_front(const struct frame_place *place, lsm_slice bytes, uint64_t offset,
+                    struct frame *frame);
 
 #endif

@@ -17,8 +17,15 @@ struct attempt {
     struct frame_place place;
     struct walk_manifest walk;
     bool is_corrected;
-    lsm_error why; /* it cannot be replayed */
+    struct buffer bytes; /* of the manifest; owned */
+    lsm_error why;       /* it cannot be replayed */
 };
+
+static void forget_manifest(struct attempt *a)
+{
+    walk_manifest_close(&a->walk);
+    buffer_release(&a->bytes);
+}
 
 static lsm_status note_correction(struct attempt *a, uint64_t offset, uint8_t *bytes,
                                   const struct correct_change *c, enum finding_id id,
@@ -47,7 +54,7 @@ static lsm_status note_correction(struct attempt *a, uint64_t offset, uint8_t *b
 /* Corrects what one wrong byte explains, in the bytes in memory. */
 static lsm_status correct_bytes(struct attempt *a, lsm_error *err)
 {
-    struct buffer *bytes = &a->walk.bytes;
+    struct buffer *bytes = &a->bytes;
     struct correct_change c;
     struct frame frame;
     lsm_status status = LSM_OK;
@@ -94,24 +101,27 @@ static lsm_status try_manifest(struct attempt *a, bool *replayed, lsm_error *err
     a->place.file_number = a->number;
     memcpy(a->place.uuid, r->walk.uuid, sizeof a->place.uuid);
     lsm_status status = walk_manifest_open(&r->walk, a->number, WALK_WHOLE, &a->walk, &a->why);
-    if (status == LSM_NO_MEMORY || status == LSM_CANCELLED) {
-        status_copy(err, &a->why);
-        return status;
+    if (status == LSM_OK)
+        status = walk_manifest_read_all(&r->walk, &a->walk, &a->bytes, &a->why);
+    if (status != LSM_OK) {
+        forget_manifest(a);
+        if (status == LSM_NO_MEMORY || status == LSM_CANCELLED)
+            status_copy(err, &a->why);
+        return status == LSM_NO_MEMORY || status == LSM_CANCELLED ? status : LSM_OK;
     }
-    if (status != LSM_OK)
-        return LSM_OK;
-    status = replay_manifest(&a->place, a->name, buffer_slice(&a->walk.bytes), &r->state.snapshot,
+    status = replay_manifest(&a->place, a->name, buffer_slice(&a->bytes), &r->state.snapshot,
                              &chain, &is_torn, &a->why);
     if (status == LSM_CORRUPT) {
         status = correct_bytes(a, err);
-        if (status != LSM_OK)
+        if (status != LSM_OK) {
+            forget_manifest(a);
             return status;
-        status = !a->is_corrected
-                     ? LSM_CORRUPT
-                     : replay_manifest(&a->place, a->name, buffer_slice(&a->walk.bytes),
-                                       &r->state.snapshot, &chain, &is_torn, NULL);
+        }
+        status = !a->is_corrected ? LSM_CORRUPT
+                                  : replay_manifest(&a->place, a->name, buffer_slice(&a->bytes),
+                                                    &r->state.snapshot, &chain, &is_torn, NULL);
     }
-    walk_manifest_close(&a->walk);
+    forget_manifest(a);
     *replayed = status == LSM_OK;
     if (status == LSM_OK)
         r->state.next_frame = chain.number;

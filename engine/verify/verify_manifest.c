@@ -15,6 +15,36 @@ static lsm_status tell_edit(struct verify *v, const struct walk_manifest *m,
     return text[0] == '\0' ? verify_tell(v, &f, err) : verify_say(v, &f, err, "%s", text);
 }
 
+static uint64_t state_bytes(const struct version_edit *state)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < state->added_count; i++) {
+        const struct table_meta *t = &state->added[i];
+        bytes += sizeof *t + t->smallest.size + t->largest.size;
+    }
+    return bytes;
+}
+
+/* The list of live tables has to be in memory. Measured only when so much was added that it may be
+ * too long. */
+static lsm_status bound_state(struct verify *v, const struct walk_manifest *m,
+                              const struct walk_edit *e)
+{
+    uint64_t limit = v->options.memory_limit;
+    v->state_bytes += e->frame.size + e->edit.added_count * sizeof *e->edit.added;
+    if (v->state_bytes <= limit)
+        return LSM_OK;
+    v->state_bytes = state_bytes(&v->replay.state);
+    if (v->state_bytes <= limit / 2) /* so that measuring takes no more than reading */
+        return LSM_OK;
+    v->state_is_whole = false;
+    verify_unmeasured(v, 1, m->name,
+                      "what the manifest says from offset %" PRIu64 " on: the list of live tables "
+                      "takes %" PRIu64 " bytes, over half of the memory limit of %" PRIu64,
+                      e->offset, v->state_bytes, limit);
+    return LSM_OK;
+}
+
 /* Applies a decoded edit while everything before it was whole. */
 static lsm_status replay(struct verify *v, const struct walk_manifest *m, struct walk_edit *e,
                          lsm_error *err)
@@ -33,13 +63,21 @@ static lsm_status replay(struct verify *v, const struct walk_manifest *m, struct
     }
     if (status != LSM_OK)
         status_copy(err, &inner);
-    return status;
+    return status == LSM_OK ? bound_state(v, m, e) : status;
 }
 
 static lsm_status judge_edit(struct verify *v, const struct walk_manifest *m, struct walk_edit *e,
                              lsm_error *err)
 {
     lsm_status status = LSM_OK;
+    if (e->is_too_large) {
+        if (v->state_is_whole)
+            verify_unmeasured(v, 1, m->name,
+                              "what the manifest says from offset %" PRIu64 " on: %s", e->offset,
+                              e->text);
+        v->state_is_whole = false;
+        return LSM_OK;
+    }
     if (e->fault == FINDING_MANIFEST_TORN) /* in a live database there is none: it is cut before */
         return tell_edit(v, m, e, e->fault, e->text, err);
     if (e->fault != FINDING_COUNT) {
@@ -126,6 +164,13 @@ static bool is_of_the_machine(lsm_status status)
     return status == LSM_NO_MEMORY || status == LSM_CANCELLED || status == LSM_BUSY;
 }
 
+/* A frame is there three times: as it was read, as its message, as the edit. */
+static uint64_t frame_limit(const struct verify *v)
+{
+    uint64_t limit = v->options.memory_limit / 4, most = FRAME_MAX_PAYLOAD + VERIFY_MIN_WALK;
+    return limit < VERIFY_MIN_WALK ? VERIFY_MIN_WALK : limit < most ? limit : most;
+}
+
 static lsm_status walk_edits(struct verify *v, struct walk_manifest *m, lsm_error *err)
 {
     for (;;) {
@@ -155,12 +200,14 @@ static lsm_status walk_current(struct verify *v, lsm_error *err)
     uint64_t limit = v->db != NULL ? v->view.place.offset : WALK_WHOLE;
     lsm_status status = walk_manifest_open(&v->env, v->manifest_number, limit, &m, &inner);
     v->state_is_whole = status == LSM_OK;
+    v->state_bytes = 0;
     if (is_of_the_machine(status)) {
         status_copy(err, &inner);
         return status;
     }
     if (status != LSM_OK)
         return tell_unread(v, status, &inner, err);
+    m.frame_limit = frame_limit(v);
     if (m.header_fault != FINDING_COUNT) {
         lsm_finding f = finding_of(m.header_fault);
         finding_place(&f, m.name, 0, FRAME_FILE_HEADER_SIZE);
@@ -193,6 +240,7 @@ static lsm_status check_previous(struct verify *v, uint64_t number, lsm_error *e
         return is_of_the_machine(status) ? status : LSM_OK; /* gone, or told by the inventory */
     }
     bool is_whole = m.header_fault == FINDING_COUNT;
+    m.frame_limit = frame_limit(v);
     do {
         status = walk_manifest_next(&m, &edit, err);
         edit_release(&edit.edit);

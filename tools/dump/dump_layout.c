@@ -165,8 +165,7 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
         show_file(l, walk.name, bytes,
                   number == l->f->manifest_number ? "the manifest in force" : "a manifest");
     l->damages += walk.header_fault != FINDING_COUNT ? 1 : 0;
-    uint64_t head =
-        walk.bytes.size < FRAME_FILE_HEADER_SIZE ? walk.bytes.size : FRAME_FILE_HEADER_SIZE;
+    uint64_t head = walk.size < FRAME_FILE_HEADER_SIZE ? walk.size : FRAME_FILE_HEADER_SIZE;
     is_good = is_good && show_extent(l, "header",
                                      walk.header_fault == FINDING_COUNT
                                          ? ""

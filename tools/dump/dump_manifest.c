@@ -202,7 +202,7 @@ static int show_manifest(struct manifest_view *v)
     struct row row;
     row_begin(&row, d, 0, "manifest");
     row_text(&row, "file", v->walk.name);
-    row_u64(&row, "bytes", v->walk.bytes.size);
+    row_u64(&row, "bytes", v->walk.size);
     bool is_good = row_end(&row);
     if (is_good && v->walk.header_fault != FINDING_COUNT)
         is_good = show_fault(v, v->walk.header_fault, 0, FRAME_FILE_HEADER_SIZE,
