@@ -29,12 +29,13 @@ struct lsm_iter {
     size_t readahead;
     struct buffer first, limit; /* bounds */
     bool has_first, has_limit;
+    uint64_t limit_head; /* keys with a smaller head are below the limit */
 
-    bool valid;
+    const struct iter_entry *shown; /* the merge's (forwards) or `saved`; NULL: not valid */
     bool backwards;
     struct buffer saved_key;   /* the key shown (backwards), or being left (forwards) */
-    uint64_t saved_head;       /* of saved_key */
     struct buffer saved_value; /* the value shown (backwards) */
+    struct iter_entry saved;   /* over both */
     struct txn_scan scan;      /* zeroed unless a transaction's */
     lsm_status status;
     lsm_error error;
@@ -44,7 +45,7 @@ struct lsm_iter {
 
 static lsm_status iter_failed(lsm_iter *it, lsm_status status)
 {
-    it->valid = false;
+    it->shown = NULL;
     if (it->status == LSM_OK)
         it->status = status;
     return status;
@@ -60,13 +61,16 @@ static bool save(lsm_iter *it, struct buffer *to, lsm_slice bytes)
 
 static bool save_key(lsm_iter *it, const struct iter_entry *entry)
 {
-    it->saved_head = entry->head;
-    return save(it, &it->saved_key, entry->key);
+    if (!save(it, &it->saved_key, entry->key))
+        return false;
+    it->saved.head = entry->head;
+    it->saved.key = buffer_slice(&it->saved_key);
+    return true;
 }
 
 static inline bool is_saved_key(const lsm_iter *it, const struct iter_entry *entry)
 {
-    return entry->head == it->saved_head && slice_equal(entry->key, buffer_slice(&it->saved_key));
+    return entry->head == it->saved.head && slice_equal(entry->key, it->saved.key);
 }
 
 static bool past_limit(const lsm_iter *it, lsm_slice key)
@@ -94,7 +98,7 @@ static void settle_forwards(lsm_iter *it, bool skip)
 {
     struct iter *m = it->merged;
     it->backwards = false;
-    it->valid = false;
+    it->shown = NULL;
     while (m->valid) {
         if (is_unseen(it, m->entry) || (skip && is_saved_key(it, m->entry))) {
             iter_next(m);
@@ -103,7 +107,7 @@ static void settle_forwards(lsm_iter *it, bool skip)
         if (past_limit(it, m->entry->key))
             return;
         if (entry_type_of(m->entry->trailer) == ENTRY_PUT) {
-            it->valid = true;
+            it->shown = m->entry;
             return;
         }
         if (!save_key(it, m->entry))
@@ -117,12 +121,18 @@ static void settle_forwards(lsm_iter *it, bool skip)
 
 /* ---- backwards ------------------------------------------------------------------------------- */
 
+static const struct iter_entry *show_saved(lsm_iter *it)
+{
+    it->saved.value = buffer_slice(&it->saved_value);
+    return &it->saved;
+}
+
 /* From the merge's place on towards the beginning, the next key to show. */
 static void settle_backwards(lsm_iter *it)
 {
     struct iter *m = it->merged;
     it->backwards = true;
-    it->valid = false;
+    it->shown = NULL;
     bool has_key = false, has_value = false;
     while (m->valid) {
         bool same = has_key && is_saved_key(it, m->entry);
@@ -145,7 +155,7 @@ static void settle_backwards(lsm_iter *it)
     if (m->status != LSM_OK)
         iter_failed(it, m->status);
     else
-        it->valid = has_value;
+        it->shown = has_value ? show_saved(it) : NULL;
 }
 
 /* ---- what a transaction's iterator walks over ------------------------------------------------ */
@@ -166,23 +176,29 @@ static struct txn_end upper_end(const lsm_iter *it)
     return (struct txn_end){.key = buffer_slice(&it->limit), .is_open = !it->has_limit};
 }
 
-static void walked_up(lsm_iter *it)
+static void note_walk_up(lsm_iter *it)
 {
-    if (!it->scan.is_tracking || it->status != LSM_OK)
+    if (it->status != LSM_OK)
         return;
     struct txn_end to = upper_end(it);
-    if (it->valid)
+    if (it->shown != NULL)
         to = (struct txn_end){.key = lsm_iter_key(it), .behind = true};
     lsm_status status = txn_scan_up(&it->scan, to, &it->error);
     if (status != LSM_OK)
         iter_failed(it, status);
 }
 
+static inline void walked_up(lsm_iter *it)
+{
+    if (__builtin_expect(it->scan.is_tracking, 0))
+        note_walk_up(it);
+}
+
 static void walked_down(lsm_iter *it)
 {
     if (!it->scan.is_tracking || it->status != LSM_OK)
         return;
-    lsm_slice to = it->valid ? lsm_iter_key(it) : buffer_slice(&it->first);
+    lsm_slice to = it->shown != NULL ? lsm_iter_key(it) : buffer_slice(&it->first);
     lsm_status status = txn_scan_down(&it->scan, to, &it->error);
     if (status != LSM_OK)
         iter_failed(it, status);
@@ -190,19 +206,22 @@ static void walked_down(lsm_iter *it)
 
 /* ---- moving ---------------------------------------------------------------------------------- */
 
-static bool iter_may_move(lsm_iter *it)
+static bool refuse_move(lsm_iter *it)
 {
-    if (it->fork_count == db_fork_count())
-        return true;
-    it->valid = false;
+    it->shown = NULL;
     if (it->fork_count != ITER_ENDED)
         iter_failed(it, db_check(it->db, &it->error));
     return false;
 }
 
+static inline bool iter_may_move(lsm_iter *it)
+{
+    return __builtin_expect(it->fork_count == db_fork_count(), 1) || refuse_move(it);
+}
+
 void db_iter_end(lsm_iter *it, const char *why)
 {
-    it->valid = false;
+    it->shown = NULL;
     it->fork_count = ITER_ENDED;
     it->status = lsm_fail(&it->error, LSM_INVALID, "%s", why);
 }
@@ -211,7 +230,7 @@ static void begin_seek(lsm_iter *it)
 {
     it->status = LSM_OK;
     it->merged->status = LSM_OK;
-    it->valid = false;
+    it->shown = NULL;
 }
 
 LSM_API void lsm_iter_first(lsm_iter *it)
@@ -278,24 +297,42 @@ LSM_API void lsm_iter_seek_for_prev(lsm_iter *it, lsm_slice key)
     walked_down(it);
 }
 
+/* Is this what most entries are: to be shown, as no version of its key came before it? */
+static inline bool is_plain(const lsm_iter *it, const struct iter_entry *entry)
+{
+    return entry_type_of(entry->trailer) == ENTRY_PUT &&
+           entry_sequence(entry->trailer) <= it->sequence && entry->head < it->limit_head;
+}
+
+static void next_forwards(lsm_iter *it)
+{
+    struct iter *m = it->merged;
+    uint64_t head = m->entry->head;
+    lsm_slice key = m->entry->key; /* stays for this step */
+    iter_next(m);
+    bool same = m->valid && m->entry->head == head && slice_equal(m->entry->key, key);
+    if (__builtin_expect(m->valid && !same && is_plain(it, m->entry), 1))
+        it->shown = m->entry;
+    else if (!same || save_key(it, m->entry))
+        settle_forwards(it, same);
+}
+
 LSM_API void lsm_iter_next(lsm_iter *it)
 {
-    if (!it->valid || !iter_may_move(it))
+    if (it->shown == NULL || !iter_may_move(it))
         return;
-    if (it->backwards) {
-        iter_seek(it->merged, buffer_slice(&it->saved_key), 0);
+    if (__builtin_expect(it->backwards, 0)) {
+        iter_seek(it->merged, it->saved.key, 0);
+        settle_forwards(it, true);
     } else {
-        if (!save_key(it, it->merged->entry))
-            return;
-        iter_next(it->merged);
+        next_forwards(it);
     }
-    settle_forwards(it, true);
     walked_up(it);
 }
 
 LSM_API void lsm_iter_prev(lsm_iter *it)
 {
-    if (!it->valid || !iter_may_move(it))
+    if (it->shown == NULL || !iter_may_move(it))
         return;
     if (!it->backwards) {
         if (!save_key(it, it->merged->entry))
@@ -313,7 +350,7 @@ LSM_API void lsm_iter_prev(lsm_iter *it)
 /* What it stands on is not there in a child of fork(). */
 static inline bool is_shown(const lsm_iter *it)
 {
-    return it->valid && it->fork_count == db_fork_count();
+    return it->shown != NULL && it->fork_count == db_fork_count();
 }
 
 LSM_API bool lsm_iter_valid(const lsm_iter *it)
@@ -325,14 +362,14 @@ LSM_API lsm_slice lsm_iter_key(const lsm_iter *it)
 {
     if (!is_shown(it))
         return (lsm_slice){NULL, 0};
-    return it->backwards ? buffer_slice(&it->saved_key) : it->merged->entry->key;
+    return it->shown->key;
 }
 
 LSM_API lsm_slice lsm_iter_value(const lsm_iter *it)
 {
     if (!is_shown(it) || it->keys_only)
         return (lsm_slice){NULL, 0};
-    return it->backwards ? buffer_slice(&it->saved_value) : it->merged->entry->value;
+    return it->shown->value;
 }
 
 LSM_API lsm_status lsm_iter_status(const lsm_iter *it, lsm_error *err)
@@ -446,12 +483,17 @@ static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct
     if (children == NULL)
         return lsm_fail_memory(err, size);
     size_t count = 0;
+    lsm_slice common = version_common_prefix(family);
     lsm_status status = collect_children(it, state, family, children, &count, err);
+    for (size_t i = 0; i < count; i++)
+        children[i]->common = common;
     if (status == LSM_OK)
         status = merging_new(children, count, merged, err);
     else
         while (count > 0)
             iter_release(children[--count]);
+    if (status == LSM_OK)
+        (*merged)->common = common;
     mem_free(children);
     return status;
 }
@@ -474,10 +516,12 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
     iter_release(it->merged);
     db_state_drop(it->state);
     it->merged = merged;
+    it->limit_head =
+        it->has_limit ? iter_head(buffer_slice(&it->limit), merged->common) : UINT64_MAX;
     it->state = state;
     if (!it->has_snapshot)
         it->sequence = visible;
-    it->valid = false;
+    it->shown = NULL;
     it->status = LSM_OK;
     return LSM_OK;
 }

@@ -221,8 +221,9 @@ static void show(struct txn_iter *t, struct txn_node *node, const struct txn_ver
 {
     t->node = node;
     t->base.valid = true;
-    t->entry = (struct iter_entry){.head = node->head,
-                                   .key = txn_node_key(node),
+    lsm_slice key = txn_node_key(node);
+    t->entry = (struct iter_entry){.head = iter_head(key, t->base.common),
+                                   .key = key,
                                    .trailer = entry_trailer(ENTRY_MAX_SEQUENCE, v->type),
                                    .value = LSM_SLICE(v->value, v->value_size)};
 }

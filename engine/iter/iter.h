@@ -5,7 +5,12 @@
  *
  * The current entry is read through a pointer that stays while the walk stays in one source:
  * reading costs no call, and an iterator over iterators hands the pointer up instead of copying.
- * `head` is bytes_head(key), so that a merge compares numbers first.
+ * `head` is a number that grows with the key, so that a merge compares numbers first: equal heads
+ * decide nothing. It is made of 8 bytes of the key, those behind `common`: what most keys of the
+ * iterators that are compared begin with, or nothing. An iterator may have several
+ * entries in an array; then it says how many follow the current one there (`run`), and walking over
+ * those costs no call either: iter_next() counts on. Every operation finds out where it stands from
+ * `entry`.
  *
  * Memory: an implementation embeds struct iter as its first member. The entry, its key and value
  * are borrowed from it, valid until it moves or is released. Not valid plus status != LSM_OK is a
@@ -24,8 +29,8 @@ struct iter_ops {
     void (*last)(struct iter *it);
     void (*seek)(struct iter *it, lsm_slice key, uint64_t trailer);          /* first entry >= */
     void (*seek_for_prev)(struct iter *it, lsm_slice key, uint64_t trailer); /* last entry <= */
-    void (*next)(struct iter *it);                                           /* it->valid */
-    void (*prev)(struct iter *it);                                           /* it->valid */
+    void (*next)(struct iter *it);    /* it->valid, it->run is 0: use iter_next() */
+    void (*prev)(struct iter *it);    /* it->valid */
     void (*release)(struct iter *it); /* frees what it holds, and itself when it was allocated */
     /* NULL, or a hint: a seek to the same place is the next move. Begins to fetch the memory that
      * it will read, so that several sources wait for theirs together. */
@@ -33,7 +38,7 @@ struct iter_ops {
 };
 
 struct iter_entry {
-    uint64_t head; /* of key */
+    uint64_t head; /* of key: iter_head() */
     lsm_slice key; /* user key */
     uint64_t trailer;
     lsm_slice value;
@@ -42,13 +47,29 @@ struct iter_entry {
 struct iter {
     const struct iter_ops *ops;
     const struct iter_entry *entry; /* meaningless unless valid */
+    uint32_t run;                   /* entry[1] to entry[run] come next; 0 unless valid */
     bool valid;
     lsm_status status;
+    lsm_slice common; /* set by who compares several, before the first move; borrowed */
 };
+
+static inline uint64_t iter_head(lsm_slice key, lsm_slice common)
+{
+    if (__builtin_expect(!slice_begins_with(key, common), 0))
+        return slice_compare(key, common) < 0 ? 0 : UINT64_MAX;
+    if (common.size == 0)
+        return bytes_head(key.data, key.size);
+    return bytes_head((const uint8_t *)key.data + common.size, key.size - common.size);
+}
 
 static inline void iter_next(struct iter *it)
 {
-    it->ops->next(it);
+    if (it->run > 0) {
+        it->run--;
+        it->entry++;
+    } else {
+        it->ops->next(it);
+    }
 }
 
 static inline void iter_prev(struct iter *it)

@@ -6,7 +6,7 @@
  *
  * Galloping: when one child of many has won twice in a row, the best of the others is looked up
  * once (it lost on the winner's path), and as long as the winner stays before it the tree is left
- * alone.
+ * alone: what the winner has in its array before the runner-up is shown at once.
  *
  * All children stand on the same side of the current entry: at the first one behind it (forwards)
  * or before it (backwards). A change of direction moves them over, except the winner, whose key is
@@ -31,6 +31,7 @@ struct merging {
     uint32_t *winners;      /* [1, 2 * count): only while the tree is built */
     uint32_t count;
     uint32_t winner;
+    uint32_t shown;     /* entries of the winner behind the current one that were shown at once */
     uint32_t wins;      /* in a row */
     uint32_t runner_up; /* while galloping */
     bool galloping;
@@ -70,11 +71,23 @@ static inline bool beats(const struct merging *m, uint32_t a, uint32_t b)
     return (x < y) != m->backwards;
 }
 
-static void publish(struct merging *m)
+/* Shows the winner's entry, and `run` more of its entries behind it. */
+static void publish(struct merging *m, uint32_t run)
 {
     const struct iter *w = m->children[m->winner];
     m->it.valid = w->valid;
     m->it.entry = w->entry;
+    m->it.run = run;
+    m->shown = run;
+}
+
+/* Before a move: tells the winner how far its entries were walked over. */
+static void follow(struct merging *m)
+{
+    struct iter *w = m->children[m->winner];
+    w->entry = m->it.entry;
+    w->run -= m->shown - m->it.run;
+    m->shown = m->it.run;
 }
 
 static bool child_failed(struct merging *m, uint32_t child)
@@ -83,6 +96,8 @@ static bool child_failed(struct merging *m, uint32_t child)
     if (c->valid || c->status == LSM_OK)
         return false;
     m->it.valid = false;
+    m->it.run = 0;
+    m->shown = 0;
     m->it.status = c->status;
     return true;
 }
@@ -106,7 +121,7 @@ static void build(struct merging *m)
     m->wins = 0;
     m->galloping = false;
     m->it.status = LSM_OK;
-    publish(m);
+    publish(m, 0);
 }
 
 static uint32_t runner_up_of(const struct merging *m)
@@ -119,6 +134,17 @@ static uint32_t runner_up_of(const struct merging *m)
     return best;
 }
 
+/* How many entries of the winner's array come before the runner-up, which it is before. */
+static uint32_t run_of_winner(const struct merging *m)
+{
+    const struct iter *w = m->children[m->winner];
+    uint64_t bound = m->heads[m->runner_up];
+    uint32_t run = 0;
+    while (run < w->run && w->entry[run + 1].head < bound)
+        run++;
+    return run;
+}
+
 /* The winner has moved: finds the new one. */
 static void replay(struct merging *m)
 {
@@ -127,7 +153,7 @@ static void replay(struct merging *m)
         return;
     note_head(m, before);
     if (m->galloping && beats(m, before, m->runner_up)) {
-        publish(m);
+        publish(m, m->backwards ? 0 : run_of_winner(m));
         return;
     }
     for (uint32_t node = (m->count + winner) / 2; node > 0; node /= 2) {
@@ -143,7 +169,7 @@ static void replay(struct merging *m)
         if (m->galloping)
             m->runner_up = runner_up_of(m);
     }
-    publish(m);
+    publish(m, 0);
 }
 
 /* ---- moving ---------------------------------------------------------------------------------- */
@@ -218,6 +244,7 @@ static void merging_next(struct iter *it)
 {
     struct merging *m = merging_of(it);
     assert(it->valid);
+    follow(m);
     if (m->backwards) {
         turn(m, false);
         iter_next(m->children[m->winner]);
@@ -232,6 +259,7 @@ static void merging_prev(struct iter *it)
 {
     struct merging *m = merging_of(it);
     assert(it->valid);
+    follow(m);
     if (!m->backwards) {
         turn(m, true);
         iter_prev(m->children[m->winner]);

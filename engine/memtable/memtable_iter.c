@@ -105,8 +105,9 @@ static void show(struct memtable_iter *m, uint32_t at)
     if (!m->base.valid)
         return;
     m->at = at;
-    m->entry = (struct iter_entry){.head = tail_head(r->bytes, r->key_size, 0),
-                                   .key = record_key(r),
+    lsm_slice key = record_key(r);
+    m->entry = (struct iter_entry){.head = iter_head(key, m->base.common),
+                                   .key = key,
                                    .trailer = r->trailer,
                                    .value = record_value(r)};
 }

@@ -114,10 +114,14 @@ struct table_iter_options {
 /*
  * The caller keeps the table open until the iterator is released. Failures: it->status, and the
  * details in *err, which lives as long as the iterator (may be NULL). It reads ahead with a queue
- * of its own, made at the first need, and never holds an epoch across calls.
+ * of its own, made at the first need, and never holds an epoch across calls. All keys of the table
+ * have to begin with it->common.
  */
 lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
                           struct iter **it, lsm_error *err);
+/* Makes it one over another table, as if it were new; only that the key of the entry it stands on
+ * stays until its second move. */
+void table_iter_turn_to(struct iter *it, struct table *table);
 
 /* ---- writing --------------------------------------------------------------------------------- */
 

@@ -40,6 +40,14 @@ static bool reap(struct table_ahead *a, bool wait)
     return true;
 }
 
+void table_ahead_turn_to(struct table_ahead *a, struct table *table)
+{
+    while (reap(a, true))
+        ;
+    table_ahead_stop(a);
+    a->table = table;
+}
+
 /* A window that can be used for blocks after `index`, or NULL when enough are in flight. */
 static struct table_window *free_window(struct table_ahead *a, uint32_t index)
 {

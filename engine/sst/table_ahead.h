@@ -40,6 +40,9 @@ void table_ahead_init(struct table_ahead *a, struct table *table, size_t first_s
 /* Waits for what is in flight. */
 void table_ahead_release(struct table_ahead *a);
 
+/* The iterator goes over another table. Waits for what is in flight. */
+void table_ahead_turn_to(struct table_ahead *a, struct table *table);
+
 /* The iterator went elsewhere: windows are forgotten, sizes begin anew. */
 void table_ahead_stop(struct table_ahead *a);
 

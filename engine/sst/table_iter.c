@@ -1,32 +1,34 @@
 /*
- * Walking a table. The current block is held by reference, so no epoch is held between calls; the
- * current key is rebuilt in a buffer whose front, the block's prefix, stays as it is.
+ * Walking a table. The current block is held by reference, so no epoch is held between calls.
+ * Entries are taken out of it in batches, which grow while the walk goes forwards: a seek whose
+ * entry is all that is wanted takes one. Two batches take turns, so that the keys of the one before
+ * are still there when the next one is shown.
  */
 #include "engine/sst/table_ahead.h"
+#include "engine/sst/table_batch.h"
 #include "engine/sst/table_private.h"
 
 #include <assert.h>
 
 struct table_iter {
     struct iter it; /* first: the caller's view */
-    struct iter_entry entry;
     struct table *table;
     lsm_error *err;
-    unsigned flags;
-    struct block *block; /* held; NULL before the first move */
-    struct block_view view;
+    struct table_iter_options options;
+    struct block *block;             /* held; NULL before the first move */
+    struct table_batch_block source; /* over it */
     uint32_t block_index;
-    uint32_t index;       /* of the current entry in the block */
-    uint64_t prefix_head; /* bytes_head() of the block's prefix */
-    uint32_t approached;  /* one above the block that the coming seek ends in; 0: not known */
-    struct buffer key;
+    uint32_t turn;       /* which batch is in use */
+    uint32_t first;      /* entry of the block that it begins with */
+    uint32_t wanted;     /* entries in the next one, when the walk goes on forwards */
+    uint32_t approached; /* one above the block that the coming seek ends in; 0: not known */
     struct table_ahead ahead;
-    bool eager;   /* read ahead from the first block on */
     uint32_t run; /* blocks entered one after the other */
+    struct table_batch batches[2];
 };
 
 #define CACHE_LINE       64
-#define ENTRIES_AHEAD    4
+#define FIRST_BATCH      4  /* entries, after the one that a seek came to */
 #define PREFETCH_LINES   10 /* of a block: header and columns of some forty entries */
 #define RUN_BEFORE_AHEAD 2  /* blocks in sequence until reading ahead begins */
 
@@ -39,7 +41,7 @@ static struct block *cached_block(struct table_iter *ti, uint32_t index)
     void *_Atomic *slot = &ti->table->index.entries[index].slot;
     epoch_enter();
     struct block *block =
-        ti->flags & TABLE_NO_FILL ? block_cache_peek(slot) : block_cache_find(cache, slot);
+        ti->options.flags & TABLE_NO_FILL ? block_cache_peek(slot) : block_cache_find(cache, slot);
     if (block != NULL)
         block_keep(block);
     epoch_exit();
@@ -49,11 +51,11 @@ static struct block *cached_block(struct table_iter *ti, uint32_t index)
 /* Gives a decoded block to the cache and holds what is used in its place. */
 static struct block *publish_block(struct table_iter *ti, uint32_t index, struct block *block)
 {
-    if (ti->flags & TABLE_NO_FILL)
+    if (ti->options.flags & TABLE_NO_FILL)
         return block;
     bool owned;
     epoch_enter();
-    block = table_block_publish(ti->table, index, ti->flags, block, &owned);
+    block = table_block_publish(ti->table, index, ti->options.flags, block, &owned);
     if (!owned)
         block_keep(block);
     epoch_exit();
@@ -81,33 +83,16 @@ static lsm_status look_ahead(struct table_iter *ti, uint32_t index)
         table_ahead_stop(&ti->ahead);
     ti->run = in_sequence ? ti->run + 1 : 0;
     bool is_forward = ti->block == NULL || index > ti->block_index;
-    if (ti->run >= RUN_BEFORE_AHEAD || (ti->eager && is_forward))
+    bool is_eager = ti->options.whole || ti->options.readahead > 0;
+    if (ti->run >= RUN_BEFORE_AHEAD || (is_eager && is_forward))
         return table_ahead_advance(&ti->ahead, index, ti->err);
     return LSM_OK;
-}
-
-/* Room for every key of the block, and the prefix in its place. */
-static bool prepare_key(struct table_iter *ti)
-{
-    size_t longest = ti->view.key_size;
-    if (ti->view.flags & BLOCK_KEY_SIZES) {
-        for (size_t i = 0; i < ti->view.count; i++) {
-            size_t size = block_suffix_size(&ti->view, i);
-            longest = size > longest ? size : longest;
-        }
-    }
-    buffer_clear(&ti->key);
-    if (!buffer_reserve(&ti->key, ti->view.prefix_size + longest + BLOCK_HEAD_SIZE))
-        return false;
-    if (ti->view.prefix_size > 0)
-        bytes_copy(ti->key.data, ti->view.prefix, ti->view.prefix_size);
-    ti->prefix_head = bytes_head(ti->view.prefix, ti->view.prefix_size);
-    return true;
 }
 
 static void fail(struct table_iter *ti, lsm_status status)
 {
     ti->it.valid = false;
+    ti->it.run = 0;
     ti->it.status = status;
 }
 
@@ -141,55 +126,54 @@ static bool enter_block(struct table_iter *ti, uint32_t index)
     block_drop(ti->block);
     ti->block = block;
     ti->block_index = index;
-    ti->view = block_view_of(block->data);
-    block_view_raise(&ti->view, ti->table->properties.sequence_base);
-    if (!prepare_key(ti)) {
-        block_drop(ti->block);
-        ti->block = NULL;
-        fail(ti, lsm_fail_memory(ti->err, LSM_MAX_KEY_SIZE));
-        return false;
-    }
+    struct block_view view = block_view_of(block->data);
+    block_view_raise(&view, ti->table->properties.sequence_base);
+    table_batch_block_init(&ti->source, &view, ti->it.common.size);
     return true;
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
-/* bytes_head() of a key, from its parts: what was just written in pieces is slow to read whole. */
-static inline uint64_t whole_head(const struct table_iter *ti, uint32_t index)
+/* Where the current entry is in the block. */
+static inline uint32_t current_index(const struct table_iter *ti)
 {
-    uint32_t prefix_size = ti->view.prefix_size;
-    if (prefix_size >= sizeof(uint64_t))
-        return ti->prefix_head;
-    return ti->prefix_head | block_head(&ti->view, index) >> (8 * prefix_size);
+    return ti->first + (uint32_t)(ti->it.entry - ti->batches[ti->turn].entries);
 }
 
-/* What a walk reads some entries later: a merge gets there within a miss or two. */
-static inline void prefetch_entries(const struct block_view *v, uint32_t index)
+/* Shows entry `index` of the current block, and `count` in all from there on without a call. */
+static void show(struct table_iter *ti, uint32_t index, uint32_t count)
 {
-    uint32_t later = index + ENTRIES_AHEAD < v->count ? index + ENTRIES_AHEAD : v->count;
-    const uint8_t *at = v->data + block_offset(v, later);
-    __builtin_prefetch(at);
-    __builtin_prefetch(at - CACHE_LINE);
-}
-
-/* Shows entry `index` of the current block. */
-static inline void show(struct table_iter *ti, uint32_t index)
-{
-    const struct block_view *v = &ti->view;
-    struct iter_entry *entry = &ti->entry;
-    ti->index = index;
-    entry->key.data = ti->key.data;
-    entry->key.size = v->prefix_size + block_copy_suffix(v, index, ti->key.data + v->prefix_size);
-    entry->head = whole_head(ti, index);
-    entry->trailer = block_trailer(v, index);
-    entry->value = block_value(v, index);
-    prefetch_entries(v, index);
+    uint32_t left = ti->source.view.count - index;
+    struct table_batch *batch = &ti->batches[ti->turn ^= 1];
+    if (!table_batch_fill(batch, &ti->source, index, count < left ? count : left)) {
+        fail(ti, lsm_fail_memory(ti->err, block_key_size(&ti->source.view, index)));
+        return;
+    }
+    ti->first = index;
+    ti->it.entry = batch->entries;
+    ti->it.run = batch->count - 1;
     ti->it.valid = true;
+}
+
+/* The entry that a seek, or a step backwards, came to. */
+static void show_one(struct table_iter *ti, uint32_t index)
+{
+    ti->wanted = FIRST_BATCH;
+    show(ti, index, 1);
+}
+
+/* The next entries on the way forwards. */
+static void show_more(struct table_iter *ti, uint32_t index)
+{
+    uint32_t count = ti->wanted;
+    ti->wanted = count < TABLE_BATCH_MAX ? count * 2 : count;
+    show(ti, index, count);
 }
 
 static void end(struct table_iter *ti)
 {
     ti->it.valid = false;
+    ti->it.run = 0;
 }
 
 static void show_first_of(struct table_iter *ti, uint32_t block_index)
@@ -197,13 +181,13 @@ static void show_first_of(struct table_iter *ti, uint32_t block_index)
     if (block_index >= ti->table->index.count)
         end(ti);
     else if (enter_block(ti, block_index))
-        show(ti, 0);
+        show_more(ti, 0);
 }
 
 static void show_last_of(struct table_iter *ti, uint32_t block_index)
 {
     if (enter_block(ti, block_index))
-        show(ti, ti->view.count - 1);
+        show_one(ti, ti->source.view.count - 1);
 }
 
 static struct table_iter *of(struct iter *it)
@@ -214,6 +198,7 @@ static struct table_iter *of(struct iter *it)
 static void iter_first_entry(struct iter *it)
 {
     it->status = LSM_OK;
+    of(it)->wanted = FIRST_BATCH;
     show_first_of(of(it), 0);
 }
 
@@ -245,11 +230,13 @@ static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
     it->status = LSM_OK;
     if (!enter_block(ti, find_block(ti, key, trailer)))
         return;
-    uint32_t index = block_seek(&ti->view, key, trailer);
-    if (index < ti->view.count)
-        show(ti, index);
-    else
+    uint32_t index = block_seek(&ti->source.view, key, trailer);
+    if (index < ti->source.view.count) {
+        show_one(ti, index);
+    } else {
+        ti->wanted = FIRST_BATCH;
         show_first_of(ti, ti->block_index + 1);
+    }
 }
 
 static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t trailer)
@@ -258,11 +245,11 @@ static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t tr
     it->status = LSM_OK;
     if (!enter_block(ti, find_block(ti, key, trailer)))
         return;
-    uint32_t index = block_seek(&ti->view, key, trailer);
-    if (index < ti->view.count && block_compare(&ti->view, index, key, trailer) == 0)
-        show(ti, index);
+    uint32_t index = block_seek(&ti->source.view, key, trailer);
+    if (index < ti->source.view.count && block_compare(&ti->source.view, index, key, trailer) == 0)
+        show_one(ti, index);
     else if (index > 0)
-        show(ti, index - 1);
+        show_one(ti, index - 1);
     else if (ti->block_index > 0)
         show_last_of(ti, ti->block_index - 1);
     else
@@ -272,9 +259,10 @@ static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t tr
 static void iter_next_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
-    assert(it->valid);
-    if (ti->index + 1 < ti->view.count)
-        show(ti, ti->index + 1);
+    assert(it->valid && it->run == 0);
+    uint32_t index = current_index(ti) + 1;
+    if (index < ti->source.view.count)
+        show_more(ti, index);
     else
         show_first_of(ti, ti->block_index + 1);
 }
@@ -283,8 +271,9 @@ static void iter_prev_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
     assert(it->valid);
-    if (ti->index > 0)
-        show(ti, ti->index - 1);
+    uint32_t index = current_index(ti);
+    if (index > 0)
+        show_one(ti, index - 1);
     else if (ti->block_index > 0)
         show_last_of(ti, ti->block_index - 1);
     else
@@ -296,7 +285,8 @@ static void iter_release_entry(struct iter *it)
     struct table_iter *ti = of(it);
     table_ahead_release(&ti->ahead);
     block_drop(ti->block);
-    buffer_release(&ti->key);
+    table_batch_release(&ti->batches[0]);
+    table_batch_release(&ti->batches[1]);
     mem_free(ti);
 }
 
@@ -311,13 +301,13 @@ static const struct iter_ops table_iter_ops = {
     .approach = iter_approach_entry,
 };
 
-static void init_ahead(struct table_iter *ti, const struct table_iter_options *options)
+static void init_ahead(struct table_iter *ti)
 {
-    size_t half = options->readahead / TABLE_AHEAD_DEPTH;
-    if (options->whole)
+    size_t half = ti->options.readahead / TABLE_AHEAD_DEPTH;
+    if (ti->options.whole)
         table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_WHOLE, TABLE_AHEAD_WHOLE,
                          TABLE_AHEAD_WHOLE_DEPTH);
-    else if (options->readahead > 0)
+    else if (ti->options.readahead > 0)
         table_ahead_init(&ti->ahead, ti->table, half, half, TABLE_AHEAD_DEPTH);
     else
         table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_FIRST, TABLE_AHEAD_MAX,
@@ -327,16 +317,28 @@ static void init_ahead(struct table_iter *ti, const struct table_iter_options *o
 lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
                           struct iter **it, lsm_error *err)
 {
-    struct table_iter *ti = mem_alloc_zeroed(sizeof *ti);
+    struct table_iter *ti = mem_alloc(sizeof *ti);
     if (ti == NULL)
         return lsm_fail_memory(err, sizeof *ti);
+    memset(ti, 0, offsetof(struct table_iter, batches));
+    ti->batches[0].keys = ti->batches[1].keys = (struct buffer){0};
     ti->it.ops = &table_iter_ops;
-    ti->it.entry = &ti->entry;
     ti->table = table;
     ti->err = err;
-    ti->flags = options->flags;
-    ti->eager = options->whole || options->readahead > 0;
-    init_ahead(ti, options);
+    ti->options = *options;
+    init_ahead(ti);
     *it = &ti->it;
     return LSM_OK;
+}
+
+void table_iter_turn_to(struct iter *it, struct table *table)
+{
+    struct table_iter *ti = of(it);
+    end(ti);
+    block_drop(ti->block);
+    ti->block = NULL;
+    ti->table = table;
+    ti->approached = 0;
+    ti->run = 0;
+    table_ahead_turn_to(&ti->ahead, table);
 }

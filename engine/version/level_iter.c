@@ -1,6 +1,5 @@
 /*
- * The current table's iterator is moved and its entry shown: one indirect call an entry. `at` is
- * the current file; == count when there is none.
+ * One table's iterator is moved, from table to table, and its entries are shown where they are.
  */
 #include "engine/version/level_iter.h"
 
@@ -13,46 +12,50 @@ struct level_iter {
     size_t count;
     struct table_iter_options options;
     lsm_error *err;
+    struct iter *inner; /* over files[at], owned; NULL: none was entered yet */
     size_t at;
-    struct iter *inner; /* over files[at], owned; NULL: none */
 };
-
-static void leave_file(struct level_iter *l)
-{
-    if (l->inner == NULL)
-        return;
-    iter_release(l->inner);
-    l->inner = NULL;
-    version_table_drop(l->files[l->at]);
-}
 
 static void invalidate(struct level_iter *l, lsm_status status)
 {
     l->base.valid = false;
+    l->base.run = 0;
     l->base.status = status;
+}
+
+/* Lets the iterator go over files[at] instead of the file before, whose keys stay for a step. */
+static lsm_status turn_to_file(struct level_iter *l, size_t at)
+{
+    struct table *table = NULL;
+    lsm_status status = version_table_keep(l->files[at], &table, l->err);
+    if (status != LSM_OK)
+        return status;
+    if (l->inner == NULL) {
+        status = table_iter_new(table, &l->options, &l->inner, l->err);
+        if (status != LSM_OK) {
+            version_table_drop(l->files[at]);
+            return status;
+        }
+        l->inner->common = l->base.common;
+    } else {
+        table_iter_turn_to(l->inner, table);
+        version_table_drop(l->files[l->at]);
+    }
+    l->at = at;
+    return LSM_OK;
 }
 
 /* Makes files[at] the current file. False: at the end, or failed. */
 static bool enter_file(struct level_iter *l, size_t at)
 {
+    if (at >= l->count) {
+        invalidate(l, LSM_OK);
+        return false;
+    }
     if (l->inner != NULL && l->at == at)
         return true;
-    leave_file(l);
-    l->at = at;
-    invalidate(l, LSM_OK);
-    if (at >= l->count)
-        return false;
-    struct table *table = NULL;
-    lsm_status status = version_table_keep(l->files[at], &table, l->err);
-    if (status == LSM_OK) {
-        status = table_iter_new(table, &l->options, &l->inner, l->err);
-        if (status != LSM_OK)
-            version_table_drop(l->files[at]);
-    }
-    if (status != LSM_OK) {
-        l->inner = NULL;
-        invalidate(l, status);
-    }
+    lsm_status status = turn_to_file(l, at);
+    invalidate(l, status);
     return status == LSM_OK;
 }
 
@@ -60,6 +63,14 @@ static inline void publish(struct level_iter *l)
 {
     l->base.valid = true;
     l->base.entry = l->inner->entry;
+    l->base.run = l->inner->run;
+}
+
+/* Before a move: tells the inner iterator how far its entries were walked over. */
+static inline void follow(struct level_iter *l)
+{
+    l->inner->entry = l->base.entry;
+    l->inner->run = l->base.run;
 }
 
 /* After a move forwards: the inner entry, or the first of the next file that has one. */
@@ -160,23 +171,26 @@ static void level_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer
 static void level_next(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
+    follow(l);
     iter_next(l->inner);
-    if (__builtin_expect(!l->inner->valid, 0))
-        settle_forwards(l);
+    settle_forwards(l);
 }
 
 static void level_prev(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
+    follow(l);
     iter_prev(l->inner);
-    if (__builtin_expect(!l->inner->valid, 0))
-        settle_backwards(l);
+    settle_backwards(l);
 }
 
 static void level_release(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
-    leave_file(l);
+    if (l->inner != NULL) {
+        iter_release(l->inner);
+        version_table_drop(l->files[l->at]);
+    }
     mem_free(l);
 }
 
@@ -202,14 +216,30 @@ lsm_status level_iter_new(struct version_file *const *files, size_t count,
                              .files = files,
                              .count = count,
                              .options = *options,
-                             .err = err,
-                             .at = count};
+                             .err = err};
     *it = &l->base;
     return LSM_OK;
 }
 
 /* ---- all iterators of a family ----------------------------------------------------------------
  */
+
+lsm_slice version_common_prefix(const struct version_cf *cf)
+{
+    lsm_slice common = {NULL, 0};
+    bool has_one = false;
+    for (size_t i = 0; i < VERSION_LEVELS; i++) {
+        const struct version_level *level = &cf->levels[i];
+        if (level->count == 0)
+            continue;
+        lsm_slice own = {level->files[0]->meta.smallest.data, level->prefix_size};
+        if (has_one)
+            own.size = slice_common_prefix(common, own);
+        common = own;
+        has_one = true;
+    }
+    return common;
+}
 
 size_t version_iter_count(const struct version_cf *cf)
 {

@@ -136,6 +136,8 @@ lsm_status version_range_newer_than(const struct version_cf *cf, lsm_slice first
  * by the caller until all are released. Files wholly outside [first, limit) are left out (data NULL
  * is an open end). */
 size_t version_iter_count(const struct version_cf *cf);
+/* What all keys in the tables of the family begin with; valid as long as the version. */
+lsm_slice version_common_prefix(const struct version_cf *cf);
 lsm_status version_iters(const struct version_cf *cf, const struct table_iter_options *options,
                          lsm_slice first, lsm_slice limit, struct iter **children, size_t *count,
                          lsm_error *err);
