@@ -47,8 +47,9 @@ struct db_memtable {
 #define DB_PRIVATE_ARENA UINT32_MAX
 #define DB_MAX_WAITING   8 /* memtables, active and waiting for a flush, by option */
 /* Memtables that recovery may pile up in private memory before they are flushed. */
-#define DB_MAX_PRIVATE   64
-#define DB_MAX_MEMTABLES (DB_MAX_PRIVATE + SHM_MAX_MEMTABLES)
+#define DB_MAX_PRIVATE      64
+#define DB_PARKED_ITERATORS 4
+#define DB_MAX_MEMTABLES    (DB_MAX_PRIVATE + SHM_MAX_MEMTABLES)
 
 /* Something that uses a version's tables. */
 struct db_pin {
@@ -160,6 +161,7 @@ struct lsm_db {
     struct lsm_snapshot snapshots; /* head of the ring */
     uint32_t snapshot_count;
     _Atomic uint32_t iterator_count;
+    lsm_iter *_Atomic parked[DB_PARKED_ITERATORS]; /* closed, and kept for the next open */
     _Atomic uint32_t ingest_count;
     _Atomic uint32_t async_count;            /* open queues */
     _Alignas(64) _Atomic uint32_t pin_count; /* a line of its own: every pinned read writes it */
@@ -248,6 +250,9 @@ void db_state_publish_locked(lsm_db *db, struct db_state *blank);
 void db_state_switch_locked(lsm_db *db, struct db_state *blank);
 /* The same within an edit, taking the lock; publishes the end of the manifest, too. */
 void db_state_publish(lsm_db *db, struct db_state *blank);
+/* Frees the closed iterators that are kept for the next open: they hold the state that was current
+ * (db/iterator_open.c). */
+void db_iter_unpark_all(lsm_db *db);
 /* Gives up the current state at close. */
 void db_state_clear(lsm_db *db);
 

@@ -67,6 +67,8 @@ static void install_locked(lsm_db *db, struct db_state *blank, struct version *v
     /* Release: pairs with db_state_current(). */
     struct db_state *old = atomic_exchange_explicit(&db->state, blank, memory_order_acq_rel);
     atomic_store_explicit(&db->view_number, number, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst); /* before looking: see iterator_open.c */
+    db_iter_unpark_all(db);
     if (old != NULL)
         epoch_retire(&old->retired, state_retired);
 }
@@ -159,6 +161,7 @@ lsm_status db_state_refresh(lsm_db *db, lsm_error *err)
 void db_state_clear(lsm_db *db)
 {
     struct db_state *old = atomic_exchange(&db->state, NULL);
+    db_iter_unpark_all(db);
     if (old != NULL)
         epoch_retire(&old->retired, state_retired);
     db_memtable_drop(db->active_memtable);

@@ -35,6 +35,9 @@ struct iter_ops {
     /* NULL, or a hint: a seek to the same place is the next move. Begins to fetch the memory that
      * it will read, so that several sources wait for theirs together. */
     void (*approach)(struct iter *it, lsm_slice key, uint64_t trailer);
+    /* NULL, or: gives back what only a walk needs, blocks above all. The next move is to a place.
+     */
+    void (*rest)(struct iter *it);
 };
 
 struct iter_entry {
@@ -86,6 +89,14 @@ static inline void iter_approach(struct iter *it, lsm_slice key, uint64_t traile
 {
     if (it->ops->approach != NULL)
         it->ops->approach(it, key, trailer);
+}
+
+static inline void iter_rest(struct iter *it)
+{
+    it->run = 0;
+    it->valid = false;
+    if (it->ops->rest != NULL)
+        it->ops->rest(it);
 }
 
 static inline void iter_release(struct iter *it) /* NULL is allowed */

@@ -270,6 +270,13 @@ static void merging_prev(struct iter *it)
     replay(m);
 }
 
+static void merging_rest(struct iter *it)
+{
+    struct merging *m = merging_of(it);
+    for (uint32_t i = 0; i < m->count; i++)
+        iter_rest(m->children[i]);
+}
+
 static void merging_release(struct iter *it)
 {
     struct merging *m = merging_of(it);
@@ -286,6 +293,7 @@ static const struct iter_ops merging_ops = {
     .next = merging_next,
     .prev = merging_prev,
     .release = merging_release,
+    .rest = merging_rest,
 };
 
 /* ---- the empty iterator ---------------------------------------------------------------------- */

@@ -280,6 +280,32 @@ static void iter_prev_entry(struct iter *it)
         end(ti);
 }
 
+static void init_ahead(struct table_iter *ti)
+{
+    size_t half = ti->options.readahead / TABLE_AHEAD_DEPTH;
+    if (ti->options.whole)
+        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_WHOLE, TABLE_AHEAD_WHOLE,
+                         TABLE_AHEAD_WHOLE_DEPTH);
+    else if (ti->options.readahead > 0)
+        table_ahead_init(&ti->ahead, ti->table, half, half, TABLE_AHEAD_DEPTH);
+    else
+        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_FIRST, TABLE_AHEAD_MAX,
+                         TABLE_AHEAD_DEPTH);
+}
+
+static void iter_rest_entry(struct iter *it)
+{
+    struct table_iter *ti = of(it);
+    block_drop(ti->block);
+    ti->block = NULL;
+    ti->run = 0;
+    ti->approached = 0;
+    if (ti->ahead.queue != NULL) {
+        table_ahead_release(&ti->ahead);
+        init_ahead(ti);
+    }
+}
+
 static void iter_release_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
@@ -299,20 +325,8 @@ static const struct iter_ops table_iter_ops = {
     .prev = iter_prev_entry,
     .release = iter_release_entry,
     .approach = iter_approach_entry,
+    .rest = iter_rest_entry,
 };
-
-static void init_ahead(struct table_iter *ti)
-{
-    size_t half = ti->options.readahead / TABLE_AHEAD_DEPTH;
-    if (ti->options.whole)
-        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_WHOLE, TABLE_AHEAD_WHOLE,
-                         TABLE_AHEAD_WHOLE_DEPTH);
-    else if (ti->options.readahead > 0)
-        table_ahead_init(&ti->ahead, ti->table, half, half, TABLE_AHEAD_DEPTH);
-    else
-        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_FIRST, TABLE_AHEAD_MAX,
-                         TABLE_AHEAD_DEPTH);
-}
 
 lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
                           struct iter **it, lsm_error *err)

@@ -184,6 +184,13 @@ static void level_prev(struct iter *it)
     settle_backwards(l);
 }
 
+static void level_rest(struct iter *it)
+{
+    struct level_iter *l = (struct level_iter *)it;
+    if (l->inner != NULL)
+        iter_rest(l->inner);
+}
+
 static void level_release(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
@@ -203,6 +210,7 @@ static const struct iter_ops level_iter_ops = {
     .prev = level_prev,
     .release = level_release,
     .approach = level_approach,
+    .rest = level_rest,
 };
 
 lsm_status level_iter_new(struct version_file *const *files, size_t count,

@@ -1,0 +1,37 @@
+/* What the parts of the public iterator share. */
+#ifndef ENGINE_DB_ITERATOR_PRIVATE_H
+#define ENGINE_DB_ITERATOR_PRIVATE_H
+
+#include "engine/db/txn_private.h"
+#include "engine/iter/iter.h"
+
+struct lsm_iter {
+    lsm_db *db;
+    uint32_t cf;
+    uint64_t fork_count;
+    struct db_state *state; /* held */
+    struct iter *merged;    /* owned */
+    size_t left_out;        /* memtables of the state that were empty and are not in the merge */
+    bool shows_all;         /* made without bounds, flags, or a transaction */
+    uint64_t sequence;
+    bool has_snapshot;
+    bool keys_only;
+    unsigned table_flags;
+    size_t readahead;
+    struct buffer first, limit; /* bounds */
+    bool has_first, has_limit;
+    uint64_t limit_head; /* keys with a smaller head are below the limit */
+
+    const struct iter_entry *shown; /* the merge's (forwards) or `saved`; NULL: not valid */
+    bool backwards;
+    struct buffer saved_key;   /* the key shown (backwards), or being left (forwards) */
+    struct buffer saved_value; /* the value shown (backwards) */
+    struct iter_entry saved;   /* over both */
+    struct txn_scan scan;      /* zeroed unless a transaction's */
+    lsm_status status;
+    lsm_error error;
+};
+
+#define ITER_ENDED UINT64_MAX /* fork_count of an iterator whose transaction ended */
+
+#endif
