@@ -262,5 +262,6 @@ void run_workload(struct bench *b, const struct workload *workload, struct resul
     b->user_bytes += result->written_bytes + beside->written_bytes;
     measure_database(b, result, by_others);
     snprintf(result->state, sizeof result->state, "%s", b->state);
+    snprintf(beside->state, sizeof beside->state, "%s", b->state);
     note_state(b, workload);
 }

@@ -12,7 +12,7 @@
 #define CLEARLY_BETTER 1.1 /* a ratio that is worth a colour */
 
 static const char style[] =
-    "body{font:15px/1.45 sans-serif;color:#222;background:#fff;margin:2em auto;max-width:1120px;"
+    "body{font:15px/1.45 sans-serif;color:#222;background:#fff;margin:2em auto;max-width:1320px;"
     "padding:0 1em}\n"
     "h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ccc}"
     "h3{font-size:1em;margin:1.4em 0 .4em}\n"

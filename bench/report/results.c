@@ -77,10 +77,13 @@ static struct row *row_for(struct results *r, json_object *result)
 {
     const char *label = text_of(result, "label"), *state = text_of(result, "state");
     const char *workload = text_of(result, "workload");
+    int threads = (int)number_of(result, "threads");
+    int processes = (int)number_of(result, "processes");
     for (size_t i = 0; i < r->row_count; i++) {
         struct row *row = &r->rows[i];
         if (strcmp(row->workload, workload) == 0 && strcmp(row->state, state) == 0 &&
-            strcmp(row->label, label) == 0)
+            strcmp(row->label, label) == 0 && row->threads == threads &&
+            row->processes == processes)
             return row;
     }
     r->rows = grown(r->rows, r->row_count + 1, sizeof *r->rows);
@@ -92,8 +95,8 @@ static struct row *row_for(struct results *r, json_object *result)
                         .state = copy_of(state),
                         .workload = copy_of(workload),
                         .once = number_of(result, "once") > 0,
-                        .threads = (int)number_of(result, "threads"),
-                        .processes = (int)number_of(result, "processes"),
+                        .threads = threads,
+                        .processes = processes,
                         .cells = cells};
     return row;
 }
@@ -126,7 +129,8 @@ static void take_result(struct results *r, json_object *result)
 
 static void take_run(struct results *r, json_object *run)
 {
-    struct engine_about *about = &r->engines[engine_index(r, text_of(run, "engine"))];
+    size_t engine = engine_index(r, text_of(run, "engine"));
+    struct engine_about *about = &r->engines[engine];
     if (about->version[0] == '\0') {
         free(about->version);
         free(about->settings);
@@ -246,6 +250,8 @@ double row_speed_ratio(const struct row *row, size_t engine)
 {
     if (!row->once)
         return row_ratio(row, engine, MEASURE_OPS);
+    if (strcmp(row->workload, "settle") == 0 || strcmp(row->workload, "evict") == 0)
+        return NAN; /* one waits, the other prepares: no work to be fast at */
     double own = cell_median(row, 0, MEASURE_SECONDS);
     return own > 0 ? cell_median(row, engine, MEASURE_SECONDS) / own : NAN;
 }

@@ -5,6 +5,8 @@
 
 #define TEXT_SIZE 256
 
+#define RATIO_WITH_TWO_DIGITS 0.01 /* behind the point; smaller ones need more */
+
 static int digits_behind(double value)
 {
     return value >= 100 ? 0 : value >= 10 ? 1 : 2;
@@ -36,7 +38,10 @@ const char *ratio_text(double ratio, char text[NUMBER_SIZE])
 {
     if (isnan(ratio))
         return "-";
-    snprintf(text, NUMBER_SIZE, "%.*f", digits_behind(ratio), ratio);
+    if (ratio > 0 && ratio < RATIO_WITH_TWO_DIGITS)
+        snprintf(text, NUMBER_SIZE, "%.1g", ratio);
+    else
+        snprintf(text, NUMBER_SIZE, "%.*f", digits_behind(ratio), ratio);
     return text;
 }
 

@@ -19,23 +19,81 @@ runs() {
 
 reads=readrandom,readmissing,multiget,readseq,readreverse,seekrandom
 ycsb='ycsb-a,ycsb-b,ycsb-c,ycsb-d,ycsb-e,ycsb-f'
+series=ts-append,ts-scan,ts-expire
 small='--memtable=256KiB --cache=1MiB'
-engines=lsm
-! "$bench" --engine=rocksdb --num=1 --workloads=settle >out 2>err || engines='lsm rocksdb'
-for engine in $engines; do
-    # shellcheck disable=SC2086 # a list of options
-    set -- --engine="$engine" $small
-    [ "$engine" != lsm ] || set -- "$@" --options=stage_size=256KiB,wal_segment_size=1MiB
-    runs "fillseq,$reads,settle,$reads,flush,$reads" "$@"
-    runs "fillrandom,overwrite,flush,compact,$reads,reopen,$reads,evict,$reads" "$@"
-    runs "fillbatch,fillsync,recover,$reads" "$@"
-    runs "fillrandom,$ycsb,deleterandom,readmissing,readrandom,settle,readseq" "$@"
-    runs "fillrandom,readwhilewriting,$reads" "$@" --threads=3 --key-format=user
-    runs "fillseq,seekrandom,overwrite,readrandom" "$@" --key-format=decimal --keep-iterator \
-        --batch=7 --compression=none --filter-bits=0 --key-size=30 --value-size=1000
-    runs overwrite "$@" --duration=1 --sync --histogram
-done
+"$bench" --list-engines >engines 2>absent || fail "no list of engines"
+says engines lsm
+engines=$(cat engines)
+
+# Everything with libengine.
+# shellcheck disable=SC2086 # a list of options
+set -- $small --options=stage_size=256KiB,wal_segment_size=1MiB
+runs "fillseq,$reads,settle,$reads,flush,$reads" "$@"
+runs "fillrandom,overwrite,flush,compact,$reads,reopen,$reads,evict,$reads" "$@"
+runs "fillbatch,fillsync,recover,$reads" "$@"
+runs "fillrandom,$ycsb,deleterandom,readmissing,readrandom,settle,readseq" "$@"
+runs "fillseq,$series,flush,ts-scan,readseq" "$@" --threads=3
+runs "fillrandom,readwhilewriting,$reads" "$@" --threads=3 --key-format=user
+runs "fillseq,seekrandom,overwrite,readrandom" "$@" --key-format=decimal --keep-iterator \
+    --batch=7 --compression=none --filter-bits=0 --key-size=30 --value-size=1000
+runs overwrite "$@" --duration=1 --sync --histogram
 runs "fillrandom,settle,readrandom" --options='workers=1,block_size=4KiB'
+
+# Each call of the others at least once.
+for engine in ${engines#lsm}; do
+    # shellcheck disable=SC2086
+    set -- --engine="$engine" $small
+    runs "fillrandom,$reads,overwrite,flush,compact,$reads,evict,$reads" "$@"
+    runs "fillbatch,recover,$ycsb,deleterandom,readmissing,readwhilewriting" "$@" --threads=2
+    runs "fillseq,$series,settle,readseq,reopen,seekrandom" "$@" --compression=none --filter-bits=0
+    runs fillsync "$@" --sync --syncs=20
+done
+
+# Several processes on one database: where the engine can.
+for engine in $engines; do
+    # shellcheck disable=SC2086
+    set -- --engine="$engine" $small --processes=3
+    case $engine in
+    lsm | lmdb*)
+        runs "fillrandom,$reads,fillsync,ycsb-d,readwhilewriting,fillseq,$series" "$@"
+        says json '"processes":3'
+        ;;
+    *) expect 4 "$bench" --workloads=fillseq "$@" ;;
+    esac
+done
+
+# Memory is bound by a control group, or the run is refused.
+"$bench" --memory=64MiB --num=2000 --workloads=fillseq,readseq --verify >out 2>err
+case $? in
+0) says out 'MB for all with the page cache' ;;
+4) says err 'control group' ;;
+*) fail "--memory: $(cat err)" ;;
+esac
+
+# Sets of runs by turns: an engine that cannot do a line is left out, all else is in the report.
+cat >tiny.set <<'END'
+# a comment
+first label  | --num=500 | fillrandom, readrandom
+second <&> one | --num=300 --processes=2 | fillseq
+END
+expect 0 "$top_srcdir/bench/compare" -b "$top_builddir/bench" -n 2 -o report -s ./tiny.set -- --verify
+for engine in $engines; do
+    [ "$(grep -c "\"record\":\"run\".*\"label\":\"first label\",\"engine\":\"$engine\"" report/results.jsonl)" = 2 ] ||
+        fail "$engine was not run twice"
+done
+[ "$(grep -c '^first label.*readrandom.*ops_per_second' report/medians.tsv)" = "$(grep -c . engines)" ] ||
+    fail "medians.tsv has not every engine"
+says report/ratios.txt 'Medians of 2 rounds'
+says report/ratios.md '| readrandom | fillrandom |'
+says report/report.html 'second &lt;&amp;&gt; one'
+lacks report/report.html 'src='
+says report/ratios-2.svg '</svg>'
+echo '{"schema":"another"}' >>report/results.jsonl
+expect 8 "$top_builddir/bench/lsm-bench-report" report/results.jsonl report
+says err 'line '
+expect 16 "$top_srcdir/bench/compare" -b "$top_builddir/bench" -s nonsense
+expect 16 "$top_srcdir/bench/compare" -b nowhere
+expect 16 "$top_builddir/bench/lsm-bench-report"
 
 # What is asked wrongly is refused, and nothing is left behind.
 expect 16 "$bench"
