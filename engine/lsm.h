@@ -593,8 +593,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_async_open(lsm_db *db, const lsm_async_opt
                                                  lsm_async **async, lsm_error *err);
 /*
  * Gives up what was not delivered: its places for results are not written to any more, and nothing
- * is left pinned for it. Waits for reads that the kernel has begun, and for a sync. Writes that were
- * submitted stay written. NULL is allowed.
+ * is left pinned for it. Waits for reads that the kernel has begun. Writes that were submitted stay
+ * written: those that were to be durable are when it returns, unless that fails. NULL is allowed.
  */
 LSM_API void lsm_async_close(lsm_async *async);
 

@@ -31,7 +31,7 @@ static void *run(void *argument)
     lsm_async *async = argument;
     struct async_syncer *s = &async->syncer;
     pthread_mutex_lock(&s->lock);
-    while (!s->closing) {
+    while (!s->closing || s->asked != s->answered) {
         if (s->asked == s->answered) {
             pthread_cond_wait(&s->wake, &s->lock);
             continue;
@@ -71,6 +71,8 @@ static lsm_status start(lsm_async *async, lsm_error *err)
     return LSM_OK;
 }
 
+/* What was asked for is still done: a write that waits for its sync keeps later ones, of anybody,
+ * from being seen. */
 void async_syncer_close(lsm_async *async)
 {
     struct async_syncer *s = &async->syncer;
