@@ -117,13 +117,21 @@ typedef enum lsm_compression {
     LSM_COMPRESSION_ZSTD = 2,
 } lsm_compression;
 
+/* How the tables of a column family are merged; see Compaction styles in lsm(7). */
+typedef enum lsm_compaction {
+    LSM_COMPACTION_DEFAULT = 0, /* leveled */
+    LSM_COMPACTION_LEVELED = 1, /* one sorted run a level: least space, fastest reads */
+    LSM_COMPACTION_TIERED = 2,  /* runs of like size are merged: least is written */
+    LSM_COMPACTION_FIFO = 3,    /* nothing is merged; the oldest tables are deleted, data and all */
+} lsm_compaction;
+
 /*
  * Options of one column family. 0 means the default everywhere. They are stored in the manifest
  * when the family is created, and the stored ones win on later opens.
  */
 typedef struct lsm_cf_options {
     size_t struct_size;           /* sizeof(lsm_cf_options); set by LSM_CF_OPTIONS_INIT */
-    lsm_compression compression;  /* of the lowest level that holds data; levels above are raw */
+    lsm_compression compression;  /* of the lowest level that holds data */
     int32_t compression_level;    /* zstd level there; 0: 1 */
     uint32_t dictionary_size;     /* bytes of a trained dictionary a table; 0: none */
     uint32_t block_size;          /* raw bytes of a data block; 0: 8 KiB; 512 B to 1 MiB */
@@ -134,6 +142,18 @@ typedef struct lsm_cf_options {
     uint32_t level0_trigger;      /* level-0 tables that start a compaction; 0: 4 */
     uint32_t level0_slowdown;     /* level-0 tables from which writes are slowed; 0: 12 */
     uint32_t level0_stop;         /* level-0 tables at which writes wait; 0: 20 */
+    lsm_compaction compaction;    /* style; 0: leveled */
+    uint32_t ttl;                 /* seconds after which tables above the lowest level are merged
+                                   * down, of fifo: deleted; 0: never */
+    uint64_t fifo_size;           /* of fifo: bytes of tables over which the oldest are deleted;
+                                   * 0: no limit, but then ttl must be set */
+    uint32_t size_ratio;          /* of tiered: a run is merged with newer ones when it is at most
+                                   * so many percent larger than they are together; 0: 1 */
+    uint32_t min_merge_width;     /* of tiered: least runs that are merged; 0: 2 */
+    uint32_t max_size_amplification; /* of tiered: percent of the oldest run that newer ones may
+                                      * hold before all are merged; 0: 200 */
+    int32_t compression_above;    /* zstd level of what compaction writes above the lowest level;
+                                   * 0: raw */
 } lsm_cf_options;
 
 /* Limits of compression_level. */
@@ -202,7 +222,7 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_options_parse(lsm_options *options, const 
 /* What a listener is told. Called on engine threads and on writers; it must not call the library. */
 typedef enum lsm_event_kind {
     LSM_EVENT_FLUSH = 1,      /* a memtable became level-0 tables */
-    LSM_EVENT_COMPACTION = 2, /* a merge was installed */
+    LSM_EVENT_COMPACTION = 2, /* a merge was installed; or tables were deleted for their age */
     LSM_EVENT_STALL = 3,      /* writers are slowed or wait, or no longer: see reason */
     LSM_EVENT_ERROR = 4,      /* background work failed: see error */
 } lsm_event_kind;

@@ -20,11 +20,12 @@ struct compaction {
     uint32_t cf;
     uint32_t input_level;
     uint32_t output_level;
-    struct version_file *
-        *inputs;        /* of input_level, then of output_level; borrowed of the version */
+    /* By level, input_level first; those of level 0 oldest first. Borrowed of the version. */
+    struct version_file **inputs;
     size_t input_count; /* all */
     size_t upper_count; /* those of input_level */
     bool trivial;       /* inputs can move down as they are */
+    bool is_expiry;     /* inputs are deleted with what they hold; there are no outputs */
     bool bottom;        /* no deeper level overlaps the range: deletions can go */
     uint64_t input_bytes;
     double score;
@@ -40,9 +41,13 @@ void compaction_release(struct compaction *c);
 /*
  * The most urgent compaction of any family, marking nothing: false when none is due. Skips busy
  * files. Level targets follow from the bottom level's size (see lsm(7)): each level is the one
- * below divided by level_ratio, so that most data is in the lowest.
+ * below divided by level_ratio, so that most data is in the lowest. Families of other styles: see
+ * tiered.c and expiry.c. `now`: seconds since 1970; 0: no table is too old.
  */
-bool compact_pick(const struct version *version, struct compaction *c);
+bool compact_pick(const struct version *version, uint64_t now, struct compaction *c);
+/* Seconds until a table is too old (0: one is), for those that can be picked then; UINT64_MAX: none
+ * ever will be. */
+uint64_t compact_next_expiry(const struct version *version, uint64_t now);
 /*
  * The next step of a manual compaction of [first, limit) (data NULL is an open end): takes level
  * `level` files that overlap the range, and what they overlap below. False when that level has none
@@ -51,7 +56,7 @@ bool compact_pick(const struct version *version, struct compaction *c);
  * COMPACT_REWRITE: the files of that level (not 0) are rewritten in place instead, a run of them
  * from `first` on; the caller goes on behind the largest key of the inputs. COMPACT_REFRESH: the
  * same for those that a rewrite would change: they hold deletions, or are to be compressed and are
- * not.
+ * not. False for a family of style fifo: its tables stay as they are.
  */
 enum compact_mode { COMPACT_DOWN = 0, COMPACT_REWRITE = 1, COMPACT_REFRESH = 2 };
 bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level, lsm_slice first,

@@ -9,8 +9,6 @@
 #include "engine/base/step.h"
 #include "engine/iter/merging.h"
 
-#define FLUSH_TABLE_SIZE (UINT64_C(1) << 30) /* bytes at which a table of level 0 is cut */
-
 /* The memtables as one sorted source of a family's entries. */
 static lsm_status open_source(struct memtable *const *memtables, size_t count, uint32_t cf,
                               struct iter **source, lsm_error *err)
@@ -90,7 +88,7 @@ static lsm_status new_output(struct flush *f, const struct version_cf *cf, struc
     **output = (struct output){.env = f->env,
                                .cf = cf,
                                .compression_level = cf->options.compression_level,
-                               .max_size = FLUSH_TABLE_SIZE};
+                               .max_size = LEVEL0_TABLE_SIZE};
     return LSM_OK;
 }
 

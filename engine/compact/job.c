@@ -15,8 +15,8 @@ static lsm_status remove_inputs(const struct compaction *c, struct version_edit 
 {
     lsm_status status = LSM_OK;
     for (size_t i = 0; status == LSM_OK && i < c->input_count; i++) {
-        uint32_t level = i < c->upper_count ? c->input_level : c->output_level;
-        status = edit_remove_table(edit, c->cf, level, c->inputs[i]->meta.number, err);
+        const struct table_meta *meta = &c->inputs[i]->meta;
+        status = edit_remove_table(edit, c->cf, meta->level, meta->number, err);
     }
     return status;
 }
@@ -46,22 +46,27 @@ static lsm_status add_run(struct version_file *const *files, size_t count, struc
     return status;
 }
 
-/* One iterator a file of level 0, newest first, and one for each run of a deeper level. */
+/* The run that begins with input `first`: a file of level 0, or all of a deeper level. */
+static size_t run_end(const struct compaction *c, size_t first)
+{
+    size_t limit = first + 1;
+    uint32_t level = c->inputs[first]->meta.level;
+    while (level > 0 && limit < c->input_count && c->inputs[limit]->meta.level == level)
+        limit++;
+    return limit;
+}
+
 static lsm_status open_source(const struct compaction *c, struct iter **source, lsm_error *err)
 {
-    bool is_level0 = c->input_level == 0;
-    size_t run_count = (is_level0 ? c->upper_count : 1) + 1, made = 0;
+    size_t run_count = 0, made = 0;
+    for (size_t i = 0; i < c->input_count; i = run_end(c, i))
+        run_count++;
     struct iter **children = mem_alloc(run_count * sizeof(struct iter *));
     if (children == NULL)
         return lsm_fail_memory(err, run_count * sizeof(struct iter *));
     lsm_status status = LSM_OK;
-    for (size_t i = c->upper_count; is_level0 && status == LSM_OK && i > 0; i--)
-        status = add_run(&c->inputs[i - 1], 1, children, &made, err);
-    if (!is_level0)
-        status = add_run(c->inputs, c->upper_count, children, &made, err);
-    if (status == LSM_OK)
-        status = add_run(c->inputs + c->upper_count, c->input_count - c->upper_count, children,
-                         &made, err);
+    for (size_t i = 0; status == LSM_OK && i < c->input_count; i = run_end(c, i))
+        status = add_run(&c->inputs[i], run_end(c, i) - i, children, &made, err);
     if (status == LSM_OK)
         status = merging_new(children, made, source, err);
     else
@@ -141,25 +146,58 @@ static uint64_t raw_bytes(const struct compaction *c)
     return bytes;
 }
 
+/* When the entries were flushed; what is not known counts as now. */
+static void add_times(struct output *output, const struct compaction *c)
+{
+    bool is_known = true;
+    for (size_t i = 0; i < c->input_count; i++) {
+        const struct table_meta *meta = &c->inputs[i]->meta;
+        if (meta->oldest_time != 0 &&
+            (output->oldest_time == 0 || meta->oldest_time < output->oldest_time))
+            output->oldest_time = meta->oldest_time;
+        if (meta->newest_time > output->newest_time)
+            output->newest_time = meta->newest_time;
+        is_known = is_known && meta->newest_time != 0;
+    }
+    if (!is_known)
+        output->newest_time = 0;
+}
+
+/* Whether, and how much, the outputs are compressed. Level 0 holds newer runs than the lowest,
+ * unless all else is empty; then they will be merged again, too. */
+static void choose_compression(struct output *output, const struct compaction *c)
+{
+    const lsm_cf_options *options = &output->cf->options;
+    bool is_wish = c->compression != LSM_COMPRESSION_DEFAULT;
+    bool is_lowest = c->output_level > 0 && version_is_lowest(output->cf, c->output_level);
+    lsm_compression compression = is_wish ? c->compression : options->compression;
+    output->compress = compression == LSM_COMPRESSION_ZSTD &&
+                       (is_lowest || (!is_wish && options->compression_above != 0));
+    if (is_wish)
+        output->compression_level = c->compression_level;
+    else
+        output->compression_level =
+            is_lowest ? options->compression_level : options->compression_above;
+}
+
 static struct output output_of(const struct compact_env *env, const struct version_cf *cf,
                                const struct compaction *c, const struct inputs *inputs)
 {
-    bool is_wish = c->compression != LSM_COMPRESSION_DEFAULT;
-    lsm_compression compression = is_wish ? c->compression : cf->options.compression;
-    return (struct output){
+    struct output output = {
         .env = env,
         .cf = cf,
         .level = c->output_level,
-        /* Compression is spent once a byte. */
-        .compress = compression == LSM_COMPRESSION_ZSTD && version_is_lowest(cf, c->output_level),
-        .compression_level = is_wish ? c->compression_level : cf->options.compression_level,
-        .max_size = cf->options.table_size,
+        .max_size = c->output_level == 0 ? LEVEL0_TABLE_SIZE : cf->options.table_size,
         .replaced = (const uint64_t *)(const void *)inputs->numbers.data,
         .replaced_count = inputs->numbers.size / sizeof(uint64_t),
         .replaced_jobs = (const uint64_t *)(const void *)inputs->jobs.data,
         .replaced_job_count = inputs->jobs.size / sizeof(uint64_t),
-        .below = c->output_level + 1 < VERSION_LEVELS ? &cf->levels[c->output_level + 1] : NULL,
     };
+    if (cf->options.compaction == LSM_COMPACTION_LEVELED && c->output_level < VERSION_LEVELS - 1)
+        output.below = &cf->levels[c->output_level + 1];
+    add_times(&output, c);
+    choose_compression(&output, c);
+    return output;
 }
 
 static lsm_status run_merge(const struct compact_env *env, const struct version_cf *cf,
@@ -173,7 +211,7 @@ static lsm_status run_merge(const struct compact_env *env, const struct version_
     struct output output = output_of(env, cf, c, &inputs);
     struct pump pump = {.env = env,
                         .output = &output,
-                        .deeper = cf,
+                        .deeper = c->output_level > 0 ? cf : NULL, /* level 0 has older runs */
                         .deeper_from = c->output_level + 1,
                         .total_bytes = c->input_bytes,
                         .raw_total = raw_bytes(c)};
@@ -211,6 +249,8 @@ lsm_status compact_run(const struct compact_env *env, const struct version *vers
     const struct version_cf *cf = version_find_cf(version, c->cf);
     if (cf == NULL)
         return lsm_fail(err, LSM_MISSING, "column family %u does not exist", c->cf);
+    if (c->is_expiry)
+        return remove_inputs(c, edit, err);
     if (c->trivial)
         return run_move(c, edit, result, err);
     return run_merge(env, cf, c, snapshots, snapshot_count, edit, result, err);

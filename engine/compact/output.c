@@ -31,6 +31,8 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .replaced_count = o->replaced_count,
         .replaced_jobs = o->replaced_jobs,
         .replaced_job_count = o->replaced_job_count,
+        .oldest_time = o->oldest_time,
+        .newest_time = o->newest_time,
     };
     o->below_bytes = 0;
     o->unchecked = 0;

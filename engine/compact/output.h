@@ -7,6 +7,8 @@
 
 #include "engine/compact/compact.h"
 
+#define LEVEL0_TABLE_SIZE (UINT64_C(1) << 30) /* bytes at which a table of level 0 is cut */
+
 struct output {
     /* set at init */
     const struct compact_env *env;
@@ -20,6 +22,8 @@ struct output {
     const uint64_t *replaced_jobs; /* that wrote them; borrowed */
     size_t replaced_job_count;
     const struct version_level *below; /* cut before overlapping too much of it; NULL: never */
+
+    uint64_t oldest_time, newest_time; /* of the entries; 0: now */
 
     struct table_writer *writer; /* NULL: none is begun */
     uint64_t unchecked;          /* bytes added since its size was looked at */

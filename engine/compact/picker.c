@@ -8,7 +8,7 @@
  * spans gaps that a job from above may fill, and the other way round, so both look at the hulls of
  * busy neighbours. For the same reason a trivial move goes down one level only.
  */
-#include "engine/compact/compact.h"
+#include "engine/compact/picker_private.h"
 
 #include "engine/base/memory.h"
 #include "engine/compact/shape.h"
@@ -20,11 +20,6 @@
 
 /* ---- ranges -----------------------------------------------------------------------------------
  */
-
-struct range {
-    lsm_slice smallest, largest; /* both inclusive */
-    bool empty;
-};
 
 static const struct range no_range = {.empty = true};
 
@@ -78,18 +73,7 @@ static uint64_t overlap_bytes(const struct version_level *level, const struct ra
 /* ---- jobs in the making -----------------------------------------------------------------------
  */
 
-struct job {
-    const struct version_cf *cf;
-    uint32_t input_level, output_level;
-    struct version_file **inputs; /* owned */
-    size_t count, room, upper_count;
-    uint64_t bytes;
-    struct range hull;
-    bool trivial;
-    bool failed; /* out of memory */
-};
-
-static void job_take(struct job *job, struct version_file *file)
+void job_take(struct job *job, struct version_file *file)
 {
     if (job->count == job->room) {
         size_t room = job->room == 0 ? 16 : job->room * 2;
@@ -142,8 +126,7 @@ static bool deeper_overlaps(const struct job *job)
     return false;
 }
 
-/* Hands the job over; false, freeing it, when there is none. */
-static bool job_finish(struct job *job, bool is_wanted, double score, struct compaction *c)
+bool job_finish(struct job *job, bool is_wanted, double score, struct compaction *c)
 {
     if (!is_wanted || job->failed || job->count == 0) {
         mem_free(job->inputs);
@@ -157,7 +140,8 @@ static bool job_finish(struct job *job, bool is_wanted, double score, struct com
         .input_count = job->count,
         .upper_count = job->upper_count,
         .trivial = job->trivial,
-        .bottom = !deeper_overlaps(job),
+        .is_expiry = job->is_expiry,
+        .bottom = !job->is_expiry && !deeper_overlaps(job),
         .input_bytes = job->bytes,
         .score = score,
     };
@@ -417,8 +401,42 @@ static bool pick_level(const struct version_cf *cf, const struct shape *shape, u
 /* ---- the whole --------------------------------------------------------------------------------
  */
 
-/* The most urgent compaction of a family that beats `least`. */
-static bool pick_family(const struct version_cf *cf, double least, struct compaction *c)
+/* The file goes down with what it overlaps, or as it is where that is the same. */
+static bool pick_old_file(const struct version_cf *cf, const struct shape *shape, uint32_t level,
+                          struct version_file *file, struct compaction *c)
+{
+    struct job job = {.cf = cf,
+                      .input_level = level,
+                      .output_level = level == 0 ? shape->base : level + 1,
+                      .hull = no_range};
+    bool is_wanted = true;
+    if (level == 0)
+        is_wanted = level0_take(&job, &cf->levels[0], range_of(file));
+    else
+        job_take(&job, file);
+    is_wanted = is_wanted && !job.failed && job_take_lower(&job);
+    job.trivial = job.count == 1 && file->meta.delete_count == 0 && may_sink_raw(&job, file);
+    return job_finish(&job, is_wanted, 1, c);
+}
+
+/* Tables that stay above the lowest level for longer than the family's ttl go down when nothing
+ * else is to be done, so that what they delete or replace goes, too. */
+static bool pick_old(const struct version_cf *cf, const struct shape *shape, uint64_t now,
+                     struct compaction *c)
+{
+    for (uint32_t level = 0; level < SHAPE_LOWEST; level++) {
+        const struct version_level *l = &cf->levels[level];
+        for (size_t i = 0; i < l->count; i++) {
+            if (!l->files[i]->busy && file_is_old(cf, l->files[i], now) &&
+                pick_old_file(cf, shape, level, l->files[i], c))
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool pick_leveled(const struct version_cf *cf, uint64_t now, double least,
+                         struct compaction *c)
 {
     struct shape shape;
     double scores[VERSION_LEVELS];
@@ -431,21 +449,38 @@ static bool pick_family(const struct version_cf *cf, double least, struct compac
             level = scores[i] > scores[level] ? i : level;
         double score = scores[level];
         if (score < 1 || score <= least)
-            return false;
+            break;
         if (level == 0 ? pick_level0(cf, &shape, score, c)
                        : pick_level(cf, &shape, level, score, c))
             return true;
         scores[level] = 0;
     }
+    return cf->options.ttl != 0 && least < 1 && pick_old(cf, &shape, now, c);
 }
 
-bool compact_pick(const struct version *version, struct compaction *c)
+/* The most urgent compaction of a family that beats `least`. */
+static bool pick_family(const struct version_cf *cf, uint64_t now, double least,
+                        struct compaction *c)
+{
+    switch (cf->options.compaction) {
+    case LSM_COMPACTION_TIERED:
+        return pick_tiered(cf, now, least, c);
+    case LSM_COMPACTION_FIFO:
+        return pick_fifo(cf, now, least, c);
+    case LSM_COMPACTION_DEFAULT:
+    case LSM_COMPACTION_LEVELED:
+        break;
+    }
+    return pick_leveled(cf, now, least, c);
+}
+
+bool compact_pick(const struct version *version, uint64_t now, struct compaction *c)
 {
     struct compaction best = {0};
     bool is_due = false;
     for (size_t i = 0; i < version->family_count; i++) {
         struct compaction found;
-        if (!pick_family(version->families[i], best.score, &found))
+        if (!pick_family(version->families[i], now, best.score, &found))
             continue;
         compaction_release(&best);
         best = found;
@@ -535,6 +570,9 @@ bool compact_pick_range(const struct version *version, uint32_t cf_id, uint32_t 
     const struct version_cf *cf = version_find_cf(version, cf_id);
     struct shape shape;
     if (cf == NULL || level >= VERSION_LEVELS || (level == SHAPE_LOWEST && mode == COMPACT_DOWN))
+        return false;
+    if (cf->options.compaction == LSM_COMPACTION_FIFO ||
+        (cf->options.compaction == LSM_COMPACTION_TIERED && writes_below(cf)))
         return false;
     shape_of(cf, &shape);
     if (level == 0)

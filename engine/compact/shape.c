@@ -27,9 +27,12 @@ void shape_of(const struct version_cf *cf, struct shape *shape)
     for (size_t i = 1; i < VERSION_LEVELS; i++)
         size = cf->levels[i].bytes > size ? cf->levels[i].bytes : size;
     *shape = (struct shape){.base = SHAPE_LOWEST};
+    bool is_leveled = cf->options.compaction == LSM_COMPACTION_LEVELED;
+    for (size_t i = 1; i < VERSION_LEVELS && !is_leveled; i++)
+        shape->targets[i] = UINT64_MAX;
     shape->targets[0] = cf->options.level0_trigger;
     shape->targets[SHAPE_LOWEST] = UINT64_MAX;
-    while (shape->base > 1 && size > cf->options.level_base_size) {
+    while (is_leveled && shape->base > 1 && size > cf->options.level_base_size) {
         size /= cf->options.level_ratio;
         shape->targets[--shape->base] = size;
     }
@@ -74,6 +77,8 @@ static double part_of_way(double now, double slow, double stop)
 double compact_debt(const struct version_cf *cf)
 {
     struct shape shape;
+    if (cf->options.compaction == LSM_COMPACTION_FIFO)
+        return 0;
     shape_of(cf, &shape);
     double files = part_of_way((double)cf->levels[0].count, cf->options.level0_slowdown,
                                cf->options.level0_stop);

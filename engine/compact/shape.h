@@ -8,7 +8,8 @@
 
 struct shape {
     uint32_t base; /* level 0 is merged into this one; levels between hold nothing */
-    uint64_t targets[VERSION_LEVELS]; /* bytes; [0] is a count of files; UINT64_MAX: no limit */
+    uint64_t targets[VERSION_LEVELS]; /* bytes; [0] is a count of files; UINT64_MAX: no limit, as
+                                       * for all levels of a family that is not leveled */
 };
 
 void shape_of(const struct version_cf *cf, struct shape *shape);

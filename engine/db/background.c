@@ -20,8 +20,14 @@
 #include <time.h>
 
 #define WORK_RETRY_MS   200
-#define WORK_LOOK_MS    2 /* how often somebody with a deadline looks at the clock */
+#define WORK_LOOK_MS    2    /* how often somebody with a deadline looks at the clock */
+#define EXPIRY_LOOK_S   3600 /* the clock may be set: tables' ages are looked at so often */
 #define WORKER_NICENESS 5
+
+uint64_t db_wall_seconds(lsm_db *db)
+{
+    return io_wall_ms(db->io) / 1000;
+}
 
 /* ---- flush ----------------------------------------------------------------------------------- */
 
@@ -241,7 +247,7 @@ static bool pass_progress(void *context, uint64_t bytes_done)
 
 static void measure_drain(lsm_db *db, const struct compaction *c, uint64_t duration_ns)
 {
-    if (c->input_level != 0 || c->trivial || duration_ns == 0)
+    if (c->input_level != 0 || c->trivial || c->is_expiry || duration_ns == 0)
         return;
     uint64_t upper = 0;
     for (size_t i = 0; i < c->upper_count; i++)
@@ -315,7 +321,7 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
     db_tell(db, &(lsm_event){.kind = LSM_EVENT_COMPACTION,
                              .cf_name = cf == NULL ? NULL : cf->name,
                              .level = (int)c->output_level,
-                             .input_bytes = result.bytes_read,
+                             .input_bytes = c->is_expiry ? c->input_bytes : result.bytes_read,
                              .output_bytes = result.bytes_written,
                              .entry_count = result.entries_written,
                              .duration_us = duration / 1000});
@@ -324,8 +330,8 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
 
 static bool pick_most_urgent(void *context, const struct version *version, struct compaction *c)
 {
-    (void)context;
-    return compact_pick(version, c);
+    lsm_db *db = context;
+    return compact_pick(version, db_wall_seconds(db), c);
 }
 
 /* Picks and marks the most urgent compaction; *version is held for it. */
@@ -338,7 +344,7 @@ static lsm_status compaction_take(lsm_db *db, struct version **version, struct c
         return status;
     *version = version_set_current(db->versions);
     *due = (!db_has_workers(db) || db_job_is_allowed_locked(db)) &&
-           db_job_take_locked(db, *version, c, pick_most_urgent, NULL);
+           db_job_take_locked(db, *version, c, pick_most_urgent, db);
     db_edit_end(db);
     if (!*due)
         version_drop(*version);
@@ -430,6 +436,31 @@ static bool work_step_locked(lsm_db *db, lsm_error *err, lsm_status *status)
     return did_work;
 }
 
+static uint64_t next_expiry_ms(lsm_db *db)
+{
+    struct version *version = version_set_current(db->versions);
+    uint64_t seconds = compact_next_expiry(version, db_wall_seconds(db));
+    version_drop(version);
+    if (seconds == UINT64_MAX)
+        return UINT64_MAX;
+    return seconds < EXPIRY_LOOK_S ? (seconds + 1) * 1000 : EXPIRY_LOOK_S * 1000;
+}
+
+/* Until something is announced after generation `seen`, or a table grows too old (work_lock held).
+ */
+static void await_work_locked(lsm_db *db, uint64_t seen)
+{
+    pthread_mutex_unlock(&db->work_lock);
+    uint64_t ms = next_expiry_ms(db);
+    pthread_mutex_lock(&db->work_lock);
+    if (seen != db->work_generation || atomic_load(&db->closing))
+        return;
+    if (ms == UINT64_MAX)
+        pthread_cond_wait(&db->work_due, &db->work_lock);
+    else
+        wait_ms(&db->work_due, &db->work_lock, (long)ms);
+}
+
 static void *worker(void *argument)
 {
     lsm_db *db = argument;
@@ -441,8 +472,7 @@ static void *worker(void *argument)
         uint64_t seen = db->work_generation;
         if (!work_step_locked(db, &error, &status)) {
             pthread_cond_broadcast(&db->work_done);
-            if (seen == db->work_generation && !atomic_load(&db->closing))
-                pthread_cond_wait(&db->work_due, &db->work_lock);
+            await_work_locked(db, seen);
             continue;
         }
         if (status == LSM_CANCELLED)

@@ -499,6 +499,8 @@ lsm_status db_background_start(lsm_db *db, lsm_error *err);
 void db_background_stop(lsm_db *db);
 /* Tells the workers that there may be work. */
 void db_work_signal(lsm_db *db);
+/* Since 1970, for the age of tables. */
+uint64_t db_wall_seconds(lsm_db *db);
 /* Does due work on the calling thread when there are no workers; otherwise waits a little for
  * theirs. The status is that of failed background work. */
 lsm_status db_work_wait_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);

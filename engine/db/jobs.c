@@ -20,11 +20,17 @@
 
 /* ---- claims ---------------------------------------------------------------------------------- */
 
-static void mark_family(const struct version_cf *cf, bool busy)
+static void mark_file(struct version_file *file, bool busy, uint32_t output_level)
+{
+    file->busy = busy;
+    file->busy_to = output_level;
+}
+
+static void mark_family(const struct version_cf *cf, bool busy, uint32_t output_level)
 {
     for (size_t level = 0; cf != NULL && level < VERSION_LEVELS; level++) {
         for (size_t i = 0; i < cf->levels[level].count; i++)
-            cf->levels[level].files[i]->busy = busy;
+            mark_file(cf->levels[level].files[i], busy, output_level);
     }
 }
 
@@ -33,13 +39,13 @@ static void mark_job(const struct version *version, const struct shm_job *job)
     if (atomic_load_explicit(&job->state, memory_order_acquire) != SHM_JOB_RUNNING)
         return;
     if (job->input_count > SHM_JOB_INPUTS) {
-        mark_family(version_find_cf(version, job->cf), true);
+        mark_family(version_find_cf(version, job->cf), true, job->output_level);
         return;
     }
     for (uint32_t i = 0; i < job->input_count; i++) {
         struct version_file *file = version_find_file(version, job->inputs[i]);
         if (file != NULL)
-            file->busy = true;
+            mark_file(file, true, job->output_level);
     }
 }
 
@@ -57,7 +63,7 @@ static void mark_running(lsm_db *db, const struct version *version)
 static void unmark_all(const struct version *version)
 {
     for (size_t i = 0; i < version->family_count; i++)
-        mark_family(version->families[i], false);
+        mark_family(version->families[i], false, 0);
 }
 
 static struct shm_job *free_job(lsm_db *db)

@@ -18,6 +18,8 @@ enum option_kind {
     OPTION_WORD,   /* const char *, one of a list */
     OPTION_PATH,   /* const char *, borrowed from the text's owner: see parse_path() */
     OPTION_COMPRESSION,
+    OPTION_ABOVE, /* int32_t, a zstd level or 0 */
+    OPTION_STYLE,
 };
 
 struct option {
@@ -68,12 +70,25 @@ static const struct option options_table[] = {
     {"level0_trigger", OPTION_COUNT, AT(cf.level0_trigger), 0, 0, 0, 0, NULL},
     {"level0_slowdown", OPTION_COUNT, AT(cf.level0_slowdown), 0, 0, 0, 0, NULL},
     {"level0_stop", OPTION_COUNT, AT(cf.level0_stop), 0, 0, 0, 0, NULL},
+    {"compression_above", OPTION_ABOVE, AT(cf), 0, 0, 0, 0, NULL},
+    {"compaction", OPTION_STYLE, AT(cf), 0, 0, 0, 0, NULL},
+    {"ttl", OPTION_COUNT, AT(cf.ttl), 0, 0, 0, 0, NULL},
+    {"fifo_size", OPTION_SIZE, AT(cf.fifo_size), 0, 0, 0, 0, NULL},
+    {"size_ratio", OPTION_COUNT, AT(cf.size_ratio), 0, 0, 0, 0, NULL},
+    {"min_merge_width", OPTION_COUNT, AT(cf.min_merge_width), 0, 0, 0, 0, NULL},
+    {"max_size_amplification", OPTION_COUNT, AT(cf.max_size_amplification), 0, 0, 0, 0, NULL},
 };
 #define OPTION_COUNT_ALL (sizeof options_table / sizeof *options_table)
 
 static bool option_is_32(const struct option *o)
 {
     return o->kind == OPTION_COUNT || o->kind == OPTION_SIZE32 || o->kind == OPTION_MODE;
+}
+
+/* Of others there is nothing to check, or version_resolve_cf_options() does. */
+static bool option_is_checked(const struct option *o)
+{
+    return option_is_32(o) || o->kind == OPTION_SIZE || o->kind == OPTION_WORD;
 }
 
 static uint64_t option_get(const lsm_options *options, const struct option *o)
@@ -160,7 +175,7 @@ lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, l
     *resolved = given == NULL ? defaults : *given;
     for (size_t i = 0; i < OPTION_COUNT_ALL; i++) {
         const struct option *o = &options_table[i];
-        if (o->kind == OPTION_BOOL || o->kind == OPTION_PATH || o->kind == OPTION_COMPRESSION)
+        if (!option_is_checked(o))
             continue;
         if (o->kind == OPTION_WORD) {
             lsm_status status = resolve_word(resolved, o, err);
@@ -192,21 +207,56 @@ static lsm_status bad_value(const struct option *o, const char *value, lsm_error
 }
 
 /* "zstd", "zstd:3", "none" */
-static bool parse_compression(lsm_cf_options *cf, const char *text)
+static bool parse_zstd(const char *text, lsm_compression *compression, int64_t *level)
 {
-    int64_t level = 0;
+    *level = 0;
     if (strcmp(text, "none") == 0) {
-        cf->compression = LSM_COMPRESSION_NONE;
+        *compression = LSM_COMPRESSION_NONE;
         return true;
     }
     if (strncmp(text, "zstd", 4) != 0)
         return false;
-    if (text[4] == ':' ? !parse_i64(text + 5, &level) || level < LSM_LEAST_COMPRESSION || level > LSM_MOST_COMPRESSION
-                       : text[4] != '\0')
+    if (text[4] == ':') {
+        if (!parse_i64(text + 5, level) || *level < LSM_LEAST_COMPRESSION ||
+            *level > LSM_MOST_COMPRESSION)
+            return false;
+    } else if (text[4] != '\0') {
         return false;
-    cf->compression = LSM_COMPRESSION_ZSTD;
+    }
+    *compression = LSM_COMPRESSION_ZSTD;
+    return true;
+}
+
+static bool parse_compression(lsm_cf_options *cf, const char *text)
+{
+    int64_t level;
+    if (!parse_zstd(text, &cf->compression, &level))
+        return false;
     cf->compression_level = (int32_t)level;
     return true;
+}
+
+static bool parse_compression_above(lsm_cf_options *cf, const char *text)
+{
+    lsm_compression compression = LSM_COMPRESSION_NONE;
+    int64_t level;
+    if (!parse_zstd(text, &compression, &level))
+        return false;
+    if (compression == LSM_COMPRESSION_ZSTD && level == 0)
+        level = 1; /* as zstd alone means everywhere */
+    cf->compression_above = (int32_t)level;
+    return true;
+}
+
+static bool parse_style(lsm_cf_options *cf, const char *text)
+{
+    for (int i = LSM_COMPACTION_LEVELED; i <= LSM_COMPACTION_FIFO; i++) {
+        if (strcmp(version_style_name((lsm_compaction)i), text) != 0)
+            continue;
+        cf->compaction = (lsm_compaction)i;
+        return true;
+    }
+    return false;
 }
 
 static bool parse_mode(const char *text, uint64_t *mode)
@@ -269,6 +319,10 @@ static lsm_status parse_value(lsm_options *options, const struct option *o, cons
         return LSM_OK;
     case OPTION_COMPRESSION:
         return parse_compression(&options->cf, value) ? LSM_OK : bad_value(o, value, err);
+    case OPTION_ABOVE:
+        return parse_compression_above(&options->cf, value) ? LSM_OK : bad_value(o, value, err);
+    case OPTION_STYLE:
+        return parse_style(&options->cf, value) ? LSM_OK : bad_value(o, value, err);
     case OPTION_COUNT:
     case OPTION_SIZE32:
     case OPTION_SIZE:

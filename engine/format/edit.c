@@ -10,7 +10,9 @@
 #include "engine/format/proto_alloc.h"
 #include "proto/manifest.pb-c.h"
 
-#define EDIT_INCOMPATIBLE_KNOWN UINT32_C(0) /* no such feature yet */
+/* A bit of `incompatible`: never renumber. */
+#define EDIT_NEEDS_STYLES       UINT32_C(1) /* a family is not merged level by level */
+#define EDIT_INCOMPATIBLE_KNOWN EDIT_NEEDS_STYLES
 
 typedef Lsm__Manifest__VersionEdit proto_edit;
 typedef Lsm__Manifest__Family proto_family;
@@ -157,6 +159,12 @@ static ProtobufCBinaryData binary(lsm_slice s)
     return (ProtobufCBinaryData){.len = s.size, .data = (uint8_t *)(uintptr_t)s.data};
 }
 
+/* As every family was before there were styles. */
+static bool is_leveled(const lsm_cf_options *options)
+{
+    return options->compaction <= LSM_COMPACTION_LEVELED;
+}
+
 static proto_options pack_options(const lsm_cf_options *from)
 {
     proto_options to = LSM__MANIFEST__OPTIONS__INIT;
@@ -171,6 +179,13 @@ static proto_options pack_options(const lsm_cf_options *from)
     to.level0_trigger = from->level0_trigger;
     to.level0_slowdown = from->level0_slowdown;
     to.level0_stop = from->level0_stop;
+    to.compaction = is_leveled(from) ? 0 : (uint32_t)from->compaction;
+    to.ttl = from->ttl;
+    to.fifo_size = from->fifo_size;
+    to.size_ratio = from->size_ratio;
+    to.min_merge_width = from->min_merge_width;
+    to.max_size_amplification = from->max_size_amplification;
+    to.compression_above = from->compression_above;
     return to;
 }
 
@@ -198,6 +213,8 @@ static proto_table pack_table(const struct table_meta *from)
     to.delete_count = from->delete_count;
     to.raw_size = from->raw_size;
     to.compress_later = from->compress_later;
+    to.oldest_time = from->oldest_time;
+    to.newest_time = from->newest_time;
     return to;
 }
 
@@ -217,6 +234,8 @@ static void pack_lists(struct packing *p, const struct version_edit *edit)
     p->edit.created = (proto_family **)next;
     for (size_t i = 0; i < edit->created_count; i++) {
         p->options[i] = pack_options(&edit->created[i].options);
+        if (!is_leveled(&edit->created[i].options))
+            p->edit.incompatible |= EDIT_NEEDS_STYLES;
         p->families[i] = pack_family(&edit->created[i], &p->options[i]);
         *next++ = &p->families[i];
     }
@@ -302,6 +321,11 @@ static lsm_status unpack_options(const proto_options *from, uint32_t id, lsm_cf_
     if (from->compression > LSM_COMPRESSION_ZSTD)
         return lsm_fail(err, LSM_CORRUPT, "column family %u has the unknown compression %u", id,
                         from->compression);
+    if (from->compaction > LSM_COMPACTION_FIFO)
+        return lsm_fail(err, LSM_NEWER_FORMAT,
+                        "column family %u has the compaction style %u, which this library does not "
+                        "know",
+                        id, from->compaction);
     *to = (lsm_cf_options){
         .struct_size = sizeof *to,
         .compression = (lsm_compression)from->compression,
@@ -315,6 +339,13 @@ static lsm_status unpack_options(const proto_options *from, uint32_t id, lsm_cf_
         .level0_trigger = from->level0_trigger,
         .level0_slowdown = from->level0_slowdown,
         .level0_stop = from->level0_stop,
+        .compaction = (lsm_compaction)from->compaction,
+        .ttl = from->ttl,
+        .fifo_size = from->fifo_size,
+        .size_ratio = from->size_ratio,
+        .min_merge_width = from->min_merge_width,
+        .max_size_amplification = from->max_size_amplification,
+        .compression_above = from->compression_above,
     };
     return LSM_OK;
 }
@@ -372,6 +403,8 @@ static lsm_status unpack_table(const proto_table *from, struct version_edit *edi
         .delete_count = from->delete_count,
         .raw_size = from->raw_size,
         .compress_later = from->compress_later,
+        .oldest_time = from->oldest_time,
+        .newest_time = from->newest_time,
     };
     return edit_add_table(edit, &meta, err);
 }

@@ -15,6 +15,9 @@ struct table_meta {
     uint64_t delete_count;
     uint64_t raw_size;   /* bytes of keys and values */
     bool compress_later; /* raw, although its family compresses: not in the lowest level as it is */
+    /* When the oldest and the newest of its entries were flushed: seconds since 1970; 0: not known.
+     */
+    uint64_t oldest_time, newest_time;
 };
 
 /* Frees the keys. copy: `to` owns copies; LSM_NO_MEMORY is the only failure. */

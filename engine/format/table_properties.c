@@ -50,6 +50,8 @@ lsm_status table_properties_encode(const struct table_properties *p, struct buff
     m.digest_size = p->digest_size;
     m.writer = borrow(p->writer);
     m.sequence_base = p->sequence_base;
+    m.oldest_time = p->oldest_time;
+    m.newest_time = p->newest_time;
     m.incompatible = p->sequence_base != 0 ? NEEDS_SEQUENCE_BASE : 0;
 
     size_t size = lsm__table__properties__get_packed_size(&m);
@@ -138,6 +140,8 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
         .digest = m->digest,
         .digest_size = m->digest_size,
         .sequence_base = m->sequence_base,
+        .oldest_time = m->oldest_time,
+        .newest_time = m->newest_time,
     };
     p->cf_name = copy_bytes(&at, m->family_name);
     p->smallest = copy_bytes(&at, m->smallest);

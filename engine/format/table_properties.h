@@ -42,6 +42,9 @@ struct table_properties {
     /* Not 0: the blocks say sequence number 0 for every entry, and this is the true one; there is
      * one entry a key. min_sequence and max_sequence are this number. */
     uint64_t sequence_base;
+    /* When the oldest and the newest of its entries were flushed: seconds since 1970; 0: not known.
+     */
+    uint64_t oldest_time, newest_time;
 };
 
 /* Appends the message. LSM_NO_MEMORY; LSM_TOO_LARGE over TABLE_PROPERTIES_MAX_SIZE. */

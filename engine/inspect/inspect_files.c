@@ -61,7 +61,7 @@ static uint32_t level0_debt(const struct inspect_family *family)
 {
     uint64_t now = family->levels[0].tables, slow = family->options.level0_slowdown,
              stop = family->options.level0_stop;
-    if (!family->has_options || now < slow)
+    if (!family->has_options || now < slow || family->options.compaction == LSM_COMPACTION_FIFO)
         return 0;
     if (stop <= slow || now >= stop)
         return PPM;

@@ -144,6 +144,8 @@ struct table_write_options {
     size_t replaced_count;
     const uint64_t *replaced_jobs; /* jobs that wrote the input files; borrowed until finish */
     size_t replaced_job_count;
+    /* When the entries were flushed: seconds since 1970; 0: now. */
+    uint64_t oldest_time, newest_time;
 };
 
 struct table_writer;

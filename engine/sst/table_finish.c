@@ -98,6 +98,9 @@ static void fill_properties(struct table_writer *w)
     p->last_output = w->is_last;
     p->replaced_jobs = w->options.replaced_jobs;
     p->replaced_job_count = w->options.replaced_job_count;
+    uint64_t now = io_wall_ms(w->env.io) / 1000;
+    p->oldest_time = w->options.oldest_time != 0 ? w->options.oldest_time : now;
+    p->newest_time = w->options.newest_time != 0 ? w->options.newest_time : now;
     p->digest = table_output_digest(&w->output);
     p->digest_size = table_output_size(&w->output);
     p->writer = slice_of_text(lsm_version());
@@ -189,6 +192,8 @@ static lsm_status fill_meta(struct table_writer *w, lsm_error *err)
         .entry_count = p->entry_count,
         .delete_count = p->delete_count,
         .raw_size = p->raw_size,
+        .oldest_time = p->oldest_time,
+        .newest_time = p->newest_time,
     };
     return table_meta_copy(&w->meta, &borrowed, err);
 }

@@ -27,7 +27,19 @@ static const struct rule rules[] = {
     RULE(level0_trigger, 4, 1, 1000000),
     RULE(level0_slowdown, 12, 1, 1000000),
     RULE(level0_stop, 20, 1, 1000000),
+    RULE(ttl, 0, 1, UINT32_MAX),
 };
+
+/* The same for what only one style knows. */
+static const struct rule tiered_rules[] = {
+    RULE(size_ratio, 1, 1, 10000),
+    RULE(min_merge_width, 2, 2, 1000),
+    RULE(max_size_amplification, 200, 1, 1000000),
+};
+static const struct rule fifo_rules[] = {
+    RULE(fifo_size, 0, UINT64_C(4) << 10, UINT64_C(1) << 60),
+};
+#define RULE_COUNT(list) (sizeof(list) / sizeof *(list))
 
 #define MIN_COMPRESSION_LEVEL (-131072) /* as zstd has them */
 #define MAX_COMPRESSION_LEVEL 22
@@ -72,6 +84,14 @@ static lsm_status resolve_number(lsm_cf_options *options, const struct rule *rul
     return LSM_OK;
 }
 
+static lsm_status check_zstd_level(const char *name, int32_t level, lsm_error *err)
+{
+    if (level >= MIN_COMPRESSION_LEVEL && level <= MAX_COMPRESSION_LEVEL)
+        return LSM_OK;
+    return lsm_fail(err, LSM_INVALID, "the option %s is %d, not %d to %d", name, (int)level,
+                    MIN_COMPRESSION_LEVEL, MAX_COMPRESSION_LEVEL);
+}
+
 static lsm_status resolve_compression(lsm_cf_options *options, lsm_error *err)
 {
     if (options->compression == LSM_COMPRESSION_DEFAULT)
@@ -82,12 +102,45 @@ static lsm_status resolve_compression(lsm_cf_options *options, lsm_error *err)
                         (int)options->compression);
     if (options->compression_level == 0)
         options->compression_level = 1;
-    if (options->compression_level < MIN_COMPRESSION_LEVEL ||
-        options->compression_level > MAX_COMPRESSION_LEVEL)
-        return lsm_fail(err, LSM_INVALID, "the option compression_level is %d, not %d to %d",
-                        (int)options->compression_level, MIN_COMPRESSION_LEVEL,
-                        MAX_COMPRESSION_LEVEL);
-    return LSM_OK;
+    lsm_status status = check_zstd_level("compression_level", options->compression_level, err);
+    if (status == LSM_OK)
+        status = check_zstd_level("compression_above", options->compression_above, err);
+    return status;
+}
+
+/* The options of a style, where the family has it; where it has another one they must be 0. */
+static lsm_status resolve_own(lsm_cf_options *options, lsm_compaction style, const char *style_name,
+                              const struct rule *rule, size_t count, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (; status == LSM_OK && count > 0; rule++, count--) {
+        if (options->compaction == style)
+            status = resolve_number(options, rule, err);
+        else if (load(options, rule) != 0)
+            status = lsm_fail(err, LSM_INVALID, "the option %s needs the option compaction=%s",
+                              rule->name, style_name);
+    }
+    return status;
+}
+
+static lsm_status resolve_style(lsm_cf_options *options, lsm_error *err)
+{
+    if (options->compaction == LSM_COMPACTION_DEFAULT)
+        options->compaction = LSM_COMPACTION_LEVELED;
+    if ((int)options->compaction < 0 || options->compaction > LSM_COMPACTION_FIFO)
+        return lsm_fail(err, LSM_INVALID, "the option compaction is %d, which is none that exists",
+                        (int)options->compaction);
+    lsm_status status = resolve_own(options, LSM_COMPACTION_TIERED, "tiered", tiered_rules,
+                                    RULE_COUNT(tiered_rules), err);
+    if (status == LSM_OK)
+        status = resolve_own(options, LSM_COMPACTION_FIFO, "fifo", fifo_rules,
+                             RULE_COUNT(fifo_rules), err);
+    if (status == LSM_OK && options->compaction == LSM_COMPACTION_FIFO && options->ttl == 0 &&
+        options->fifo_size == 0)
+        return lsm_fail(
+            err, LSM_INVALID,
+            "the option compaction=fifo needs fifo_size or ttl, to say what is deleted");
+    return status;
 }
 
 /* Triggers that were left 0 give way to those that were set. */
@@ -144,8 +197,24 @@ lsm_status version_resolve_cf_options(const lsm_cf_options *given, lsm_cf_option
     if (status == LSM_OK)
         status = resolve_triggers(&known, &copy, err);
     if (status == LSM_OK)
+        status = resolve_style(&copy, err);
+    if (status == LSM_OK)
         *resolved = copy;
     return status;
+}
+
+const char *version_style_name(lsm_compaction style)
+{
+    switch (style) {
+    case LSM_COMPACTION_DEFAULT:
+    case LSM_COMPACTION_LEVELED:
+        return "leveled";
+    case LSM_COMPACTION_TIERED:
+        return "tiered";
+    case LSM_COMPACTION_FIFO:
+        return "fifo";
+    }
+    return NULL;
 }
 
 lsm_status version_resolve_stored(struct version_edit *edit, lsm_error *err)

@@ -38,6 +38,7 @@ struct version_file {
     struct table_meta meta; /* set at making */
     bool busy;              /* an input of a running job, while one is picked (version lock held);
                              * known to this process only */
+    uint32_t busy_to;       /* that job's output level; 0 while not busy */
     /* the rest is private to version/ */
 };
 
@@ -306,5 +307,8 @@ void version_set_clean(struct version_set *set);
 /* Resolves zeros to defaults and checks ranges: LSM_INVALID names the option. */
 lsm_status version_resolve_cf_options(const lsm_cf_options *given, lsm_cf_options *resolved,
                                       lsm_error *err);
+
+/* "leveled", "tiered" or "fifo", as options are written; NULL: no such style. */
+const char *version_style_name(lsm_compaction style);
 
 #endif

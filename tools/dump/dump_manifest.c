@@ -5,8 +5,10 @@
 #include "engine/base/parse.h"
 #include "engine/inspect/walk_manifest.h"
 #include "engine/version/replay.h"
+#include "engine/version/version.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 struct manifest_view {
     struct dumper *d;
@@ -41,6 +43,28 @@ static bool show_numbers(struct dumper *d, const struct version_edit *edit)
     return row_end(&row);
 }
 
+/* Only what is not as it is by itself. */
+static void show_style(struct row *row, const lsm_cf_options *o)
+{
+    if (o->compaction > LSM_COMPACTION_LEVELED)
+        row_text(row, "compaction", version_style_name(o->compaction));
+    if (o->ttl != 0)
+        row_u64(row, "ttl", o->ttl);
+    if (o->fifo_size != 0)
+        row_u64(row, "fifo_size", o->fifo_size);
+    if (o->size_ratio != 0)
+        row_u64(row, "size_ratio", o->size_ratio);
+    if (o->min_merge_width != 0)
+        row_u64(row, "min_merge_width", o->min_merge_width);
+    if (o->max_size_amplification != 0)
+        row_u64(row, "max_size_amplification", o->max_size_amplification);
+    if (o->compression_above != 0) {
+        char level[32];
+        snprintf(level, sizeof level, "zstd:%" PRId32, o->compression_above);
+        row_text(row, "compression_above", level);
+    }
+}
+
 static bool show_family(struct dumper *d, const char *kind, const struct edit_cf *cf,
                         bool has_options)
 {
@@ -60,6 +84,7 @@ static bool show_family(struct dumper *d, const char *kind, const struct edit_cf
         row_u64(&row, "level0_trigger", cf->options.level0_trigger);
         row_u64(&row, "level0_slowdown", cf->options.level0_slowdown);
         row_u64(&row, "level0_stop", cf->options.level0_stop);
+        show_style(&row, &cf->options);
     }
     return row_end(&row);
 }
@@ -102,6 +127,10 @@ static bool show_added(struct dumper *d, const struct table_meta *meta)
     row_u64(&row, "max_sequence", meta->max_sequence);
     row_key(&row, "smallest", meta->smallest);
     row_key(&row, "largest", meta->largest);
+    if (meta->newest_time != 0) {
+        row_u64(&row, "oldest_time", meta->oldest_time);
+        row_u64(&row, "newest_time", meta->newest_time);
+    }
     row_flag(&row, "compress-later", meta->compress_later);
     return row_end(&row);
 }

@@ -140,6 +140,10 @@ static bool show_properties(struct table_view *v)
     row_u64(&row, "block_size", p->block_size);
     row_u64(&row, "filter_bits", p->filter_bits);
     row_flag(&row, "compressed", p->compressed);
+    if (p->newest_time != 0) {
+        row_u64(&row, "oldest_time", p->oldest_time);
+        row_u64(&row, "newest_time", p->newest_time);
+    }
     if (p->sequence_base != 0)
         row_u64(&row, "sequence_base", p->sequence_base);
     row_u64(&row, "job", p->job);

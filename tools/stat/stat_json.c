@@ -34,6 +34,7 @@ static struct json_object *json_family(const struct inspect_family *family)
     json_add_u64(o, "level0_debt_ppm", family->level0_debt_ppm);
     json_add_u64(o, "level0_slowdown", family->options.level0_slowdown);
     json_add_u64(o, "level0_stop", family->options.level0_stop);
+    json_add_text(o, "compaction", version_style_name(family->options.compaction));
     for (size_t i = 0; i < VERSION_LEVELS; i++) {
         const struct inspect_level *level = &family->levels[i];
         struct json_object *l = json_object_new_object();

@@ -12,6 +12,10 @@ static void print_level0(const struct inspect_family *family)
     const lsm_cf_options *o = &family->options;
     if (!family->has_options)
         return;
+    if (o->compaction != LSM_COMPACTION_LEVELED)
+        printf("  %s\n", version_style_name(o->compaction));
+    if (o->compaction == LSM_COMPACTION_FIFO)
+        return;
     printf("  level 0 has %" PRIu64 " tables: merged from %" PRIu32 ", writers slowed from %" PRIu32
            ", stopped at %" PRIu32 "; debt %.0f%%\n",
            family->levels[0].tables, o->level0_trigger, o->level0_slowdown, o->level0_stop,
@@ -129,6 +133,22 @@ static const char *compression_name(lsm_compression compression)
     return compression == LSM_COMPRESSION_NONE ? "none" : "zstd";
 }
 
+static void print_style(const lsm_cf_options *o)
+{
+    if (o->compression_above != 0)
+        printf(",compression_above=zstd:%" PRId32, o->compression_above);
+    printf(",compaction=%s", version_style_name(o->compaction));
+    if (o->compaction == LSM_COMPACTION_TIERED)
+        printf(",size_ratio=%" PRIu32 ",min_merge_width=%" PRIu32
+               ",max_size_amplification=%" PRIu32,
+               o->size_ratio, o->min_merge_width, o->max_size_amplification);
+    if (o->fifo_size != 0)
+        printf(",fifo_size=%" PRIu64, o->fifo_size);
+    if (o->ttl != 0)
+        printf(",ttl=%" PRIu32, o->ttl);
+    printf("\n");
+}
+
 /* As lsm_options_parse() takes them. */
 static void print_family_options(const struct inspect_live *live, const struct inspect_family *f)
 {
@@ -148,9 +168,10 @@ static void print_family_options(const struct inspect_live *live, const struct i
     else
         printf(",filter_bits=%" PRIu32, o->filter_bits);
     printf(",table_size=%" PRIu64 ",level_base_size=%" PRIu64 ",level_ratio=%" PRIu32
-           ",level0_trigger=%" PRIu32 ",level0_slowdown=%" PRIu32 ",level0_stop=%" PRIu32 "\n",
+           ",level0_trigger=%" PRIu32 ",level0_slowdown=%" PRIu32 ",level0_stop=%" PRIu32,
            o->table_size, o->level_base_size, o->level_ratio, o->level0_trigger, o->level0_slowdown,
            o->level0_stop);
+    print_style(o);
 }
 
 void stat_print_environment(const struct cli *cli, const struct inspect_live *live)

@@ -151,7 +151,7 @@ static bool db_compact(struct db *db, lsm_status *status)
 {
     struct compaction c;
     struct version *v = version_set_current(db->rig.set);
-    bool due = compact_pick(v, &c);
+    bool due = compact_pick(v, 0, &c);
     *status = LSM_OK;
     if (due) {
         *status = run(db, v, &c);
@@ -691,7 +691,7 @@ START_TEST(test_job_failing_calls_leave_no_files)
             struct compaction c;
             struct version_edit edit = {0};
             struct version *v = version_set_current(db.rig.set);
-            ck_assert(compact_pick(v, &c));
+            ck_assert(compact_pick(v, 0, &c));
             sim_fail_after(db.rig.disk, kinds[k], count, EIO, false);
             lsm_status status =
                 compact_run(&db.env, v, &c, NULL, 0, &edit, &db.result, &db.rig.error);
@@ -745,7 +745,7 @@ START_TEST(test_job_without_memory_leaves_no_files)
         struct compaction c;
         struct version_edit edit = {0};
         struct version *v = version_set_current(db.rig.set);
-        ck_assert(compact_pick(v, &c));
+        ck_assert(compact_pick(v, 0, &c));
         mem_fail_after(count, false);
         lsm_status status = compact_run(&db.env, v, &c, NULL, 0, &edit, &db.result, &db.rig.error);
         mem_fail_after(-1, false);

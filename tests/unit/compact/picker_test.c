@@ -3,6 +3,9 @@
  * followed by * when a job has it and by d when it holds only deletions. Files are numbered from 1
  * in the order of the text. The answer is "Ln>Lm upper files | lower files", with "move" in front
  * of a trivial move and "bottom" behind when nothing deeper lies in the range.
+ *
+ * A state may begin with a line of options, as "compaction=tiered,ttl=10". A file may say when it
+ * was flushed, "first-last:size@seconds".
  */
 #include "engine/compact/compact.h"
 #include "engine/compact/shape.h"
@@ -23,13 +26,20 @@ struct state {
     struct live_version *version;
 };
 
-static lsm_cf_options small_options(void)
+static lsm_cf_options small_options(const char *text)
 {
+    lsm_options parsed = LSM_OPTIONS_INIT;
     lsm_cf_options given = LSM_CF_OPTIONS_INIT, options;
+    char line[200] = "";
+    if (sscanf(text, "%199[a-z0-9_=,MiB]\n", line) == 1 && strchr(line, '=') != NULL) {
+        ck_assert_int_eq(lsm_options_parse(&parsed, line, NULL), LSM_OK);
+        given = parsed.cf;
+    }
     given.table_size = 10 * MIB;
     given.level_base_size = 100 * MIB;
     given.level_ratio = 10;
-    given.level0_trigger = 2;
+    if (given.level0_trigger == 0)
+        given.level0_trigger = 2;
     given.level0_slowdown = 4;
     given.level0_stop = 8;
     ck_assert_int_eq(version_resolve_cf_options(&given, &options, NULL), LSM_OK);
@@ -41,9 +51,14 @@ static void parse_file(const char *text, uint32_t level, uint64_t number, struct
                        bool *busy)
 {
     char first[64], last[64], marks[8] = "";
-    unsigned size;
-    int fields = sscanf(text, "%63[^-]-%63[^:]:%u%7s", first, last, &size, marks);
+    unsigned size, time_at = 0;
+    int used = 0;
+    int fields = sscanf(text, "%63[^-]-%63[^:]:%u%n", first, last, &size, &used);
     ck_assert_msg(fields >= 3, "bad file '%s'", text);
+    if (text[used] == '@')
+        ck_assert_int_ge(sscanf(text + used, "@%u%7s", &time_at, marks), 1);
+    else
+        (void)sscanf(text + used, "%7s", marks);
     struct table_meta meta = {.number = number,
                               .size = size * MIB,
                               .level = level,
@@ -52,6 +67,8 @@ static void parse_file(const char *text, uint32_t level, uint64_t number, struct
                               .min_sequence = number,
                               .max_sequence = number,
                               .entry_count = 100,
+                              .oldest_time = time_at,
+                              .newest_time = time_at,
                               .delete_count = strchr(marks, 'd') != NULL ? 100 : 0};
     ck_assert_int_eq(edit_add_table(edit, &meta, NULL), LSM_OK);
     *busy = strchr(marks, '*') != NULL;
@@ -71,6 +88,7 @@ static void state_build(struct state *s, const struct version_edit *edit, const 
         for (size_t i = 0; i < cf->levels[l].count; i++) {
             struct version_file *file = cf->levels[l].files[i];
             file->busy = busy[file->meta.number];
+            file->busy_to = file->busy ? (uint32_t)l : 0;
         }
     }
 }
@@ -79,7 +97,7 @@ static struct state state_parse(const char *text)
 {
     struct state s;
     struct version_edit edit = {0};
-    lsm_cf_options options = small_options();
+    lsm_cf_options options = small_options(text);
     bool busy[256] = {false};
     char copy[4096], *line, *lines = copy;
     ck_assert_uint_lt(strlen(text), sizeof copy);
@@ -117,7 +135,10 @@ static void describe(bool picked, struct compaction *c, char *text, size_t size)
         snprintf(text, size, "none");
         return;
     }
-    at += (size_t)snprintf(text + at, size - at, "%sL%u>L%u", c->trivial ? "move " : "",
+    at += (size_t)snprintf(text + at, size - at, "%sL%u>L%u",
+                           c->trivial     ? "move "
+                           : c->is_expiry ? "delete "
+                                          : "",
                            c->input_level, c->output_level);
     for (size_t i = 0; i < c->input_count; i++)
         at += (size_t)snprintf(text + at, size - at, "%s %llu", i == c->upper_count ? " |" : "",
@@ -126,16 +147,21 @@ static void describe(bool picked, struct compaction *c, char *text, size_t size)
     compaction_release(c);
 }
 
-static void expect(const char *what, const char *state, const char *expected)
+static void expect_at(const char *what, uint64_t now, const char *state, const char *expected)
 {
     struct state s = state_parse(state);
     struct compaction c = {0};
     char found[1024];
-    bool picked = compact_pick(&s.version->base, &c);
+    bool picked = compact_pick(&s.version->base, now, &c);
     describe(picked, &c, found, sizeof found);
     ck_assert_msg(strcmp(found, expected) == 0, "%s: expected '%s', found '%s'", what, expected,
                   found);
     state_release(&s);
+}
+
+static void expect(const char *what, const char *state, const char *expected)
+{
+    expect_at(what, 0, state, expected);
 }
 
 START_TEST(test_picker_level0_scenarios)
@@ -280,6 +306,122 @@ START_TEST(test_picker_debt_rises_from_slowdown_to_stop)
 }
 END_TEST
 
+/* ---- styles --------------------------------------------------------------------------------
+ */
+
+#define TIERED "compaction=tiered\n"
+
+START_TEST(test_picker_tiered_scenarios)
+{
+    expect("one run rests", TIERED "L6: a-z:100", "none");
+    expect("all are merged when newer ones are twice the oldest",
+           TIERED "L0: a-z:20 a-z:20\nL6: a-z:20", "L0>L6 1 2 | 3 bottom");
+    expect("runs of like size are merged", TIERED "L0: a-z:10 a-z:10\nL6: a-z:1000", "L0>L5 1 2");
+    expect("one that is larger than all newer ones together is not",
+           TIERED "L0: a-z:10 a-z:10\nL5: a-z:21\nL6: a-z:1000", "L0>L4 1 2");
+    expect("but when it is not it is", TIERED "L0: a-z:10 a-z:10\nL5: a-z:20\nL6: a-z:1000",
+           "L0>L5 1 2 | 3");
+    expect("size_ratio lets larger ones in",
+           "compaction=tiered,size_ratio=20\nL0: a-z:10 a-z:10\nL5: a-z:24\nL6: a-z:1000",
+           "L0>L5 1 2 | 3");
+    expect("right above level 1 there is level 0",
+           TIERED "L0: a-z:10 a-z:10\nL1: a-z:50\nL6: a-z:1000", "L0>L0 1 2");
+    expect("or above older runs of level 0", TIERED "L0: a-z:500 a-z:10 a-z:10\nL6: a-z:1000",
+           "L0>L0 2 3");
+    expect("too many runs are too many, whatever their size",
+           TIERED "L0: a-z:100 a-z:20 a-z:4\nL6: a-z:1000", "L0>L5 1 2 3");
+    expect("min_merge_width waits for more of like size",
+           "compaction=tiered,min_merge_width=3\nL0: a-z:10 a-z:10\nL5: a-z:50\nL6: a-z:1000",
+           "L0>L5 1 2 | 3");
+    expect("what lies apart moves", TIERED "L0: a-b:10 c-d:10\nL6: x-z:1000", "move L0>L5 1 2");
+    expect("from several levels", TIERED "L0: a-b:10 c-d:10\nL5: e-f:20\nL6: x-z:40",
+           "move L0>L6 1 2 | 3 4 bottom");
+    expect("a busy run parts what is older from what is newer",
+           TIERED "L0: a-z:10 a-z:10* a-z:10\nL6: a-z:1000", "none");
+    expect("runs of level 0 are merged there while a deeper job runs",
+           TIERED "L0: a-z:10 a-z:10 a-z:10\nL4: a-z:50*\nL5: a-z:50*\nL6: a-z:1000",
+           "L0>L0 1 2 3");
+}
+END_TEST
+
+START_TEST(test_picker_tiered_run_of_interlaced_tables_stays_whole)
+{
+    struct state s = state_parse("compaction=tiered,level0_trigger=3\n"
+                                 "L0: a-c:10 d-f:10 a-f:10\nL6: a-f:1000");
+    struct version_level *level = &s.version->base.families[0]->levels[0];
+    struct compaction c;
+    char found[256];
+    level->files[1]->meta.min_sequence = 1; /* as the tables of one job */
+    describe(compact_pick(&s.version->base, 0, &c), &c, found, sizeof found);
+    ck_assert_str_eq(found, "none");
+    level->files[2]->meta.size = 20 * MIB;
+    describe(compact_pick(&s.version->base, 0, &c), &c, found, sizeof found);
+    ck_assert_str_eq(found, "L0>L5 1 2 3");
+    state_release(&s);
+}
+END_TEST
+
+#define FIFO "compaction=fifo,fifo_size=100MiB\n"
+
+START_TEST(test_picker_fifo_scenarios)
+{
+    expect("below its size nothing goes", FIFO "L0: a-z:50 a-z:50", "none");
+    expect("above it the oldest go", FIFO "L0: a-z:50 a-z:20 a-z:50 a-z:10", "delete L0>L0 1");
+    expect("as many as it takes", FIFO "L0: a-z:50 a-z:20 a-z:50 a-z:40", "delete L0>L0 1 2");
+    expect("the newest stays", FIFO "L0: a-z:50 a-z:500", "delete L0>L0 1");
+    expect("one at a time", FIFO "L0: a-z:50* a-z:500", "none");
+    expect("wherever they are", FIFO "L0: b-c:20\nL6: a-d:60 e-f:90", "delete L0>L6 1 | 2");
+    expect_at("by age", 111, "compaction=fifo,ttl=10\nL0: a-z:50@100 a-z:20@101 a-z:50@102",
+              "delete L0>L0 1 2");
+    expect_at("all of them", 120, "compaction=fifo,ttl=10\nL0: a-z:50@100 a-z:20@101",
+              "delete L0>L0 1 2");
+    expect_at("what has no known age has none", 999, "compaction=fifo,ttl=10\nL0: a-b:50 c-d:2@1",
+              "delete L0>L0 2");
+    expect_at("an older one is in the way", 999, "compaction=fifo,ttl=10\nL0: a-b:50 a-b:2@1",
+              "none");
+    expect_range("nothing is merged by hand", FIFO "L0: a-z:50 a-z:20", 0, NULL, NULL, false,
+                 "none");
+    ck_assert(debt_of(FIFO "L0: a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1 a-b:1") == 0);
+}
+END_TEST
+
+START_TEST(test_picker_ttl_scenarios)
+{
+    expect_at("old tables go down", 110, "ttl=10\nL0: a-b:1@100\nL6: a-b:10@1",
+              "L0>L6 1 | 2 bottom");
+    expect_at("not before their time", 109, "ttl=10\nL0: a-b:1@100\nL6: a-b:10@1", "none");
+    expect_at("level by level", 110, "ttl=10\nL5: a-b:1@101 c-d:1@100\nL6: a-b:99@1 c-d:99@1",
+              "L5>L6 2 | 4 bottom");
+    expect_at("as they are where nothing is below", 110, "ttl=10\nL5: a-b:1@100\nL6: x-z:150",
+              "move L5>L6 1 bottom");
+    expect_at("but for deletions", 110, "ttl=10\nL5: a-b:1@100d\nL6: x-z:150", "L5>L6 1 bottom");
+    expect_at("newer tables of level 0 stay", 110, "ttl=10\nL0: a-b:1@100\nL6: c-d:1@1",
+              "move L0>L6 1 bottom");
+    expect_at(
+        "tiered: into the oldest run", 110,
+        "compaction=tiered,ttl=10,level0_trigger=4\nL3: a-z:1@100\nL4: a-z:9@104\nL6: a-z:99@1",
+        "L3>L6 1 | 2 3 bottom");
+    expect_at("with all that is older", 110,
+              "compaction=tiered,ttl=10,level0_trigger=4\nL3: a-z:1@105\nL4: a-z:9@99\nL6: a-z:99",
+              "L4>L6 2 | 3 bottom");
+}
+END_TEST
+
+START_TEST(test_picker_next_expiry_is_that_of_what_can_go)
+{
+    struct state s = state_parse("ttl=10\nL0: a-b:1@105\nL4: a-b:1@103\nL6: a-b:1@100");
+    ck_assert_uint_eq(compact_next_expiry(&s.version->base, 106), 7);
+    ck_assert_uint_eq(compact_next_expiry(&s.version->base, 113), 0);
+    state_release(&s);
+    s = state_parse("ttl=10\nL6: a-b:1@100");
+    ck_assert_uint_eq(compact_next_expiry(&s.version->base, 999), UINT64_MAX);
+    state_release(&s);
+    s = state_parse("compaction=fifo,ttl=10\nL0: a-b:1@100 a-b:1@102");
+    ck_assert_uint_eq(compact_next_expiry(&s.version->base, 104), 6);
+    state_release(&s);
+}
+END_TEST
+
 /* ---- random trees -----------------------------------------------------------------------------
  */
 
@@ -306,11 +448,11 @@ static struct span hull_of(const struct compaction *c)
     return s;
 }
 
-static struct state random_state_of(struct random_state *r)
+static struct state random_state_of(struct random_state *r, const char *text)
 {
     struct state s;
     struct version_edit edit = {0};
-    lsm_cf_options options = small_options();
+    lsm_cf_options options = small_options(text);
     bool busy[1024] = {false};
     ck_assert_int_eq(edit_create_cf(&edit, 0, "default", &options, NULL), LSM_OK);
     for (uint32_t level = 0; level < VERSION_LEVELS; level++) {
@@ -389,7 +531,7 @@ START_TEST(test_picker_random_trees_keep_the_rules)
     struct random_state r = random_seeded(seed);
     size_t total = 0;
     for (int round = 0; round < 400; round++) {
-        struct state s = random_state_of(&r);
+        struct state s = random_state_of(&r, "");
         const struct version_cf *cf = s.version->base.families[0];
         struct span running[512];
         size_t count = 0;
@@ -399,7 +541,7 @@ START_TEST(test_picker_random_trees_keep_the_rules)
             bool picked = jobs % 5 == 4
                               ? compact_pick_range(&s.version->base, 0, level, LSM_SLICE("0200", 4),
                                                    LSM_SLICE("0700", 4), level > 0 && jobs > 10, &c)
-                              : compact_pick(&s.version->base, &c);
+                              : compact_pick(&s.version->base, 0, &c);
             if (!picked)
                 continue;
             check_pick(cf, &c);
@@ -425,15 +567,91 @@ START_TEST(test_picker_random_trees_keep_the_rules)
 }
 END_TEST
 
+static bool is_input_of(const struct compaction *c, const struct version_file *file)
+{
+    for (size_t i = 0; i < c->input_count; i++) {
+        if (c->inputs[i] == file)
+            return true;
+    }
+    return false;
+}
+
+/* Whole runs, and every run above (below) the inputs is above (below) the output. */
+static void check_tiered_pick(const struct version_cf *cf, const struct compaction *c)
+{
+    uint64_t oldest = UINT64_MAX, newest = 0;
+    uint32_t deepest = 0;
+    for (size_t i = 0; i < c->input_count; i++) {
+        const struct table_meta *m = &c->inputs[i]->meta;
+        ck_assert(!c->inputs[i]->busy);
+        oldest = m->level == 0 && m->min_sequence < oldest ? m->min_sequence : oldest;
+        newest = m->level == 0 && m->max_sequence > newest ? m->max_sequence : newest;
+        deepest = m->level > deepest ? m->level : deepest;
+    }
+    ck_assert_uint_ge(c->output_level, deepest);
+    for (uint32_t l = 0; l < VERSION_LEVELS; l++) {
+        for (size_t i = 0; i < cf->levels[l].count; i++) {
+            const struct version_file *file = cf->levels[l].files[i];
+            if (is_input_of(c, file))
+                continue;
+            if (l > 0 && l <= deepest)
+                ck_assert_msg(l < c->input_level, "a run of level %u is skipped", l);
+            if (l > 0 && l > deepest)
+                ck_assert_uint_gt(l, c->output_level);
+            if (l == 0 && newest > 0)
+                ck_assert(file->meta.max_sequence < oldest || file->meta.min_sequence > newest);
+            if (l == 0 && newest > 0 && file->meta.max_sequence < oldest)
+                ck_assert_uint_eq(c->output_level, 0);
+        }
+    }
+}
+
+START_TEST(test_picker_tiered_random_jobs_keep_the_order)
+{
+    uint64_t seed = (uint64_t)time(NULL);
+    printf("seed %llu\n", (unsigned long long)seed);
+    struct random_state r = random_seeded(seed);
+    size_t total = 0;
+    for (int round = 0; round < 1000; round++) {
+        struct state s = random_state_of(&r, TIERED);
+        const struct version_cf *cf = s.version->base.families[0];
+        size_t below = 0;
+        for (int jobs = 0; jobs < 8; jobs++) {
+            struct compaction c;
+            uint32_t level = (uint32_t)random_below(&r, VERSION_LEVELS - 1);
+            bool by_hand = jobs % 4 == 3;
+            bool picked = by_hand
+                              ? compact_pick_range(&s.version->base, 0, level, LSM_SLICE("0200", 4),
+                                                   LSM_SLICE("0700", 4), COMPACT_DOWN, &c)
+                              : compact_pick(&s.version->base, 0, &c);
+            if (!picked)
+                continue;
+            if (!by_hand)
+                check_tiered_pick(cf, &c);
+            below += c.output_level > 0;
+            ck_assert_uint_le(below, 1);
+            for (size_t i = 0; i < c.input_count; i++) {
+                c.inputs[i]->busy = true;
+                c.inputs[i]->busy_to = c.output_level;
+            }
+            compaction_release(&c);
+            total++;
+        }
+        state_release(&s);
+    }
+    ck_assert_uint_gt(total, 1000);
+}
+END_TEST
+
 START_TEST(test_picker_without_memory_picks_nothing)
 {
     struct state s = state_parse("L0: a-m:1 c-z:1\nL6: a-b:10");
     struct compaction c;
     mem_fail_after(0, true);
-    bool picked = compact_pick(&s.version->base, &c);
+    bool picked = compact_pick(&s.version->base, 0, &c);
     mem_fail_after(-1, false);
     ck_assert(!picked);
-    ck_assert(compact_pick(&s.version->base, &c));
+    ck_assert(compact_pick(&s.version->base, 0, &c));
     compaction_release(&c);
     state_release(&s);
 }
@@ -452,6 +670,12 @@ int main(void)
     tcase_add_test(tcase, test_picker_debt_rises_from_slowdown_to_stop);
     tcase_add_test(tcase, test_picker_random_trees_keep_the_rules);
     tcase_add_test(tcase, test_picker_without_memory_picks_nothing);
+    tcase_add_test(tcase, test_picker_tiered_scenarios);
+    tcase_add_test(tcase, test_picker_tiered_run_of_interlaced_tables_stays_whole);
+    tcase_add_test(tcase, test_picker_fifo_scenarios);
+    tcase_add_test(tcase, test_picker_ttl_scenarios);
+    tcase_add_test(tcase, test_picker_next_expiry_is_that_of_what_can_go);
+    tcase_add_test(tcase, test_picker_tiered_random_jobs_keep_the_order);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

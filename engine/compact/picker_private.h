@@ -1,0 +1,45 @@
+/* What the pickers of the styles share. */
+#ifndef ENGINE_COMPACT_PICKER_PRIVATE_H
+#define ENGINE_COMPACT_PICKER_PRIVATE_H
+
+#include "engine/compact/compact.h"
+
+struct range {
+    lsm_slice smallest, largest; /* both inclusive */
+    bool empty;
+};
+
+/* A compaction in the making. */
+struct job {
+    const struct version_cf *cf;
+    uint32_t input_level, output_level;
+    struct version_file **inputs; /* owned */
+    size_t count, room, upper_count;
+    uint64_t bytes;
+    struct range hull;
+    bool trivial;
+    bool is_expiry;
+    bool failed; /* out of memory */
+};
+
+void job_take(struct job *job, struct version_file *file);
+/* Hands the job over; false, freeing it, when it is not wanted, empty or failed. */
+bool job_finish(struct job *job, bool is_wanted, double score, struct compaction *c);
+
+/* Has the family's table been there longer than its ttl? Tables of unknown age have not. */
+static inline bool file_is_old(const struct version_cf *cf, const struct version_file *file,
+                               uint64_t now)
+{
+    uint64_t since = cf->options.compaction == LSM_COMPACTION_FIFO ? file->meta.newest_time
+                                                                   : file->meta.oldest_time;
+    return cf->options.ttl != 0 && since != 0 && since + cf->options.ttl <= now;
+}
+
+/* A job of the family writes below level 0. */
+bool writes_below(const struct version_cf *cf);
+
+/* The most urgent compaction of a family of the style that beats `least`; see compact_pick(). */
+bool pick_tiered(const struct version_cf *cf, uint64_t now, double least, struct compaction *c);
+bool pick_fifo(const struct version_cf *cf, uint64_t now, double least, struct compaction *c);
+
+#endif
