@@ -13,6 +13,16 @@
 
 #include <stdlib.h>
 
+uint64_t file_expiry(const struct version_cf *cf, const struct version_file *file, uint64_t now)
+{
+    bool is_fifo = cf->options.compaction == LSM_COMPACTION_FIFO;
+    uint64_t since = is_fifo ? file->meta.newest_time : file->meta.oldest_time;
+    uint64_t ttl = cf->options.ttl;
+    if (ttl == 0 || since == 0 || now == 0 || since > UINT64_MAX - ttl)
+        return UINT64_MAX;
+    return since + ttl <= now ? 0 : since + ttl - now;
+}
+
 static int compare_ages(const void *a, const void *b)
 {
     const struct table_meta *x = &(*(struct version_file *const *)a)->meta;
@@ -126,11 +136,8 @@ static uint64_t earliest(const struct version_cf *cf, uint64_t now, uint64_t sec
         if (!is_fifo && level > 0 && version_is_lowest(cf, level))
             break;
         for (size_t i = 0; i < cf->levels[level].count; i++) {
-            const struct table_meta *meta = &cf->levels[level].files[i]->meta;
-            uint64_t since = is_fifo ? meta->newest_time : meta->oldest_time;
-            uint64_t end = since + cf->options.ttl;
-            if (since != 0)
-                seconds = end <= now ? 0 : end - now < seconds ? end - now : seconds;
+            uint64_t left = file_expiry(cf, cf->levels[level].files[i], now);
+            seconds = left < seconds ? left : seconds;
         }
     }
     return seconds;

@@ -26,13 +26,14 @@ void job_take(struct job *job, struct version_file *file);
 /* Hands the job over; false, freeing it, when it is not wanted, empty or failed. */
 bool job_finish(struct job *job, bool is_wanted, double score, struct compaction *c);
 
-/* Has the family's table been there longer than its ttl? Tables of unknown age have not. */
+/* Seconds until the family's table is older than its ttl; UINT64_MAX: never, or its age is not
+ * known. A time in the future, as after the clock was set back, is far away. */
+uint64_t file_expiry(const struct version_cf *cf, const struct version_file *file, uint64_t now);
+
 static inline bool file_is_old(const struct version_cf *cf, const struct version_file *file,
                                uint64_t now)
 {
-    uint64_t since = cf->options.compaction == LSM_COMPACTION_FIFO ? file->meta.newest_time
-                                                                   : file->meta.oldest_time;
-    return cf->options.ttl != 0 && since != 0 && since + cf->options.ttl <= now;
+    return file_expiry(cf, file, now) == 0;
 }
 
 /* A job of the family writes below level 0. */

@@ -113,6 +113,8 @@ static lsm_status take_properties(struct candidate *c, const struct table_proper
     m->entry_count = p->entry_count;
     m->delete_count = p->delete_count;
     m->raw_size = p->raw_size;
+    m->oldest_time = p->oldest_time;
+    m->newest_time = p->newest_time;
     snprintf(c->cf_name, sizeof c->cf_name, "%.*s",
              (int)(p->cf_name.size < TABLE_MAX_NAME ? p->cf_name.size : TABLE_MAX_NAME),
              (const char *)p->cf_name.data);

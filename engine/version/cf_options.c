@@ -105,6 +105,10 @@ static lsm_status resolve_compression(lsm_cf_options *options, lsm_error *err)
     lsm_status status = check_zstd_level("compression_level", options->compression_level, err);
     if (status == LSM_OK)
         status = check_zstd_level("compression_above", options->compression_above, err);
+    if (status == LSM_OK && options->compression_above != 0 &&
+        options->compression != LSM_COMPRESSION_ZSTD)
+        return lsm_fail(err, LSM_INVALID,
+                        "the option compression_above needs the option compression=zstd");
     return status;
 }
 

@@ -75,10 +75,12 @@ expect 1 lsm-repair -y fifo
 expect 0 lsm-verify fifo
 expect 0 lsm-dump fifo
 pairs out >kept
-same found kept
+[ -s kept ] || fail 'nothing is left'
+comm -13 found kept >more # a worker may have deleted another table meanwhile
+[ ! -s more ] || fail 'something came back'
 
 for text in compaction=none ttl=-1 compaction=fifo fifo_size=1MiB compaction=tiered,fifo_size=1MiB \
-    min_merge_width=2 compaction=tiered,min_merge_width=1 compression_above=lz4; do
+    min_merge_width=2 compression=none,compression_above=zstd compaction=tiered,min_merge_width=1 compression_above=lz4; do
     expect 16 lsm-load -q -T --create --options="$text" refused --file=pairs.txt
     [ ! -e refused/CURRENT ] || fail "a database was made with $text"
 done
