@@ -166,8 +166,8 @@ static int dir_open(struct io *io, const char *path, unsigned flags, uint32_t mo
     struct draft_dir *made = mem_alloc_zeroed(sizeof *made);
     int number = folder == NULL || made == NULL ? ENOMEM : 0;
     if (number == 0)
-        number =
-            d->below->ops->dir_open(d->below, path, flags & ~(unsigned)IO_DIR_CREATE, mode, &made->below);
+        number = d->below->ops->dir_open(d->below, path, flags & ~(unsigned)IO_DIR_CREATE, mode,
+                                         &made->below);
     if (number != 0) {
         mem_free(made);
         return number == ENOENT && (flags & IO_DIR_CREATE) != 0 ? EROFS : number;
@@ -521,7 +521,8 @@ static void close_queue(struct io_queue *queue)
 
 static int queue_open(struct io *io, unsigned depth, struct io_queue **queue)
 {
-    static const struct io_queue_ops ops = {submit, collect, close_queue};
+    static const struct io_queue_ops ops = {
+        .submit = submit, .collect = collect, .close = close_queue};
     struct io_queue *made = mem_alloc_zeroed(sizeof *made);
     if (made == NULL)
         return ENOMEM;
