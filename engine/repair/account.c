@@ -5,14 +5,13 @@
  * written in its place. For any other nobody knows what it was; it may have been a table.
  *
  * What came before the last edit that can be read needs no account: those edits name all that was
- * live then.
+ * live then. Without any edit there are always numbers of old manifests and of tables replaced long
+ * ago, and nothing can be concluded from them.
  */
 #include "engine/repair/lineage_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define FIRST_NUMBER UINT64_C(1) /* of the first manifest of every database */
 
 struct account {
     uint64_t *numbers; /* accounted for */
@@ -135,9 +134,7 @@ static lsm_status tell_unreadable(struct lineage *l, lsm_error *err)
 
 lsm_status account_for_numbers(struct lineage *l, lsm_error *err)
 {
-    uint64_t highest =
-        l->facts.highest_mentioned > FIRST_NUMBER ? l->facts.highest_mentioned : FIRST_NUMBER;
-    struct account a = {.begin = highest + 1};
+    struct account a = {.begin = l->facts.highest_mentioned + 1};
     const uint64_t *unreadable = (const uint64_t *)(const void *)l->unreadable.data;
     lsm_status status = note_tables(&a, l, err);
     if (status == LSM_OK)
@@ -146,7 +143,7 @@ lsm_status account_for_numbers(struct lineage *l, lsm_error *err)
         status = note_facts(&a, &l->facts, err);
     for (size_t i = 0; status == LSM_OK && i < l->unreadable.size / sizeof *unreadable; i++)
         status = note(&a, unreadable[i], err);
-    if (status == LSM_OK)
+    if (status == LSM_OK && l->facts.highest_mentioned > 0)
         status = tell_gaps(&a, l->r, err);
     if (status == LSM_OK)
         status = tell_unreadable(l, err);
