@@ -373,6 +373,8 @@ static lsm_status load(struct walk *w, const struct walk_table_options *options,
         t->data_limit = t->table_properties.data_size;
     if (status == LSM_OK)
         status = load_part(w, &t->index, TABLE_FRAME_INDEX, take_index, err);
+    if (options->no_index && t->index.verdict == WALK_SOUND)
+        malformed(&t->index, "it names places where no blocks are", 0, 0);
     if (status == LSM_OK)
         status = load_part(w, &t->filter, TABLE_FRAME_FILTER, take_filter, err);
     if (status == LSM_OK)

@@ -53,6 +53,7 @@ struct walk_table_options {
     const struct table_meta *meta; /* what the manifest says of it; NULL: not known. Borrowed */
     bool any;                      /* accept any database and number: those of the footer */
     bool want_digest;              /* see walk_table_digest() */
+    bool no_index;                 /* find blocks by their frames: what the index says is wrong */
 };
 
 /* Everything about the file but its blocks. */

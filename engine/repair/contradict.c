@@ -60,6 +60,9 @@ static bool collect_finding(void *context, const lsm_finding *f)
     enum finding_id id = finding_parse(f->id);
     enum file_kind kind = FILE_CURRENT;
     uint64_t number = 0;
+    if (id != FINDING_COUNT && f->severity == LSM_DAMAGE && f->file != NULL &&
+        file_name_parse(f->file, &kind, &number) && kind == FILE_TABLE)
+        buffer_append(&c->r->suspects, &number, sizeof number);
     if (id == FINDING_COUNT || !(is_of_table(id) || is_of_state(id)))
         return true;
     if (is_of_table(id) &&
@@ -69,8 +72,8 @@ static bool collect_finding(void *context, const lsm_finding *f)
         c->no_memory = true;
         return false;
     }
-    c->r->contradictions[c->r->contradiction_count++] =
-        (struct repair_contradiction){.id = id, .table = number, .offset = f->offset};
+    c->r->contradictions[c->r->contradiction_count++] = (struct repair_contradiction){
+        .id = id, .table = is_of_table(id) ? number : 0, .offset = f->offset};
     return true;
 }
 
@@ -84,7 +87,8 @@ lsm_status repair_find_contradictions(struct repair *r, lsm_error *err)
     options.context = &collect;
     options.finding = collect_finding;
     /* What cannot be verified at all is the affair of those who look next. */
-    if (lsm_verify(r->path, &options, NULL, NULL) == LSM_NO_MEMORY || collect.no_memory)
+    if (lsm_verify(r->path, &options, NULL, NULL) == LSM_NO_MEMORY || collect.no_memory ||
+        r->suspects.failed)
         return lsm_fail_memory(err, sizeof *r->contradictions);
     return LSM_OK;
 }

@@ -292,6 +292,7 @@ static void repair_forget(struct repair *r)
                          .lost = kept.lost,
                          .bytes_done = kept.bytes_done,
                          .round = kept.round,
+                         .suspects = kept.suspects,
                          .kept = kept.kept};
     memcpy(r->lost_path, kept.lost_path, sizeof r->lost_path);
     r->result.table_count = 0; /* counted anew */
@@ -365,6 +366,7 @@ static void repair_release(struct repair *r)
 {
     found_release(r);
     keep_release(&r->kept);
+    buffer_release(&r->suspects);
     block_cache_free(r->env.cache);
     io_dir_close(r->lost);
 }

@@ -101,6 +101,7 @@ struct repair_table {
     uint64_t sequence_base;
     bool has_keys;     /* there is a whole block */
     bool has_disorder; /* entries are not in order */
+    bool no_index;     /* what its index says is wrong */
     bool is_merged;    /* whole, but what it holds is in another table by now */
 };
 
@@ -158,6 +159,7 @@ struct repair {
     bool stage_is_bad;
     uint64_t log_begins; /* what stands before is in tables, it turned out; 0: nothing is known */
 
+    struct buffer suspects; /* u64 each: tables in which lsm_verify() found damage at first */
     struct repair_contradiction *contradictions; /* owned */
     size_t contradiction_count, contradiction_room;
     struct repair_step *steps;

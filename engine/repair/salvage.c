@@ -203,7 +203,7 @@ lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
     struct salvage s = {.r = r, .t = &r->tables[index]};
     char name[FILE_NAME_SIZE], copy[FILE_NAME_SIZE] = "";
     struct walk_table_options options = {
-        .number = s.t->meta.number, .name = name, .meta = &s.t->meta};
+        .number = s.t->meta.number, .name = name, .meta = &s.t->meta, .no_index = s.t->no_index};
     struct walk_block b = {.length = 1};
     lsm_status status = LSM_OK;
     file_name_make(FILE_TABLE, s.t->file, name);

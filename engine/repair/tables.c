@@ -171,7 +171,8 @@ static lsm_status look_at_parts(struct look *k, lsm_error *err)
     if (status == LSM_OK)
         status = look_at_part(k, &w->filter, FINDING_FILTER_DAMAGED, FINDING_FILTER_MALFORMED, err);
     if (status == LSM_OK)
-        status = look_at_part(k, &w->index, FINDING_INDEX_DAMAGED, FINDING_INDEX_MALFORMED, err);
+        status = look_at_part(k, &w->index, FINDING_INDEX_DAMAGED,
+                              k->t->no_index ? FINDING_INDEX_BLOCKS : FINDING_INDEX_MALFORMED, err);
     if (status == LSM_OK)
         status = look_at_part(k, &w->properties, FINDING_PROPERTIES_DAMAGED,
                               FINDING_PROPERTIES_MALFORMED, err);
@@ -513,6 +514,59 @@ static lsm_status tell_displaced(struct look *k, const char *file, lsm_error *er
                 problem, "written anew from there", false, err);
 }
 
+/* How many entries stand in whole blocks; *all_right: there is nothing else where blocks are. */
+static lsm_status count_whole(struct look *k, const struct walk_table_options *options,
+                              uint64_t *entries, bool *all_right, lsm_error *err)
+{
+    struct walk_table *walk = NULL;
+    struct walk_block b = {.length = 1};
+    *entries = 0;
+    *all_right = true;
+    lsm_status status = walk_table_open(&k->r->walk, options, &walk, err);
+    while (status == LSM_OK) {
+        status = walk_table_next(walk, &b, err);
+        if (status != LSM_OK || b.length == 0)
+            break;
+        bool is_whole = b.fault == FINDING_COUNT;
+        *entries += is_whole && !b.too_large ? b.view.count : 0;
+        *all_right = *all_right && is_whole && !b.padding_is_bad;
+    }
+    walk_table_close(walk);
+    return status;
+}
+
+static bool is_suspect(const struct repair *r, uint64_t number)
+{
+    for (size_t at = 0; at < r->suspects.size; at += sizeof number) {
+        if (memcmp(r->suspects.data + at, &number, sizeof number) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* An index whose checksum fits may still be wrong: then there are more whole blocks in the file
+ * than it leads to. */
+static lsm_status doubt_index(struct look *k, struct walk_table_options *options, lsm_error *err)
+{
+    uint64_t by_index = 0, by_frames = 0;
+    bool all_right = true;
+    bool is_verified = k->r->round == 0 && !k->r->state.is_rebuilt;
+    if (k->walk->index.verdict != WALK_SOUND || k->walk->is_foreign ||
+        (is_verified && !is_suspect(k->r, k->t->meta.number)))
+        return LSM_OK;
+    lsm_status status = count_whole(k, options, &by_index, &all_right, err);
+    if (status != LSM_OK || all_right)
+        return status;
+    options->no_index = true;
+    status = count_whole(k, options, &by_frames, &all_right, err);
+    options->no_index = k->t->no_index = by_frames > by_index;
+    if (status != LSM_OK || !k->t->no_index)
+        return status;
+    walk_table_close(k->walk);
+    k->walk = NULL;
+    return walk_table_open(&k->r->walk, options, &k->walk, err);
+}
+
 static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
 {
     struct look k = {.r = r, .index = index, .t = &r->tables[index]};
@@ -532,7 +586,9 @@ static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
     } else if (status != LSM_OK) {
         status_copy(err, &why);
     } else {
-        status = io_file_open(r->dir, file, 0, 0, &k.file, err);
+        status = doubt_index(&k, &options, err);
+        if (status == LSM_OK)
+            status = io_file_open(r->dir, file, 0, 0, &k.file, err);
         if (status == LSM_OK && k.t->file != k.t->meta.number)
             status = tell_displaced(&k, file, err);
         if (status == LSM_OK)

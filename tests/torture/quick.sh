@@ -10,4 +10,10 @@ failed=0
 for suite in ${SUITES:-bitflip truncate symlink readonly boundary clean repair-crash}; do
     "$top_builddir/tests/torture/torture" "$suite" || failed=1
 done
+# Those of random damage, which are long by themselves, in part.
+if [ -z "${SUITES-}" ]; then
+    for suite in salvage smash missing; do
+        "$top_builddir/tests/torture/torture" "$suite" --cases 40 || failed=1
+    done
+fi
 exit $failed
