@@ -943,6 +943,7 @@ typedef struct lsm_loss {
     const char *file;      /* that held it; NULL: none in particular */
     uint64_t offset;       /* in the file; LSM_NO_OFFSET: the whole file */
     uint64_t length;       /* bytes; 0: not known */
+    unsigned round;        /* as in lsm_repair_step */
 } lsm_loss;
 
 /* One thing that is wrong, and what is to be done about it. */
@@ -956,6 +957,7 @@ typedef struct lsm_repair_step {
     const char *problem;   /* a sentence; holds no bytes of keys and values, as the next */
     const char *action;    /* "byte 17 becomes 0x41 again" */
     bool is_exact;         /* afterwards everything is as it was before the damage */
+    unsigned round;        /* from 1 on: what lies behind damage shows when that is put right */
 } lsm_repair_step;
 
 /* What becomes of the log when records in it are damaged and cannot be corrected. */
@@ -980,6 +982,8 @@ typedef struct lsm_repair_result {
     uint64_t log_records;    /* of the log, kept */
     uint64_t log_bytes_lost; /* of the log */
     uint64_t loss_count;
+    unsigned round_count;    /* rounds in which something was found */
+    bool may_find_more;      /* a dry run could not tell all of what another round would find */
     char lost_path[1024];    /* what was replaced is here; empty: nothing was */
 } lsm_repair_result;
 
@@ -988,8 +992,8 @@ typedef struct lsm_repair_result {
 typedef struct lsm_repair_options {
     size_t struct_size;     /* sizeof(lsm_repair_options); set by LSM_REPAIR_OPTIONS_INIT */
     const char *io;         /* as in lsm_options */
-    bool dry_run;           /* make the plan, change nothing */
-    bool only_exact;        /* do nothing when a step would not be exact */
+    bool dry_run;           /* make the plan of all rounds, change nothing */
+    bool only_exact;        /* do nothing when a step of any round would not be exact */
     lsm_repair_log log;     /* */
     bool rebuild_manifest;  /* believe no manifest, only the tables themselves */
     uint64_t manifest;      /* number of the one to believe, whatever CURRENT says; 0: CURRENT's */
@@ -1000,7 +1004,8 @@ typedef struct lsm_repair_options {
     bool (*on_step)(void *context, const lsm_repair_step *step);
     /* Told, before anything is changed, what will be lost. */
     void (*on_loss)(void *context, const lsm_loss *loss);
-    /* The plan is complete. False: nothing is changed, LSM_CANCELLED. NULL: go on. */
+    /* The plan of round planned->round_count is complete; its numbers are of all rounds up to here.
+     * False: LSM_CANCELLED, nothing more is changed. NULL: go on. Not called for a dry run. */
     bool (*on_plan)(void *context, const lsm_repair_result *planned);
     /* Told what was done, a sentence each. */
     void (*on_done)(void *context, const char *text);
@@ -1021,12 +1026,16 @@ typedef struct lsm_repair_options {
  * another repair finishes. Where nothing is wrong nothing is written; the log is never replayed
  * for that.
  *
+ * Damage may hide behind damage, so it looks again, under the same lock, until a look finds
+ * nothing: each round is planned, told and asked about before it is done. A dry run, and one of
+ * only exact steps, does the rounds to a draft in memory first.
+ *
  * options, result, err  Each may be NULL.
  *
  * LSM_BUSY with the process when anybody has the database open; LSM_MISSING; LSM_NEWER_FORMAT when
  * a file needs a newer library, LSM_IO, LSM_NO_SPACE, LSM_NO_MEMORY, LSM_READ_ONLY, LSM_EXISTS
  * (options->to), LSM_CANCELLED: the database is as before, or as before but for corrections that
- * were already made. Damage that cannot be repaired is no error: see the result.
+ * were already made, or as an earlier round left it. Damage that cannot be repaired is no error: see the result.
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_repair(const char *path, const lsm_repair_options *options,
                                              lsm_repair_result *result, lsm_error *err);

@@ -226,10 +226,9 @@ static void told_loss(void *context, const lsm_loss *loss)
 static bool told_plan(void *context, const lsm_repair_result *planned)
 {
     struct repairer *r = context;
-    (void)planned;
     if (r->agrees || r->options.only_exact || r->asks_each)
         return true;
-    r->was_declined = !ask(r, "\nGo on?");
+    r->was_declined = !ask(r, planned->round_count > 1 ? "\nGo on with this, too?" : "\nGo on?");
     if (r->was_declined && !isatty(STDIN_FILENO))
         cli_warn(&r->cli, "nothing was changed: nobody is there to be asked; -y agrees");
     return !r->was_declined;

@@ -88,11 +88,16 @@ void repair_tell(struct repair *r, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (r->options->on_done != NULL)
+    if (r->options->on_done != NULL && !r->is_rehearsal)
         r->options->on_done(r->options->context, text);
 }
 
 /* ---- showing --------------------------------------------------------------------------------- */
+
+static bool was_told(const struct repair *r)
+{
+    return r->round < r->told_rounds;
+}
 
 /* A step that is left out takes with it what it belongs to. */
 static lsm_status refuse(struct repair *r, const struct repair_step *s, lsm_error *err)
@@ -124,6 +129,7 @@ static lsm_status show_steps(struct repair *r, lsm_error *err)
     for (size_t i = 0; status == LSM_OK && i < r->step_count; i++) {
         const struct repair_step *s = &r->steps[i];
         lsm_repair_step step = {.struct_size = sizeof step,
+                                .round = r->round + 1,
                                 .id = finding_kind_of(s->id)->id,
                                 .severity = finding_kind_of(s->id)->severity,
                                 .file = s->file[0] == '\0' ? NULL : s->file,
@@ -134,7 +140,8 @@ static lsm_status show_steps(struct repair *r, lsm_error *err)
                                 .is_exact = s->is_exact};
         r->result.step_count++;
         r->result.exact_count += s->is_exact;
-        if (r->options->on_step != NULL && !r->options->on_step(r->options->context, &step))
+        if (r->options->on_step != NULL && !was_told(r) &&
+            !r->options->on_step(r->options->context, &step))
             status = refuse(r, s, err);
     }
     return status;
@@ -145,6 +152,7 @@ static void show_losses(struct repair *r)
     for (size_t i = 0; i < r->loss_count; i++) {
         const struct repair_loss *l = &r->losses[i];
         lsm_loss loss = {.struct_size = sizeof loss,
+                         .round = r->round + 1,
                          .kinds = l->kinds,
                          .has_cf = l->has_cf,
                          .cf_id = l->cf,
@@ -160,32 +168,51 @@ static void show_losses(struct repair *r)
                          .offset = l->offset,
                          .length = l->length};
         r->result.records_lost += l->records;
-        if (r->options->on_loss != NULL)
+        if (r->options->on_loss != NULL && !was_told(r))
             r->options->on_loss(r->options->context, &loss);
     }
     r->result.loss_count += r->loss_count;
     r->result.is_data_lost = r->result.loss_count > 0;
 }
 
-lsm_status repair_show_plan(struct repair *r, lsm_error *err)
+/* What was planned is not done. What earlier rounds did stays, and so does what they cost. */
+static void take_back_plan(struct repair *r, const lsm_repair_result *before)
 {
-    lsm_status status = show_steps(r, err);
-    if (r->round == 0 || r->step_count > 0) /* told already, when nothing more is done about it */
-        show_losses(r);
-    if (status != LSM_OK || r->step_count == 0)
-        return status;
-    if (r->options->only_exact && r->result.exact_count < r->result.step_count) {
-        r->result.is_damage_left = true;
+    r->result.is_damage_left = true;
+    if (!r->result.is_changed)
+        return;
+    r->result.loss_count = before->loss_count;
+    r->result.records_lost = before->records_lost;
+    r->result.is_data_lost = before->is_data_lost;
+}
+
+static lsm_status ask(struct repair *r, lsm_error *err)
+{
+    const lsm_repair_options *o = r->options;
+    if (o->only_exact && r->result.exact_count < r->result.step_count)
         return lsm_fail(err, LSM_CANCELLED,
                         "'%s' has damage that cannot be corrected exactly, which is left as it is",
                         r->path);
-    }
-    if (r->options->on_plan != NULL && !r->options->dry_run && r->round == 0 &&
-        !r->options->on_plan(r->options->context, &r->result)) {
-        r->result.is_damage_left = true;
-        return lsm_fail(err, LSM_CANCELLED, "the repair of '%s' was not wanted", r->path);
-    }
+    if (o->on_plan != NULL && !o->dry_run && !r->is_rehearsal &&
+        !o->on_plan(o->context, &r->result))
+        return lsm_fail(err, LSM_CANCELLED, "the %s of '%s' was not wanted",
+                        r->result.is_changed ? "rest of the repair" : "repair", r->path);
     return LSM_OK;
+}
+
+lsm_status repair_show_plan(struct repair *r, lsm_error *err)
+{
+    lsm_repair_result before = r->result;
+    lsm_status status = show_steps(r, err);
+    if (r->round == 0 || r->step_count > 0) /* told already, when nothing more is done about it */
+        show_losses(r);
+    if (r->step_count > 0)
+        r->result.round_count = r->round + 1;
+    if (status == LSM_OK && r->step_count > 0)
+        status = ask(r, err);
+    if (status != LSM_OK)
+        take_back_plan(r, &before);
+    return status;
 }
 
 void repair_plan_release(struct repair *r)

@@ -1,23 +1,18 @@
 /*
- * Look, plan, do.
- *
- * Doing is in this order, each durable before the next begins: copies of what will be replaced, and
- * the record of how to take it back; corrected files, each by one rename; new tables and the new
- * log segment; the new manifest; CURRENT, by one rename; then what nobody names any more is
- * removed.
+ * The door: who may, how often, and on what: rounds of looking and doing, on the database, on a
+ * copy, or first on a draft of it that shows what all rounds would do.
  */
 #include "engine/repair/repair_private.h"
 #include "engine/repair/undo.h"
 
 #include "engine/base/cancel.h"
-#include "engine/base/step.h"
+#include "engine/io/draft.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define ROUNDS 4u
-
-/* ---- looking --------------------------------------------------------------------------------- */
+#define ROUNDS       8u
+#define DRAFT_MEMORY ((size_t)1 << 30) /* of files that a rehearsal makes */
 
 static bool pace(void *context, uint64_t bytes)
 {
@@ -27,308 +22,19 @@ static bool pace(void *context, uint64_t bytes)
            r->options->progress(r->options->context, r->bytes_done, 0);
 }
 
-#define PLANT_SUFFIX ".not-a-file"
+/* ---- rounds ---------------------------------------------------------------------------------- */
 
-/* A link, a FIFO or a folder in the place of a file. CURRENT is replaced by a rename, but no folder
- * can be. */
-static bool is_planted(const struct walk_file *f)
+/* Asked for once: it would be done in each round again. */
+static bool is_asked_once(const lsm_repair_options *o)
 {
-    return f->name == WALK_NAME_OURS && !walk_file_is_plain(f) && f->kind != FILE_LOCK &&
-           (f->kind != FILE_CURRENT || f->entry.kind == IO_ENTRY_DIRECTORY);
+    return o->salvage_blocks || o->rebuild_manifest || o->manifest != 0 ||
+           o->log == LSM_REPAIR_LOG_NONE;
 }
 
-static lsm_status look_for_plants(struct repair *r, lsm_error *err)
+/* Something was left out; another look would find it again. */
+static bool is_refused(const struct repair *r)
 {
-    lsm_status status = LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
-        const struct walk_file *f = &r->list.files[i];
-        if (!is_planted(f))
-            continue;
-        enum finding_id id =
-            f->entry.kind == IO_ENTRY_SYMLINK ? FINDING_SYMLINK : FINDING_NOT_A_FILE;
-        struct repair_step step = repair_step_of(REPAIR_PLANT, 0, id, f->text);
-        char action[2 * FILE_NAME_SIZE];
-        snprintf(action, sizeof action, "gets the name '%s%s'", f->text, PLANT_SUFFIX);
-        status = repair_add_step(r, &step, finding_kind_of(id)->meaning, action, err);
-    }
-    return status;
-}
-
-/* It keeps what it is under a name that is none of the database's. */
-static lsm_status put_plants_aside(struct repair *r, lsm_error *err)
-{
-    lsm_status status = LSM_OK;
-    bool any = false;
-    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
-        char aside[IO_NAME_MAX];
-        const struct walk_file *f = &r->list.files[i];
-        if (!is_planted(f))
-            continue;
-        snprintf(aside, sizeof aside, "%s%s", f->text, PLANT_SUFFIX);
-        status = io_dir_rename(r->dir, f->text, aside, err);
-        STEP("repair: plant renamed");
-        any = true;
-    }
-    return status == LSM_OK && any ? io_dir_sync(r->dir, err) : status;
-}
-
-static lsm_status look(struct repair *r, lsm_error *err)
-{
-    lsm_status status = walk_dir_read(r->dir, &r->list, err);
-    if (status == LSM_OK)
-        status = repair_identify(r, err);
-    if (status == LSM_OK)
-        status = repair_find_displaced(r, err);
-    if (status == LSM_OK)
-        status = repair_read_manifests(r, err);
-    if (status == LSM_OK)
-        status = repair_look_at_log(r, err);
-    if (status == LSM_OK)
-        status = repair_look_at_tables(r, err);
-    if (status == LSM_OK)
-        status = look_for_plants(r, err);
-    if (r->state.snapshot.next_file_number > r->next_number)
-        r->next_number = r->state.snapshot.next_file_number;
-    return status;
-}
-
-/* ---- doing ----------------------------------------------------------------------------------- */
-
-static void keep_release(struct repair_kept *k)
-{
-    for (size_t i = 0; i < k->count; i++)
-        mem_free(k->names[i]);
-    mem_free(k->names);
-}
-
-static lsm_status keep(struct repair *r, enum file_kind kind, uint64_t number, lsm_error *err)
-{
-    struct repair_kept *k = &r->kept;
-    char name[FILE_NAME_SIZE];
-    file_name_make(kind, number, name);
-    const struct walk_file *f = walk_dir_find(&r->list, kind, number);
-    /* What an earlier round made is not kept. */
-    bool is_own = r->round > 0 &&
-                  ((kind == FILE_WAL && number >= k->first_segment) ||
-                   ((kind == FILE_TABLE || kind == FILE_MANIFEST) && number >= k->first_file) ||
-                   (kind == FILE_CURRENT && !k->had_current));
-    if (f == NULL || !walk_file_is_plain(f) || is_own)
-        return LSM_OK;
-    for (size_t i = 0; i < k->count; i++) {
-        if (strcmp(k->names[i], name) == 0)
-            return LSM_OK;
-    }
-    if (k->count == k->room) {
-        size_t room = k->room == 0 ? 16 : 2 * k->room;
-        char **grown = mem_resize(k->names, room * sizeof *grown);
-        if (grown == NULL)
-            return lsm_fail_memory(err, room * sizeof *grown);
-        k->names = grown;
-        k->room = room;
-    }
-    k->names[k->count] = mem_copy_text(name);
-    if (k->names[k->count] == NULL)
-        return lsm_fail_memory(err, sizeof name);
-    k->count++;
-    return repair_keep_file(r, name, err);
-}
-
-static bool is_segment(const struct walk_file *f)
-{
-    return f->name == WALK_NAME_OURS && f->kind == FILE_WAL;
-}
-
-/* After a rebuild none of those that were there is worth keeping as the generation before. */
-static bool is_useless_manifest(const struct repair *r, const struct walk_file *f)
-{
-    return r->state.is_rebuilt && f->name == WALK_NAME_OURS && f->kind == FILE_MANIFEST &&
-           walk_file_is_plain(f);
-}
-
-/* Copies of all that will be replaced or removed. */
-static lsm_status keep_all(struct repair *r, lsm_error *err)
-{
-    bool commits = repair_needs_commit(r);
-    lsm_status status = commits ? keep(r, FILE_CURRENT, 0, err) : LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < r->patch_count; i++) {
-        if (repair_patch_counts(r, &r->patches[i]))
-            status = keep(r, r->patches[i].kind, r->patches[i].file, err);
-    }
-    for (size_t i = 0; status == LSM_OK && i < r->state.snapshot.added_count; i++) {
-        if (repair_table_goes(&r->tables[i]))
-            status = keep(r, FILE_TABLE, r->tables[i].meta.number, err);
-    }
-    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
-        const struct walk_file *f = &r->list.files[i];
-        if ((is_segment(f) && !repair_leaves_log(r)) || is_useless_manifest(r, f))
-            status = keep(r, f->kind, f->number, err);
-    }
-    if (status == LSM_OK && !repair_leaves_log(r))
-        status = keep(r, FILE_STAGE, 0, err);
-    return status;
-}
-
-/* What CURRENT will be. */
-static size_t current_after(struct repair *r, uint64_t manifest, char text[CURRENT_MAX_SIZE])
-{
-    return current_encode(r->env.uuid, repair_needs_commit(r) ? manifest : r->current_names, text);
-}
-
-static lsm_status write_tables(struct repair *r, lsm_error *err)
-{
-    lsm_status status = LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < r->state.snapshot.added_count; i++) {
-        if (r->tables[i].fate == TABLE_REWRITTEN && !r->tables[i].is_refused)
-            status = repair_salvage_table(r, i, err);
-    }
-    if (status == LSM_OK && !repair_leaves_log(r))
-        status = repair_salvage_log(r, err);
-    if (status == LSM_OK && !repair_leaves_log(r))
-        status = repair_begin_log(r, r->log.highest_position, err);
-    if (status == LSM_OK)
-        status = repair_settle(r, err);
-    if (status == LSM_OK)
-        status = io_dir_sync(r->dir, err);
-    return status;
-}
-
-/* What stays in the way goes at last; there are copies of all of it. */
-static lsm_status remove_old(struct repair *r, lsm_error *err)
-{
-    lsm_status status = LSM_OK;
-    char name[FILE_NAME_SIZE];
-    for (size_t i = 0; status == LSM_OK && i < r->state.snapshot.added_count; i++) {
-        const struct repair_table *t = &r->tables[i];
-        const struct walk_file *f = walk_dir_find(&r->list, FILE_TABLE, t->meta.number);
-        if (!repair_table_goes(t) || f == NULL || !walk_file_is_plain(f))
-            continue;
-        status = io_dir_unlink(r->dir, file_name_make(FILE_TABLE, t->meta.number, name), NULL, err);
-        STEP("repair: old table removed");
-    }
-    for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
-        const struct walk_file *f = &r->list.files[i];
-        bool is_old_log = is_segment(f) && walk_file_is_plain(f) && !repair_leaves_log(r);
-        if (!is_old_log && !is_useless_manifest(r, f))
-            continue;
-        status = io_dir_unlink(r->dir, f->text, NULL, err);
-        STEP("repair: old file removed");
-    }
-    if (status == LSM_OK && r->stage_is_bad && !repair_leaves_log(r))
-        status = io_dir_unlink(r->dir, "STAGE", NULL, err);
-    return status == LSM_OK ? io_dir_sync(r->dir, err) : status;
-}
-
-/* It failed, or was cancelled: what nobody names yet goes again, as far as it can. */
-static void discard_new(struct repair *r, uint64_t manifest)
-{
-    char name[FILE_NAME_SIZE];
-    (void)io_dir_unlink(r->dir, file_name_make(FILE_MANIFEST, manifest, name), NULL, NULL);
-    (void)io_dir_unlink(r->dir, file_name_make(FILE_TEMPORARY, manifest, name), NULL, NULL);
-    for (size_t i = 0; i < r->made.added_count; i++)
-        (void)io_dir_unlink(r->dir, file_name_make(FILE_TABLE, r->made.added[i].number, name), NULL,
-                            NULL);
-    if (!repair_leaves_log(r))
-        (void)io_dir_unlink(r->dir, file_name_make(FILE_WAL, r->log.next_segment, name), NULL,
-                            NULL);
-}
-
-static lsm_status begin_place(struct repair *r, lsm_error *err)
-{
-    lsm_status status = repair_make_place(r, err);
-    r->kept.had_current = r->has_current;
-    r->kept.first_file = r->next_number;
-    r->kept.first_segment = r->log.next_segment == 0 ? UINT64_MAX : r->log.next_segment;
-    if (status == LSM_OK)
-        repair_tell(r, "what is replaced goes to '%s'", r->lost_path);
-    return status;
-}
-
-static lsm_status do_all(struct repair *r, lsm_error *err)
-{
-    char current[CURRENT_MAX_SIZE];
-    uint64_t manifest = r->next_number;
-    bool commits = repair_needs_commit(r);
-    size_t size = current_after(r, manifest, current);
-    lsm_status status = r->round == 0 ? begin_place(r, err) : LSM_OK;
-    if (status == LSM_OK)
-        status = keep_all(r, err);
-    STEP("repair: copies made");
-    if (status == LSM_OK)
-        status = undo_write(r, (lsm_slice){current, size}, err);
-    r->is_in_force = false;
-    r->next_number = manifest + 1;
-    if (status == LSM_OK)
-        status = put_plants_aside(r, err);
-    if (status == LSM_OK)
-        status = repair_put_patches(r, err);
-    if (status == LSM_OK && commits)
-        status = write_tables(r, err);
-    if (status == LSM_OK && commits)
-        status = repair_commit(r, manifest, err);
-    if (status != LSM_OK && commits && !r->is_in_force)
-        discard_new(r, manifest);
-    if (status == LSM_OK && commits)
-        status = remove_old(r, err);
-    STEP("repair: done");
-    return status;
-}
-
-/* ---- the whole ------------------------------------------------------------------------------- */
-
-/* Empties what looking fills; what was done and told stays. What the files contradicted each other
- * in was of those that were there before. */
-static void repair_forget(struct repair *r)
-{
-    struct repair kept = *r;
-    *r = (struct repair){.path = kept.path,
-                         .options = kept.options,
-                         .io = kept.io,
-                         .dir = kept.dir,
-                         .lock_file = kept.lock_file,
-                         .locks = {kept.locks[0], kept.locks[1]},
-                         .result = kept.result,
-                         .walk = kept.walk,
-                         .env = kept.env,
-                         .lost = kept.lost,
-                         .bytes_done = kept.bytes_done,
-                         .round = kept.round,
-                         .suspects = kept.suspects,
-                         .kept = kept.kept};
-    memcpy(r->lost_path, kept.lost_path, sizeof r->lost_path);
-    r->result.table_count = 0; /* counted anew */
-}
-
-/* What one look found. */
-static void found_release(struct repair *r)
-{
-    repair_plan_release(r);
-    walk_dir_release(&r->list);
-    edit_release(&r->state.snapshot);
-    edit_release(&r->state.gone);
-    buffer_release(&r->state.unbounded);
-    buffer_release(&r->displaced);
-    edit_release(&r->made);
-    mem_free(r->tables);
-}
-
-/* The log lacks its beginning. When the manifest is an old one, or lost its last edits, tables may
- * hold what is missing: they are asked themselves. */
-static lsm_status look_twice(struct repair *r, lsm_error *err)
-{
-    lsm_repair_result before = r->result;
-    lsm_status status = look(r, err);
-    if (status != LSM_OK || !r->log_has_hole || r->state.is_rebuilt || r->options->manifest != 0)
-        return status;
-    struct repair_contradiction *contradictions = r->contradictions;
-    size_t count = r->contradiction_count;
-    r->contradictions = NULL; /* they are of the same files */
-    found_release(r);
-    repair_forget(r);
-    r->contradictions = contradictions;
-    r->contradiction_count = r->contradiction_room = count;
-    r->distrusts_manifest = true;
-    r->result = before;
-    return look(r, err);
+    return r->result.is_damage_left;
 }
 
 /*
@@ -338,33 +44,146 @@ static lsm_status look_twice(struct repair *r, lsm_error *err)
 static lsm_status look_and_do(struct repair *r, lsm_error *err)
 {
     lsm_status status = LSM_OK;
-    bool is_refused = false;
-    for (; status == LSM_OK && !is_refused && r->round < ROUNDS; r->round++) {
-        status = look_twice(r, err);
+    while (status == LSM_OK && !is_refused(r)) {
+        status = repair_look(r, err);
+        if (status == LSM_OK && r->round == ROUNDS) {
+            r->result.is_damage_left = r->step_count > 0;
+            return LSM_OK;
+        }
         if (status == LSM_OK)
             status = repair_show_plan(r, err);
         if (status != LSM_OK || r->step_count == 0)
             return status;
-        if (r->options->dry_run) {
-            r->result.is_damage_left = true;
-            return LSM_OK;
-        }
-        status = do_all(r, err);
-        is_refused = r->result.is_damage_left;
-        if (status != LSM_OK || r->options->salvage_blocks || r->options->rebuild_manifest ||
-            r->options->manifest != 0 || r->options->log == LSM_REPAIR_LOG_NONE)
-            return status; /* asked for once */
-        if (is_refused || r->round + 1 == ROUNDS)
-            break;
-        found_release(r);
-        repair_forget(r);
+        status = repair_do(r, err);
+        if (is_asked_once(r->options))
+            return status;
+        if (status == LSM_OK)
+            repair_next_round(r);
     }
     return status;
 }
 
+/* ---- the rehearsal --------------------------------------------------------------------------- */
+
+/* From here on everything is done to a draft. */
+static lsm_status draft_begin(struct repair *r, lsm_error *err)
+{
+    struct io *io = NULL;
+    struct io_dir *dir = NULL;
+    lsm_status status = draft_open(r->io, DRAFT_MEMORY, &io, err);
+    if (status == LSM_OK)
+        status = io_dir_open(io, r->path, 0, 0, &dir, err);
+    if (status != LSM_OK) {
+        io_close(io);
+        return status;
+    }
+    r->real = (struct repair_real){.io = r->io, .dir = r->dir};
+    r->io = r->walk.io = r->env.io = io;
+    r->dir = r->walk.dir = r->env.dir = dir;
+    return LSM_OK;
+}
+
+/* Nothing that was found in the draft is held any more. */
+static void draft_end(struct repair *r)
+{
+    if (r->real.io == NULL)
+        return;
+    io_dir_close(r->dir);
+    io_close(r->io);
+    r->io = r->walk.io = r->env.io = r->real.io;
+    r->dir = r->walk.dir = r->env.dir = r->real.dir;
+    r->real = (struct repair_real){0};
+}
+
+/* Does the plan to the draft. Where that does not work what lies behind it is not known. */
+static lsm_status do_to_draft(struct repair *r, lsm_error *err)
+{
+    lsm_status status = r->round == 0 ? draft_begin(r, err) : LSM_OK;
+    if (status == LSM_OK)
+        status = repair_do(r, err);
+    if (status == LSM_OK || status == LSM_CANCELLED)
+        return status;
+    r->result.may_find_more = true;
+    return LSM_OK;
+}
+
+/* The rounds of a repair told before anything is changed. */
+static lsm_status rehearse(struct repair *r, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    r->is_rehearsal = true;
+    while (status == LSM_OK && r->round < ROUNDS) {
+        status = repair_look(r, err);
+        if (status == LSM_OK)
+            status = repair_show_plan(r, err);
+        if (status == LSM_OK && r->step_count > 0)
+            r->told_rounds = r->round + 1;
+        if (status != LSM_OK || r->step_count == 0 || is_asked_once(r->options))
+            break;
+        r->result.may_find_more = is_refused(r) || r->round + 1 == ROUNDS;
+        if (!r->result.may_find_more)
+            status = do_to_draft(r, err);
+        if (r->result.may_find_more)
+            break;
+        if (status == LSM_OK)
+            repair_next_round(r);
+    }
+    repair_next_round(r);
+    draft_end(r);
+    r->is_rehearsal = false;
+    r->result.is_changed = false;
+    if (r->result.step_count > 0)
+        r->result.is_damage_left = true;
+    return status;
+}
+
+/* What the files contradict each other in was found once, before the lock was taken. */
+static lsm_status copy_contradictions(const struct repair *r, struct repair_contradiction **copy,
+                                      lsm_error *err)
+{
+    size_t size = r->contradiction_count * sizeof **copy;
+    *copy = NULL;
+    if (size == 0)
+        return LSM_OK;
+    *copy = mem_alloc(size);
+    if (*copy == NULL)
+        return lsm_fail_memory(err, size);
+    memcpy(*copy, r->contradictions, size);
+    return LSM_OK;
+}
+
+/* A dry run is a rehearsal; who wants all or nothing has one first. */
+static lsm_status run_rounds(struct repair *r, lsm_error *err)
+{
+    static const lsm_repair_result fresh = LSM_REPAIR_RESULT_INIT;
+    struct repair_contradiction *contradictions;
+    size_t count = r->contradiction_count;
+    if (!r->options->dry_run && !r->options->only_exact)
+        return look_and_do(r, err);
+    lsm_status status = copy_contradictions(r, &contradictions, err);
+    if (status == LSM_OK)
+        status = rehearse(r, err);
+    if (status != LSM_OK || r->options->dry_run || r->result.step_count == 0) {
+        mem_free(contradictions);
+        return status;
+    }
+    r->contradictions = contradictions; /* now owned there */
+    r->contradiction_count = r->contradiction_room = count;
+    r->round = 0;
+    r->result = fresh;
+    return look_and_do(r, err);
+}
+
+static void keep_release(struct repair_kept *k)
+{
+    for (size_t i = 0; i < k->count; i++)
+        mem_free(k->names[i]);
+    mem_free(k->names);
+}
+
 static void repair_release(struct repair *r)
 {
-    found_release(r);
+    repair_found_release(r);
     keep_release(&r->kept);
     buffer_release(&r->suspects);
     block_cache_free(r->env.cache);
@@ -481,7 +300,7 @@ static lsm_status run(struct repair *r, bool writes, lsm_error *err)
     if (status == LSM_OK)
         status = prepare(r, writes, err);
     if (status == LSM_OK)
-        status = look_and_do(r, err);
+        status = run_rounds(r, err);
     return status;
 }
 

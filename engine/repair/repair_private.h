@@ -1,7 +1,8 @@
 /*
  * Inside lsm_repair().
  *
- *   repair.c     the door: lock, look, plan, do
+ *   repair.c     the door: lock, rounds, rehearsal
+ *   round.c      one round: look, and do
  *   identity.c   CURRENT, and whose database it is when that is lost
  *   manifest.c   the state that the manifest makes, and what all whole edits say when it is damaged
  *   displaced.c  table files under the names of others
@@ -18,7 +19,7 @@
  *   commit.c     the new manifest, and the rename that puts it in force
  *   undo.c       taking it back
  *
- * Looking only reads. Everything that is written is new; see docs/adr/0025-repair-by-new-files.md.
+ * Looking only reads. Everything that is written is new; see docs/adr/0031-repair-by-new-files.md.
  */
 #ifndef ENGINE_REPAIR_REPAIR_PRIVATE_H
 #define ENGINE_REPAIR_REPAIR_PRIVATE_H
@@ -177,8 +178,14 @@ struct repair {
     char lost_path[1024];
     struct version_edit made; /* tables added; those that go are in `removed` */
     uint64_t bytes_done;
-    bool is_in_force; /* CURRENT was renamed, or may have been */
-    unsigned round;   /* how often it looked before */
+    bool is_in_force;     /* CURRENT was renamed, or may have been */
+    unsigned round;       /* how often it looked before */
+    unsigned told_rounds; /* as many were told in a rehearsal */
+    bool is_rehearsal;    /* nothing is changed but, from the first round's doing on, a draft */
+    struct repair_real {  /* then `io` and `dir` are the draft's, and these the true ones */
+        struct io *io;    /* NULL: there is no draft */
+        struct io_dir *dir;
+    } real;
     struct repair_kept {
         char **names; /* owned, as the array is: files whose bytes from before are in `lost` */
         size_t count, room;
@@ -214,6 +221,17 @@ __attribute__((format(printf, 2, 3))) void repair_tell(struct repair *r, const c
 /* Fills a file's name into a step. */
 struct repair_step repair_step_of(enum repair_part part, uint64_t number, enum finding_id id,
                                   const char *file);
+
+/* ---- a round --------------------------------------------------------------------------------- */
+
+/* Fills the plan; what the look before it found was given back. */
+lsm_status repair_look(struct repair *r, lsm_error *err);
+/* Carries the plan out. */
+lsm_status repair_do(struct repair *r, lsm_error *err);
+/* Forgets what looking found; what was done stays, and its count. */
+void repair_next_round(struct repair *r);
+/* Gives back what looking found. */
+void repair_found_release(struct repair *r);
 
 /* ---- looking --------------------------------------------------------------------------------- */
 

@@ -122,6 +122,40 @@ expect 1 lsm-repair -y --salvage-blocks db
 lsm-dump --digest db >got || fail 'lsm-dump --digest'
 same got digest
 
+# Damage behind damage: -n shows the rounds that -y then does, -p does none of them.
+rm -rf killed damaged
+mkfifo orders
+options=create=true,workers=none,memtable_size=64KiB,stage_size=64KiB,wal_segment_size=64KiB
+holder killed $options,block_size=1KiB,table_size=32KiB <orders >answers 2>&1 &
+pid=$!
+exec 5>orders
+for order in 'put 0 2000 40' flush 'put 500 1500 60' flush compact 'put 300 900 50' flush sync; do
+    echo "$order" >&5
+done
+# shellcheck disable=SC2016 # it is the other shell's
+await 'the holder obeyed' sh -c '[ "$(grep -c ok answers)" = 9 ]'
+kill -9 $pid
+wait $pid 2>/dev/null
+exec 5>&-
+for manifest in killed/MANIFEST-*; do
+    size=$(stat -c %s "$manifest")
+    zero_at "$manifest" $((size / 3)) $((size - size / 3))
+done
+cp -a killed damaged
+expect 4 lsm-repair -n killed
+says out 'round 2'
+lacks out 'there may be more'
+expect 4 lsm-repair -p killed
+diff -rq --exclude=LOCK killed damaged || fail '-n or -p changed something'
+lsm-repair -n --json killed >planned.json
+lsm-repair -y --json killed >made.json
+[ "$(json_lines rounds <planned.json)" = "$(json_lines rounds <made.json)" ] ||
+    fail 'other rounds were done than planned'
+[ "$(json_lines rounds.1.round <made.json)" = 2 ] || fail 'there was no second round'
+expect 0 lsm-repair -n killed
+expect 1 lsm-repair --undo-last killed
+diff -rq --exclude=LOCK killed damaged || fail 'undo does not take all rounds back'
+
 # Wrong usage, and what is no database.
 expect 16 lsm-repair -n -y db
 expect 16 lsm-repair --wal=some db

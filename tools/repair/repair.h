@@ -9,11 +9,15 @@ struct repair_output {
     struct cli *cli;
     bool shows_data;
     bool is_dry;
-    struct json_object *object;                /* owned; of --json and --report; NULL: neither */
-    struct json_object *steps, *losses, *done; /* of it */
-    uint64_t untold;                           /* steps and losses over what one object holds */
-    bool has_losses;                           /* a line of one was printed */
-    bool has_uncounted;                        /* of one nobody knows how much it was */
+    struct json_object *object; /* owned; of --json and --report; NULL: neither */
+    struct json_object *steps, *losses, *done, *rounds; /* of it */
+    unsigned round; /* of the last step that was told; 0: none yet */
+    struct repair_round_count {
+        uint64_t steps, exact, losses;
+    } count;            /* of that round */
+    uint64_t untold;    /* steps and losses over what one object holds */
+    bool has_losses;    /* a line of one was printed in this round */
+    bool has_uncounted; /* of one nobody knows how much it was */
 };
 
 void repair_output_begin(struct repair_output *o);

@@ -16,9 +16,11 @@ void repair_output_begin(struct repair_output *o)
     o->steps = json_object_new_array();
     o->losses = json_object_new_array();
     o->done = json_object_new_array();
+    o->rounds = json_object_new_array();
     json_add(o->object, "steps", o->steps);
     json_add(o->object, "losses", o->losses);
     json_add(o->object, "done", o->done);
+    json_add(o->object, "rounds", o->rounds);
 }
 
 static void print_line(struct repair_output *o, struct text *line)
@@ -37,6 +39,35 @@ static bool is_for_people(const struct repair_output *o)
 static void append_safely(struct text *line, const char *sentence)
 {
     text_append_print(line, LSM_SLICE(sentence, strlen(sentence)));
+}
+
+/* ---- rounds ---------------------------------------------------------------------------------- */
+
+static void end_round(struct repair_output *o)
+{
+    if (o->object == NULL || o->round == 0 || o->count.steps + o->count.losses == 0)
+        return;
+    struct json_object *object = json_object_new_object();
+    json_add_u64(object, "round", o->round);
+    json_add_u64(object, "step-count", o->count.steps);
+    json_add_u64(object, "exact-steps", o->count.exact);
+    json_add_u64(object, "loss-count", o->count.losses);
+    json_object_array_add(o->rounds, object);
+}
+
+static void begin_round(struct repair_output *o, unsigned round)
+{
+    struct text line = {0};
+    if (round == o->round)
+        return;
+    end_round(o);
+    o->round = round;
+    o->count = (struct repair_round_count){0};
+    o->has_losses = false;
+    if (!is_for_people(o) || round == 1)
+        return;
+    text_append_format(&line, "\nBehind that, in another look (round %u):\n", round);
+    print_line(o, &line);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -66,12 +97,16 @@ static void add_step(struct repair_output *o, const lsm_repair_step *step)
     json_add(object, "problem", json_bytes(LSM_SLICE(step->problem, strlen(step->problem))));
     json_add(object, "action", json_bytes(LSM_SLICE(step->action, strlen(step->action))));
     json_add(object, "exact", json_object_new_boolean(step->is_exact));
+    json_add_u64(object, "round", step->round);
     json_object_array_add(o->steps, object);
 }
 
 void repair_output_step(struct repair_output *o, const lsm_repair_step *step)
 {
     struct text line = {0};
+    begin_round(o, step->round);
+    o->count.steps++;
+    o->count.exact += step->is_exact;
     add_step(o, step);
     if (!is_for_people(o))
         return;
@@ -114,6 +149,7 @@ static void add_loss(struct repair_output *o, const lsm_loss *l)
         json_add_u64(object, "offset", l->offset);
     if (l->length > 0)
         json_add_u64(object, "length", l->length);
+    json_add_u64(object, "round", l->round);
     json_object_array_add(o->losses, object);
 }
 
@@ -160,6 +196,8 @@ static void append_range(const struct repair_output *o, struct text *line, const
 void repair_output_loss(struct repair_output *o, const lsm_loss *l)
 {
     struct text line = {0};
+    begin_round(o, l->round);
+    o->count.losses++;
     add_loss(o, l);
     o->has_uncounted |= (l->kinds & LSM_LOSS_LOST) != 0 && l->records == 0;
     if (!is_for_people(o))
@@ -213,6 +251,7 @@ static void add_result(struct repair_output *o, const lsm_repair_result *r)
     json_add(to, "changed", json_object_new_boolean(r->is_changed));
     json_add(to, "damage-left", json_object_new_boolean(r->is_damage_left));
     json_add(to, "data-lost", json_object_new_boolean(r->is_data_lost));
+    json_add(to, "may-find-more", json_object_new_boolean(r->may_find_more));
     json_add_u64(to, "step-count", r->step_count);
     json_add_u64(to, "exact-steps", r->exact_count);
     json_add_u64(to, "tables", r->table_count);
@@ -231,6 +270,7 @@ static void add_result(struct repair_output *o, const lsm_repair_result *r)
 void repair_output_result(struct repair_output *o, const lsm_repair_result *r)
 {
     struct text line = {0};
+    end_round(o);
     if (o->object != NULL)
         add_result(o, r);
     if (!is_for_people(o))
@@ -248,6 +288,8 @@ void repair_output_result(struct repair_output *o, const lsm_repair_result *r)
                                o->has_uncounted ? ", and others that cannot be counted" : "");
         else if (o->has_uncounted)
             text_append_string(&line, "; how many records are lost is not known");
+        if (r->may_find_more)
+            text_append_string(&line, "; behind that there may be more");
         if (!r->is_changed)
             text_append_string(&line, "; nothing was changed");
     }

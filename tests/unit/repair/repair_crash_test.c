@@ -128,6 +128,28 @@ START_TEST(test_repair_killed_with_a_damaged_log)
 }
 END_TEST
 
+/* Something lies behind the damage of the manifest; two repairs are taken back one by one. */
+START_TEST(test_repair_killed_in_any_of_its_rounds)
+{
+    char name[64], newest[64];
+    make_database(150);
+    for (unsigned n = 0; nth_file("MANIFEST-", n, newest); n++)
+        memcpy(name, newest, sizeof name);
+    long size = file_size(name), from = size / 3;
+    change_file(name, from, zeros, (size_t)(size - from));
+    copy_tree("db", "damaged");
+    kill_everywhere(5);
+
+    copy_tree("damaged", "db");
+    ck_assert(repair_in_child((struct step_point){"repair: done", 1}));
+    repair_now();
+    ck_assert(told.result.is_changed);
+    ck_ok(lsm_repair_undo(db_path, NULL, false, &error));
+    ck_ok(lsm_repair_undo(db_path, NULL, false, &error));
+    ck_assert(trees_are_equal("db", "damaged"));
+}
+END_TEST
+
 int main(void)
 {
     const char *given = getenv("LSM_TEST_SEED");
@@ -145,6 +167,7 @@ int main(void)
     tcase_add_test(tcase, test_repair_killed_with_a_salvaged_table);
     tcase_add_test(tcase, test_repair_killed_with_a_lost_manifest);
     tcase_add_test(tcase, test_repair_killed_with_a_damaged_log);
+    tcase_add_test(tcase, test_repair_killed_in_any_of_its_rounds);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
