@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define PEER_MAX_HELD ((size_t)64) /* iterators; more are not opened */
+
 /* What a file of a database is. */
 enum peer_file { PEER_OTHER, PEER_TABLE, PEER_LOG, PEER_MANIFEST, PEER_CURRENT };
 
@@ -22,6 +24,8 @@ struct peer {
     void (*erase)(void *db, lsm_slice key);
     void (*flush)(void *db);   /* memory to tables, and what compactions are due then */
     void (*compact)(void *db); /* everything into the lowest level */
+    /* Opens an iterator, which keeps the tables that are there now until close(). */
+    void (*hold)(void *db);
     void (*close)(void *db);
     /* False when it could not. */
     bool (*repair)(const char *path);

@@ -12,6 +12,8 @@
     "level_base_size=1MiB"
 
 static struct mending last;
+static lsm_iter *held[PEER_MAX_HELD];
+static size_t held_count;
 
 static enum peer_file kind_of(const char *file)
 {
@@ -76,9 +78,18 @@ static void compact(void *db)
     check(lsm_compact_range(db, NULL, &options, &err), "compact", &err);
 }
 
+static void hold(void *db)
+{
+    lsm_error err = {0};
+    if (held_count < PEER_MAX_HELD)
+        check(lsm_iter_open(db, NULL, NULL, &held[held_count++], &err), "iterate", &err);
+}
+
 static void close_lsm(void *db)
 {
     lsm_error err = {0};
+    while (held_count > 0)
+        lsm_iter_close(held[--held_count]);
     check(lsm_close(db, &err), "close", &err);
 }
 
@@ -118,6 +129,7 @@ const struct peer peer_lsm = {.name = "libengine",
                               .erase = erase,
                               .flush = flush,
                               .compact = compact,
+                              .hold = hold,
                               .close = close_lsm,
                               .repair = repair,
                               .read = read_all,

@@ -1,25 +1,13 @@
 /* RocksDB through its C API, with its defaults but for a small memtable and small tables. */
-#include "tests/torture/compare/peer.h"
-
 #include <rocksdb/c.h>
-#include <string.h>
-#include <time.h>
 
-#define MEMTABLE_SIZE (256u << 10)
-
-static enum peer_file kind_of(const char *file)
-{
-    size_t size = strlen(file);
-    if (strcmp(file, "CURRENT") == 0)
-        return PEER_CURRENT;
-    if (strncmp(file, "MANIFEST-", 9) == 0)
-        return PEER_MANIFEST;
-    if (size < 4)
-        return PEER_OTHER;
-    if (strcmp(file + size - 4, ".sst") == 0)
-        return PEER_TABLE;
-    return strcmp(file + size - 4, ".log") == 0 ? PEER_LOG : PEER_OTHER;
-}
+#define PEER(name) rocksdb_##name
+#define PEER_NAME  "RocksDB"
+#define PEER_TABLES                                                                                \
+    {                                                                                              \
+        ".sst"                                                                                     \
+    }
+#include "tests/torture/compare/peer_shape.h"
 
 static rocksdb_options_t *make_options(bool create)
 {
@@ -30,40 +18,6 @@ static rocksdb_options_t *make_options(bool create)
     rocksdb_options_set_compression(options, rocksdb_no_compression);
     rocksdb_options_set_info_log_level(options, 4);
     return options;
-}
-
-static void check(char *error, const char *what)
-{
-    if (error != NULL)
-        peer_die("rocksdb: %s: %s", what, error);
-}
-
-static void *open_rocksdb(const char *path, bool create)
-{
-    char *error = NULL;
-    rocksdb_options_t *options = make_options(create);
-    rocksdb_t *db = rocksdb_open(options, path, &error);
-    check(error, "open");
-    rocksdb_options_destroy(options);
-    return db;
-}
-
-static void put(void *db, lsm_slice key, lsm_slice value)
-{
-    char *error = NULL;
-    rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
-    rocksdb_put(db, options, key.data, key.size, value.data, value.size, &error);
-    check(error, "put");
-    rocksdb_writeoptions_destroy(options);
-}
-
-static void erase(void *db, lsm_slice key)
-{
-    char *error = NULL;
-    rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
-    rocksdb_delete(db, options, key.data, key.size, &error);
-    check(error, "delete");
-    rocksdb_writeoptions_destroy(options);
 }
 
 static void wait_for_compactions(void *db)
@@ -94,59 +48,4 @@ static void flush(void *db)
     wait_for_compactions(db);
 }
 
-static void compact(void *db)
-{
-    rocksdb_compact_range(db, NULL, 0, NULL, 0);
-}
-
-static void close_rocksdb(void *db)
-{
-    rocksdb_close(db);
-}
-
-static bool repair(const char *path)
-{
-    char *error = NULL;
-    rocksdb_options_t *options = make_options(false);
-    rocksdb_repair_db(options, path, &error);
-    rocksdb_options_destroy(options);
-    rocksdb_free(error);
-    return error == NULL;
-}
-
-static bool read_all(const char *path, peer_visit *visit, void *context)
-{
-    char *error = NULL;
-    rocksdb_options_t *options = make_options(false);
-    rocksdb_t *db = rocksdb_open(options, path, &error);
-    rocksdb_options_destroy(options);
-    if (error != NULL) {
-        rocksdb_free(error);
-        return false;
-    }
-    rocksdb_readoptions_t *reading = rocksdb_readoptions_create();
-    rocksdb_iterator_t *iter = rocksdb_create_iterator(db, reading);
-    for (rocksdb_iter_seek_to_first(iter); rocksdb_iter_valid(iter); rocksdb_iter_next(iter)) {
-        lsm_slice key, value;
-        key.data = rocksdb_iter_key(iter, &key.size);
-        value.data = rocksdb_iter_value(iter, &value.size);
-        visit(context, key, value);
-    }
-    rocksdb_iter_get_error(iter, &error);
-    rocksdb_iter_destroy(iter);
-    rocksdb_readoptions_destroy(reading);
-    rocksdb_close(db);
-    rocksdb_free(error);
-    return error == NULL;
-}
-
-const struct peer peer_rocksdb = {.name = "RocksDB",
-                                  .kind_of = kind_of,
-                                  .open = open_rocksdb,
-                                  .put = put,
-                                  .erase = erase,
-                                  .flush = flush,
-                                  .compact = compact,
-                                  .close = close_rocksdb,
-                                  .repair = repair,
-                                  .read = read_all};
+const struct peer peer_rocksdb = {.name = PEER_NAME, PEER_FUNCTIONS};
