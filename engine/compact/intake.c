@@ -11,6 +11,7 @@
 #include "engine/base/step.h"
 
 #define ITEMS_AHEAD    8                 /* whose bytes are fetched while others are written */
+#define ENDS_TOGETHER  64                /* tables whose files are open at the same time */
 #define IN_ORDER_BYTES ((size_t)1 << 20) /* of entries in order that are handed over together */
 
 /* ---- writing (the thread's, or the caller's where there is none) ----------------------------- */
@@ -358,23 +359,46 @@ struct giving {
     uint32_t index, count;
 };
 
-/* The ends of a family's tables. */
+/* Writes the ends of tables [first, limit). */
+static lsm_status write_ends(struct intake_family *f, struct giving *g, size_t first, size_t limit,
+                             lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = first; status == LSM_OK && i < limit; i++) {
+        struct table_writer *writer = f->stream.sealed[i];
+        table_writer_of_job(writer, g->job, g->index, g->index + 1 == g->count);
+        g->index++;
+        status = table_writer_end(writer, g->sequence, err);
+    }
+    return status;
+}
+
+static lsm_status settle_table(struct intake_family *f, size_t index, uint32_t level,
+                               struct version_edit *edit, lsm_error *err)
+{
+    struct table_meta meta = {0};
+    struct table_writer *writer = f->stream.sealed[index];
+    f->stream.sealed[index] = NULL;
+    lsm_status status = table_writer_settle(writer, &meta, err);
+    STEP("intake: a table ended");
+    meta.level = level;
+    if (status == LSM_OK)
+        status = edit_add_table(edit, &meta, err);
+    table_meta_release(&meta);
+    return status;
+}
+
+/* The ends of a family's tables. Writers wait meanwhile: a group of them is written before the
+ * first is synced, so that the file system has one flush to do for all, and little for the rest. */
 static lsm_status give_tables(struct intake_family *f, struct giving *g, const uint32_t *levels,
                               struct version_edit *edit, lsm_error *err)
 {
     lsm_status status = LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < f->stream.count; i++) {
-        struct table_meta meta = {0};
-        struct table_writer *writer = f->stream.sealed[i];
-        f->stream.sealed[i] = NULL;
-        table_writer_of_job(writer, g->job, g->index, g->index + 1 == g->count);
-        g->index++;
-        status = table_writer_end(writer, g->sequence, &meta, err);
-        STEP("intake: a table ended");
-        meta.level = levels[i];
-        if (status == LSM_OK)
-            status = edit_add_table(edit, &meta, err);
-        table_meta_release(&meta);
+    for (size_t first = 0, limit; status == LSM_OK && first < f->stream.count; first = limit) {
+        limit = f->stream.count - first < ENDS_TOGETHER ? f->stream.count : first + ENDS_TOGETHER;
+        status = write_ends(f, g, first, limit, err);
+        for (size_t i = first; status == LSM_OK && i < limit; i++)
+            status = settle_table(f, i, levels[i], edit, err);
     }
     return status;
 }

@@ -44,8 +44,11 @@ static lsm_status stream_to_tables(struct intake_family *family, lsm_error *err)
     for (size_t i = 0; status == LSM_OK && i < s->count; i++) {
         struct table_meta meta = {0};
         struct table_writer *writer = s->sealed[i];
+        status = table_writer_end(writer, 0, err);
+        if (status != LSM_OK)
+            break;
         s->sealed[i] = NULL;
-        status = table_writer_end(writer, 0, &meta, err);
+        status = table_writer_settle(writer, &meta, err);
         if (status == LSM_OK)
             status = keep_table(family, &meta, err);
         table_meta_release(&meta);

@@ -168,8 +168,8 @@ void table_writer_abort(struct table_writer *writer);
 /*
  * For a table whose entries get their sequence number, one for all, when everything else is
  * written: they were added with 0, one a key. seal writes and syncs all but the end of the file,
- * closes it and keeps little memory; a failure removes the file and frees the writer. Then only end
- * and abort follow. Until its end is written the file is no table.
+ * closes it and keeps little memory; a failure removes the file and frees the writer. Then only
+ * end, settle and abort follow. Until its end is written the file is no table.
  */
 lsm_status table_writer_seal(struct table_writer *writer, lsm_error *err);
 /* What is known of a sealed table: all but its size and sequence number. Valid until its end. */
@@ -177,8 +177,11 @@ const struct table_meta *table_writer_sealed(const struct table_writer *writer);
 /* Its lineage, which counts in place of that of the options. */
 void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t output_index,
                          bool is_last);
-/* Writes and syncs the end; otherwise as finish. 0: the entries keep their 0. */
-lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, struct table_meta *meta,
-                            lsm_error *err);
+/* Writes the end, which is not durable yet; the file stays open. 0: the entries keep their 0. After
+ * a failure only abort follows. */
+lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, lsm_error *err);
+/* Syncs what end wrote; otherwise as finish. */
+lsm_status table_writer_settle(struct table_writer *writer, struct table_meta *meta,
+                               lsm_error *err);
 
 #endif

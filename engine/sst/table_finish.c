@@ -175,7 +175,7 @@ static lsm_status write_end(struct table_writer *w, lsm_error *err)
     lsm_status status = write_properties(w, err);
     if (status == LSM_OK)
         status = write_footers(w, err);
-    return status == LSM_OK ? table_output_finish(&w->output, err) : status;
+    return status == LSM_OK ? table_output_flush(&w->output, err) : status;
 }
 
 static lsm_status fill_meta(struct table_writer *w, lsm_error *err)
@@ -219,6 +219,8 @@ lsm_status table_writer_finish(struct table_writer *writer, struct table_meta *m
         status = fill_meta(writer, err);
     if (status == LSM_OK)
         status = write_end(writer, err);
+    if (status == LSM_OK)
+        status = table_output_sync(&writer->output, err);
     return end(writer, status, meta);
 }
 
@@ -274,8 +276,7 @@ void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t out
     writer->properties.last_output = is_last;
 }
 
-lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, struct table_meta *meta,
-                            lsm_error *err)
+lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, lsm_error *err)
 {
     struct table_writer *w = writer;
     struct table_properties *p = &w->properties;
@@ -287,5 +288,11 @@ lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, stru
     STEP("table: end begun");
     if (status == LSM_OK)
         status = write_end(w, err);
-    return end(w, status, meta);
+    STEP("table: end written");
+    return status;
+}
+
+lsm_status table_writer_settle(struct table_writer *writer, struct table_meta *meta, lsm_error *err)
+{
+    return end(writer, table_output_sync(&writer->output, err), meta);
 }

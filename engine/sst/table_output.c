@@ -154,7 +154,15 @@ uint64_t table_output_digest(const struct table_output *o)
                         : table_digest_add(o->digest, o->pieces[o->current].memory, o->used);
 }
 
-/* Waits for what is on its way, writes `size` bytes of the current piece, and syncs. */
+static void free_pieces(struct table_output *o)
+{
+    for (unsigned i = 0; i < TABLE_OUTPUT_PIECES; i++) {
+        mem_free_buffer(o->pieces[i].memory, TABLE_DIGEST_PIECE);
+        o->pieces[i].memory = NULL;
+    }
+}
+
+/* Waits for what is on its way, and writes `size` bytes of the current piece. */
 static lsm_status write_out(struct table_output *o, size_t size, lsm_error *err)
 {
     while (o->status == LSM_OK && o->queue != NULL && io_queue_in_flight(o->queue) > 0)
@@ -164,22 +172,32 @@ static lsm_status write_out(struct table_output *o, size_t size, lsm_error *err)
         o->status = io_file_write(o->file, o->pieces[o->current].memory, size, o->offset, err);
     }
     STEP("table: written");
+    return o->status;
+}
+
+lsm_status table_output_flush(struct table_output *o, lsm_error *err)
+{
+    assert(o->status != LSM_OK || o->used % IO_ALIGNMENT == 0);
+    lsm_status status = write_out(o, o->used, err);
+    if (status == LSM_OK)
+        free_pieces(o);
+    return status;
+}
+
+lsm_status table_output_sync(struct table_output *o, lsm_error *err)
+{
     if (o->status == LSM_OK)
         o->status = io_file_sync(o->file, err);
     STEP("table: synced");
     return o->status;
 }
 
-lsm_status table_output_finish(struct table_output *o, lsm_error *err)
-{
-    assert(o->status != LSM_OK || o->used % IO_ALIGNMENT == 0);
-    return write_out(o, o->used, err);
-}
-
 lsm_status table_output_suspend(struct table_output *o, struct buffer *tail, lsm_error *err)
 {
     size_t whole = o->used & ~(IO_ALIGNMENT - 1);
     lsm_status status = write_out(o, whole, err);
+    if (status == LSM_OK)
+        status = table_output_sync(o, err);
     if (status == LSM_OK) {
         buffer_clear(tail);
         if (o->used > whole)
@@ -205,7 +223,6 @@ void table_output_close(struct table_output *o)
 {
     io_queue_close(o->queue);
     io_file_close(o->file);
-    for (unsigned i = 0; i < TABLE_OUTPUT_PIECES; i++)
-        mem_free_buffer(o->pieces[i].memory, TABLE_DIGEST_PIECE);
+    free_pieces(o);
     *o = (struct table_output){.status = LSM_INVALID};
 }

@@ -46,8 +46,9 @@ static inline uint64_t table_output_size(const struct table_output *o)
 /* The digest of all bytes so far; the last piece of the digest ends here. */
 uint64_t table_output_digest(const struct table_output *o);
 
-/* Writes the rest (the size is a multiple of IO_ALIGNMENT), waits for all, syncs the file. */
-lsm_status table_output_finish(struct table_output *o, lsm_error *err);
+/* Writes the rest (the size is a multiple of IO_ALIGNMENT) and waits for all; the memory goes. */
+lsm_status table_output_flush(struct table_output *o, lsm_error *err);
+lsm_status table_output_sync(struct table_output *o, lsm_error *err); /* what was flushed */
 
 /*
  * Interrupted: suspend writes whole pages, syncs and closes, and gives the rest, less than a page,

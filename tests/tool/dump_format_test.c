@@ -112,22 +112,22 @@ START_TEST(test_text_hex_is_written_in_lower_case)
 }
 END_TEST
 
-/* Eight digits are read at once: every byte at every place among them. */
+/* Sixteen digits are read at once, then eight: every byte at every place among them. */
 START_TEST(test_text_hex_of_every_byte_at_every_place)
 {
-    char encoded[19] = "00112233445566778a";
-    for (size_t place = 0; place < 18; place++) {
+    char encoded[27] = "00112233445566778899aabb8a";
+    for (size_t place = 0; place < 26; place++) {
         char before = encoded[place];
         for (int c = 0; c < 256; c++) {
             struct text t = {0};
             size_t at = SIZE_MAX;
             bool is_digit = c != 0 && strchr("0123456789abcdefABCDEF", c) != NULL;
             encoded[place] = (char)c;
-            const char *wrong = text_decode_hex(&t, LSM_SLICE(encoded, 18), &at);
+            const char *wrong = text_decode_hex(&t, LSM_SLICE(encoded, 26), &at);
             ck_assert_msg((wrong == NULL) == is_digit, "byte %d at %zu", c, place);
             if (is_digit) {
                 char pair[3] = {encoded[place & ~(size_t)1], encoded[place | 1], '\0'};
-                ck_assert_uint_eq(t.size, 9);
+                ck_assert_uint_eq(t.size, 13);
                 ck_assert_int_eq((unsigned char)t.bytes[place / 2], (int)strtol(pair, NULL, 16));
             } else {
                 ck_assert_uint_eq(at, place);

@@ -255,7 +255,8 @@ static struct table_meta write_sealed(const struct entries *e,
     ck_assert_int_eq(table_open(&f.env, options->number, 0, &t, NULL), LSM_CORRUPT);
     ck_assert(slice_equal(table_writer_sealed(w)->smallest, e->at[0].key));
     ck_assert_uint_eq(table_writer_sealed(w)->entry_count, e->count);
-    ck_ok(table_writer_end(w, sequence, &meta, &f.error));
+    ck_ok(table_writer_end(w, sequence, &f.error));
+    ck_ok(table_writer_settle(w, &meta, &f.error));
     return meta;
 }
 
