@@ -846,8 +846,7 @@ typedef struct lsm_verify_options {
     bool offline;            /* LSM_BUSY when anybody has the database open */
     bool first_error;        /* stop at the first damage */
     unsigned threads;        /* that read tables; 0: 2 */
-    uint64_t memory_limit;   /* bytes, 0: 64 MiB; the manifest comes on top. What does not
-                                fit is unmeasured */
+    uint64_t memory_limit;   /* bytes, 0: 64 MiB. What does not fit is unmeasured */
     uint64_t rate;           /* bytes read a second at most; 0: no limit */
     unsigned sample_percent; /* of the blocks, chosen by `seed`; 0: all of them */
     uint64_t seed;           /* of the choice */

@@ -369,7 +369,7 @@ static int transfer(struct io_request *request)
     int number = 0;
     for (;;) {
         size_t start = transfer_start(request);
-        char *memory = (char *)request->memory + start;
+        char *memory = start == 0 ? request->memory : (char *)request->memory + start;
         off_t offset = (off_t)(request->offset + start);
         size_t size = transfer_size(request);
         ssize_t n = request->operation == IO_READ ? pread(fd, memory, size, offset)

@@ -24,6 +24,8 @@ struct reading {
     uint64_t last_sequence;
     uint64_t records;
     bool knows_begin;
+    uint64_t doubted;  /* findings that were not told, because the beginning is not known */
+    bool too_many;     /* damages of a live log */
     struct held *held; /* owned */
     size_t held_count, held_room;
 };
@@ -99,12 +101,17 @@ static bool depends_on_begin(enum finding_id id, const char *file)
 static lsm_status see_damage(void *context, const struct walk_log_damage *damage, lsm_error *err)
 {
     struct reading *r = context;
-    if (!r->knows_begin && depends_on_begin(damage->id, damage->file))
+    if (!r->knows_begin && depends_on_begin(damage->id, damage->file)) {
+        r->doubted++;
         return LSM_OK;
+    }
     if (r->v->db == NULL)
         return tell_damage(r->v, damage, err);
-    if (finding_kind_of(damage->id)->severity != LSM_DAMAGE || r->held_count == MOST_HELD)
+    if (finding_kind_of(damage->id)->severity != LSM_DAMAGE)
         return LSM_OK; /* the end moves, and what is left over is being used again */
+    r->too_many = r->held_count == MOST_HELD;
+    if (r->too_many)
+        return LSM_OK;
     if (r->held_count == r->held_room) {
         size_t room = r->held_room == 0 ? 16 : r->held_room * 2;
         struct held *grown = mem_resize(r->held, room * sizeof *grown);
@@ -160,8 +167,9 @@ static lsm_status read_once(struct reading *r, struct walk_log_options *options,
 {
     struct walk_log_visitor visitor = {.context = r, .record = see_record, .damage = see_damage};
     struct walk_log_end end = {0};
-    r->last_sequence = r->records = 0;
+    r->last_sequence = r->records = r->doubted = 0;
     r->held_count = 0;
+    r->too_many = false;
     return walk_log(options, &visitor, &end, err);
 }
 
@@ -231,6 +239,14 @@ lsm_status verify_log(struct verify *v, lsm_error *err)
     } else if (status != LSM_OK) {
         status_copy(err, &inner);
     }
+    if (status == LSM_OK && r.doubted > 0)
+        verify_unmeasured(v, 6, NULL,
+                          "the log: where it begins is not known, so %" PRIu64
+                          " gaps or damages in it may be as they should",
+                          r.doubted);
+    if (status == LSM_OK && r.too_many)
+        verify_unmeasured(v, 6, NULL, "the log: there are more damages than the %zu looked at",
+                          MOST_HELD);
     v->result.records = r.records;
     if (v->db == NULL && r.last_sequence > v->result.sequence)
         v->result.sequence = r.last_sequence;

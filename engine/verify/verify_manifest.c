@@ -217,6 +217,7 @@ static lsm_status walk_current(struct verify *v, lsm_error *err)
     if (status == LSM_OK && m.header_fault != FINDING_MANIFEST_FOREIGN &&
         m.header_fault != FINDING_NEWER_FORMAT)
         status = walk_edits(v, &m, err);
+    v->state_bytes = state_bytes(&v->replay.state);
     v->has_state = v->replay.has_snapshot;
     v->state_is_whole = v->state_is_whole && v->has_state;
     if (status == LSM_OK && v->state_is_whole)

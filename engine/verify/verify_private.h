@@ -55,7 +55,7 @@ struct verify {
     struct replay replay; /* state: families and tables */
     bool has_state;       /* a snapshot was read */
     bool state_is_whole;  /* and every edit behind it */
-    uint64_t state_bytes; /* that it takes, at most */
+    uint64_t state_bytes; /* that it takes, about */
     struct walk_dir listing;
     struct verify_table *tables; /* by number; owned */
     size_t table_count;

@@ -9,8 +9,9 @@
 
 #include <stdio.h>
 
-#define MOST_PLACES   (UINT64_C(1) << 24) /* a second's worth, about */
-#define MOST_REPLACED ((size_t)1 << 20)   /* files one table may say it replaced */
+#define MOST_PLACES   (UINT64_C(1) << 24)  /* a second's worth, about */
+#define MOST_REPLACED ((size_t)1 << 20)    /* files one table may say it replaced */
+#define ASK_EVERY     ((uint64_t)64 << 10) /* bytes of blocks, whether to go on */
 
 /* A table on its way. */
 struct inspection {
@@ -27,6 +28,7 @@ struct inspection {
     bool has_fault;       /* anything was told */
     bool has_lost_blocks; /* what was not read, or damaged: sums mean nothing */
     uint64_t places_left; /* pieces of 256 bytes that may still be hashed to find their place */
+    uint64_t unasked;     /* bytes of blocks since the caller was asked whether to go on */
     struct block_tally tally;
     lsm_error *err;
 };
@@ -400,6 +402,16 @@ static bool jump(struct inspection *x, uint32_t *block)
     return *block < count;
 }
 
+/* Between two blocks: is the work still wanted? The caller is asked now and then only. */
+static lsm_status pause_walk(struct inspection *x, const struct walk_block *b)
+{
+    x->unasked += b->length;
+    if (x->unasked < ASK_EVERY)
+        return verify_go_on(x->v, x->err);
+    x->unasked = 0;
+    return verify_progress(x->v, 0, x->err);
+}
+
 static lsm_status walk_blocks(struct inspection *x)
 {
     bool samples = is_sample(x);
@@ -413,6 +425,8 @@ static lsm_status walk_blocks(struct inspection *x)
         if (status != LSM_OK || b.length == 0)
             return status;
         status = b.fault == FINDING_COUNT ? judge_block(x, &b) : judge_lost(x, &b);
+        if (status == LSM_OK)
+            status = pause_walk(x, &b);
         if (status != LSM_OK)
             return status;
     }

@@ -46,12 +46,18 @@ static void *work(void *context)
     return NULL;
 }
 
+/* What is not for walks. */
+static uint64_t own_memory(const struct verify *v)
+{
+    return VERIFY_OWN_MEMORY + v->state_bytes;
+}
+
 /* Part of the memory limit of one of the few large things that a walk holds at once. */
 static size_t walk_memory(const struct verify *v, unsigned threads)
 {
     uint64_t limit = v->options.memory_limit,
              streams = (uint64_t)threads * WALK_PIECES * WALK_PIECE;
-    uint64_t own = VERIFY_OWN_MEMORY + streams;
+    uint64_t own = own_memory(v) + streams;
     uint64_t part = limit > own ? (limit - own) / (3 * (uint64_t)threads) : 0;
     if (part > SIZE_MAX / 4)
         part = SIZE_MAX / 4;
@@ -62,8 +68,8 @@ static size_t walk_memory(const struct verify *v, unsigned threads)
 static unsigned fitting_threads(const struct verify *v, size_t tables)
 {
     uint64_t each = (uint64_t)WALK_PIECES * WALK_PIECE + 3 * (uint64_t)VERIFY_MIN_WALK;
-    uint64_t limit = v->options.memory_limit;
-    uint64_t most = limit > VERIFY_OWN_MEMORY ? (limit - VERIFY_OWN_MEMORY) / each : 0;
+    uint64_t limit = v->options.memory_limit, own = own_memory(v);
+    uint64_t most = limit > own ? (limit - own) / each : 0;
     uint64_t threads = v->options.threads < most ? v->options.threads : most;
     threads = threads < tables ? threads : tables;
     return threads == 0 ? 1 : (unsigned)threads;

@@ -15,9 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NUMBER 3
-#define EDITS  20
-#define FLIPS  2000
+#define NUMBER     3
+#define EDITS      20
+#define FLIPS      2000
+#define LONG_FRAME ((size_t)700 << 10)
 
 static char scratch[SCRATCH_PATH_SIZE];
 static lsm_error error;
@@ -222,6 +223,59 @@ START_TEST(test_walk_any_changed_bit_of_a_manifest_is_told)
 }
 END_TEST
 
+/* Frames over the borders of what is read at once; the manifest becomes some MiB long. */
+static void append_long_frames(size_t count)
+{
+    struct frame_place place = {.file_number = NUMBER};
+    memcpy(place.uuid, env.uuid, sizeof place.uuid);
+    struct frame_chain chain = {.offset = made.size, .number = 100 + EDITS};
+    chain.previous = bytes_get_u64(made.data + offsets[EDITS - 1]);
+    struct buffer payload = {0};
+    ck_assert_ptr_nonnull(buffer_grow(&payload, LONG_FRAME));
+    memset(payload.data, 0x5a, payload.size);
+    for (size_t i = 0; i < count; i++)
+        frame_append(&place, FRAME_OPTIONAL, 0, buffer_slice(&payload), &chain, &made);
+    buffer_release(&payload);
+}
+
+START_TEST(test_walk_long_manifest_goes_by_in_pieces)
+{
+    append_long_frames(12);
+    write_manifest(made.size);
+    struct outcome o = walk_all();
+    ck_assert_uint_eq(o.edits, EDITS);
+    ck_assert_uint_eq(o.faults + o.broken_links, 0);
+    uint64_t size = (made.size - offsets[EDITS]) / 12, sixth = offsets[EDITS] + 5 * size;
+    made.data[sixth + size / 2] ^= 1;
+    write_manifest(made.size);
+    o = walk_all();
+    ck_assert_uint_eq(o.faults, 1);
+    ck_assert_uint_eq(o.offset, sixth);
+    ck_assert_uint_eq(o.length, size);
+}
+END_TEST
+
+START_TEST(test_walk_frame_over_the_limit_is_left_out)
+{
+    append_long_frames(2);
+    write_manifest(made.size);
+    struct walk_manifest m;
+    struct walk_edit e;
+    size_t too_large = 0;
+    ck_ok(walk_manifest_open(&env, NUMBER, WALK_WHOLE, &m, &error));
+    m.frame_limit = LONG_FRAME;
+    do {
+        ck_ok(walk_manifest_next(&m, &e, &error));
+        ck_assert_int_eq(e.fault, FINDING_COUNT);
+        ck_assert(!e.is_too_large || (!e.has_frame && !e.has_edit && e.length > LONG_FRAME));
+        too_large += e.is_too_large;
+        edit_release(&e.edit);
+    } while (e.length > 0);
+    ck_assert_uint_eq(too_large, 2);
+    walk_manifest_close(&m);
+}
+END_TEST
+
 START_TEST(test_walk_dir_opens_and_follows_nothing)
 {
     char path[SCRATCH_PATH_SIZE + 32];
@@ -266,6 +320,8 @@ int main(void)
     tcase_add_test(tests, test_walk_torn_end_is_told_from_damage);
     tcase_add_test(tests, test_walk_header_of_another_is_foreign);
     tcase_add_test(tests, test_walk_any_changed_bit_of_a_manifest_is_told);
+    tcase_add_test(tests, test_walk_long_manifest_goes_by_in_pieces);
+    tcase_add_test(tests, test_walk_frame_over_the_limit_is_left_out);
     tcase_add_test(tests, test_walk_dir_opens_and_follows_nothing);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

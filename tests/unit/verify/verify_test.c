@@ -566,6 +566,22 @@ START_TEST(test_verify_callback_that_refuses_cancels)
 }
 END_TEST
 
+START_TEST(test_verify_list_of_tables_over_the_memory_is_unmeasured)
+{
+    lsm_verify_options options = LSM_VERIFY_OPTIONS_INIT;
+    make_table(10, 1, 0, 300, 5, NULL, 0);
+    make_manifest();
+    options.io = "posix";
+    options.finding = take_finding;
+    options.unmeasured = take_unmeasured;
+    options.memory_limit = sizeof(struct table_meta);
+    told_count = unmeasured_count = 0;
+    ck_ok(lsm_verify(scratch, &options, NULL, &error));
+    ck_assert_uint_eq(told_count, 0);
+    ck_assert_uint_eq(unmeasured_count, 1);
+}
+END_TEST
+
 START_TEST(test_verify_out_of_memory_anywhere_is_an_error)
 {
     make_table(10, 1, 0, 300, 5, NULL, 0);
@@ -621,6 +637,7 @@ int main(void)
     tcase_add_test(tests, test_verify_table_of_another_database_is_foreign);
     tcase_add_test(tests, test_verify_exchanged_tables_are_told_each);
     tcase_add_test(tests, test_verify_callback_that_refuses_cancels);
+    tcase_add_test(tests, test_verify_list_of_tables_over_the_memory_is_unmeasured);
     tcase_add_test(tests, test_verify_out_of_memory_anywhere_is_an_error);
     tcase_add_test(tests, test_verify_findings_have_unique_ids_of_their_pass);
     suite_add_tcase(suite, tests);
