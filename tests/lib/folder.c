@@ -36,6 +36,14 @@ static size_t search(const struct folder *f, const char *name)
     return i;
 }
 
+uint64_t folder_size(const struct folder *f)
+{
+    uint64_t size = 0;
+    for (size_t i = 0; i < f->count; i++)
+        size += f->files[i].size;
+    return size;
+}
+
 struct folder_file *folder_find(const struct folder *f, const char *name)
 {
     size_t i = search(f, name);

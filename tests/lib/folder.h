@@ -33,6 +33,7 @@ void folder_copy(struct folder *to, const struct folder *from); /* replaces what
 void folder_store(const struct folder *f, const char *path);
 
 struct folder_file *folder_find(const struct folder *f, const char *name); /* NULL: there is none */
+uint64_t folder_size(const struct folder *f);                              /* bytes of all files */
 /* Adds or replaces; the bytes are copied. Pointers to files are not valid afterwards. */
 void folder_put(struct folder *f, const char *name, const void *bytes, size_t size);
 void folder_remove(struct folder *f, const char *name);

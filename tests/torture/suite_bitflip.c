@@ -32,18 +32,23 @@ static void sample(struct bed *bed, uint64_t count)
     }
 }
 
+/* One of all bits; of a byte that nobody needs only one is flipped. */
+static void flip_at(struct bed *bed, uint64_t place)
+{
+    struct folder_file *file = torture_file_at(&bed->work, 8, &place);
+    uint64_t offset = place / 8;
+    unsigned bit = (unsigned)(place % 8);
+    const struct atlas_part *part = atlas_find(&bed->atlas, file->name, offset);
+    if ((part != NULL && part->is_live) || bit == offset % 8)
+        flip(bed, file->name, offset, bit);
+}
+
 /* Every bit of every part that is needed, and one of each byte of all else. */
 static void all(struct bed *bed)
 {
-    for (size_t i = 0; i < bed->work.count; i++) {
-        const struct folder_file *file = &bed->work.files[i];
-        for (uint64_t offset = 0; offset < file->size; offset++) {
-            const struct atlas_part *part = atlas_find(&bed->atlas, file->name, offset);
-            bool is_live = part != NULL && part->is_live;
-            for (unsigned bit = is_live ? 0 : offset % 8; bit < 8; bit += is_live ? 1 : 8)
-                flip(bed, file->name, offset, bit);
-        }
-    }
+    uint64_t total = 8 * folder_size(&bed->work);
+    for (uint64_t i = 0; i < total; i++)
+        flip_at(bed, torture_shuffled(bed->torture, i, total));
 }
 
 int suite_bitflip(struct torture *t)

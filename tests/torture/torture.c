@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const struct suite {
@@ -27,6 +28,8 @@ static const struct suite {
 };
 #define SUITES (sizeof suites / sizeof suites[0])
 
+#define LARGE_PRIME UINT64_C(1000003)
+
 /* For the signal handler. */
 static char *current_case;
 
@@ -42,8 +45,34 @@ static void die(int number)
     raise(number);
 }
 
+static uint64_t now_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec;
+}
+
+static int conclude(const struct torture *t, int result)
+{
+    alarm(0);
+    if (t->keep && t->failure_count > 0)
+        printf("kept: %s\n", t->scratch);
+    else
+        scratch_remove(t->scratch);
+    printf("%s cases=%" PRIu64 " checks=%" PRIu64 " failures=%" PRIu64 " seed=%" PRIu64 "\n",
+           t->suite, t->case_count, t->check_count, t->failure_count, t->seed);
+    return t->failure_count > 0 ? 1 : result;
+}
+
 void torture_case(struct torture *t, const char *format, ...)
 {
+    if (t->minutes > 0 && now_seconds() - t->began >= t->minutes * 60) {
+        printf("stopped after %" PRIu64 " minutes\n", t->minutes);
+        int result = conclude(t, TORTURE_DONE);
+        fflush(stdout);
+        _exit(result); /* in the middle of a suite, which has not given back what it holds */
+    }
+
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(t->current, sizeof t->current, format, arguments);
@@ -84,12 +113,30 @@ uint64_t torture_cases(const struct torture *t, uint64_t quick, uint64_t full)
     return t->cases > 0 ? t->cases : t->is_full ? full : quick;
 }
 
+/* ---- all of something ------------------------------------------------------------------------ */
+
+/* Steps of a prime that does not divide the total, which reach every number once. */
+uint64_t torture_shuffled(const struct torture *t, uint64_t index, uint64_t total)
+{
+    uint64_t step = total % LARGE_PRIME != 0 ? LARGE_PRIME : 1;
+    uint64_t first = t->seed % total;
+    return (uint64_t)((index % total * (step % total) + first) % total);
+}
+
+struct folder_file *torture_file_at(const struct folder *files, unsigned each, uint64_t *place)
+{
+    size_t i = 0;
+    while (*place >= each * files->files[i].size)
+        *place -= each * files->files[i++].size;
+    return &files->files[i];
+}
+
 /* ---- the command line ------------------------------------------------------------------------ */
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: torture SUITE [--seed N] [--cases N] [--full] [--io auto|uring|posix] "
-                    "[--look] [--keep]\n");
+    fprintf(stderr, "usage: torture SUITE [--seed N] [--cases N] [--full] [--minutes N] "
+                    "[--io auto|uring|posix] [--look] [--keep]\n");
     for (size_t i = 0; i < SUITES; i++)
         fprintf(stderr, "  %-14s%s\n", suites[i].name, suites[i].text);
     return 99;
@@ -116,6 +163,8 @@ static bool read_arguments(struct torture *t, char **argv)
             argv++;
         else if (strcmp(*argv, "--cases") == 0 && read_number(argv[1], &t->cases))
             argv++;
+        else if (strcmp(*argv, "--minutes") == 0 && read_number(argv[1], &t->minutes))
+            argv++;
         else if (strcmp(*argv, "--io") == 0 && argv[1] != NULL)
             t->io = *++argv;
         else
@@ -134,16 +183,10 @@ static int run(struct torture *t, const struct suite *suite)
     snprintf(t->path, sizeof t->path, "%s/db", t->scratch);
     t->random = random_seeded(t->seed);
     t->tree = getenv("top_builddir");
+    t->suite = suite->name;
+    t->began = now_seconds();
     snprintf(t->current, sizeof t->current, "%s: getting ready", suite->name);
-    int result = suite->run(t);
-    alarm(0);
-    if (t->keep && t->failure_count > 0)
-        printf("kept: %s\n", t->scratch);
-    else
-        scratch_remove(t->scratch);
-    printf("%s cases=%" PRIu64 " checks=%" PRIu64 " failures=%" PRIu64 " seed=%" PRIu64 "\n",
-           suite->name, t->case_count, t->check_count, t->failure_count, t->seed);
-    return t->failure_count > 0 ? 1 : result;
+    return conclude(t, suite->run(t));
 }
 
 int main(int argc, char **argv)
