@@ -262,6 +262,17 @@ bool block_find(const struct block_view *v, lsm_slice key, uint64_t hash, uint64
     return find_portable(v, &w, tag, trailer, index);
 }
 
+void block_prefetch(const struct block_view *v, uint64_t hash)
+{
+    const uint8_t *tags = v->data + BLOCK_HEADER_SIZE;
+    const uint8_t *hit = memchr(tags, (uint8_t)(hash >> 32), v->count);
+    if (hit == NULL)
+        return;
+    size_t index = (size_t)(hit - tags), offset_size = v->flags & BLOCK_WIDE_OFFSETS ? 4 : 2;
+    __builtin_prefetch(v->heads + index * BLOCK_HEAD_SIZE);
+    __builtin_prefetch(v->offsets + index * offset_size);
+}
+
 /* ---- ordered search -------------------------------------------------------------------------- */
 
 /* How many heads are smaller than `head` (or equal, with `equal`); no branch depends on a head. */

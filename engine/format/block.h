@@ -163,6 +163,9 @@ bool block_copy_key(const struct block_view *v, size_t index, struct buffer *key
 bool block_find(const struct block_view *v, lsm_slice key, uint64_t hash, uint64_t trailer,
                 uint32_t *index);
 
+/* Fetches what block_find() will most likely read, but for the tags. */
+void block_prefetch(const struct block_view *v, uint64_t hash);
+
 /* The first entry at or after (key, trailer); the entry count when there is none. */
 uint32_t block_seek(const struct block_view *v, lsm_slice key, uint64_t trailer);
 

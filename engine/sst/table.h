@@ -86,17 +86,18 @@ struct table_probe {
     uint64_t max_sequence;
     unsigned flags;
     struct table_found found;
-    struct io_request request; /* owner is the caller's to set */
+    struct io_request request; /* owner is the caller's to set, before begin */
     void *read_memory;         /* the probe's */
     uint32_t block_index;      /* the probe's */
     bool located;              /* the probe's: zeroed before the first step */
-    struct block *pending;     /* the probe's */
 };
 
 void table_prefetch_filter(const struct table *table, uint64_t hash);
 /* A step that may be taken before begin, so that many probes wait for memory together: tests the
  * filter, finds the block, and fetches its first lines. False: the key is certainly not here. */
 bool table_probe_locate(struct table_probe *probe);
+/* One more such step, for a located one: finds the places in the block that begin will read. */
+void table_probe_approach(const struct table_probe *probe);
 /* table, key, hash, max_sequence and flags were set. Inside an epoch that lasts until finish. */
 lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
                              lsm_error *err);

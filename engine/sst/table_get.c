@@ -78,13 +78,22 @@ bool table_probe_locate(struct table_probe *probe)
     return true;
 }
 
+void table_probe_approach(const struct table_probe *probe)
+{
+    const struct block *block =
+        block_cache_peek(&probe->table->index.entries[probe->block_index].slot);
+    if (block == NULL)
+        return;
+    struct block_view view = block_view_of(block->data);
+    block_prefetch(&view, probe->hash);
+}
+
 lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
                              lsm_error *err)
 {
     assert(epoch_is_inside());
     struct table *table = probe->table;
     probe->read_memory = NULL;
-    probe->pending = NULL;
     *state = TABLE_PROBE_ABSENT;
     if (!probe->located && !table_probe_locate(probe))
         return LSM_OK;

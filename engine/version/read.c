@@ -153,6 +153,21 @@ struct group {
     lsm_error *err;
 };
 
+/* What is read before it is written; the rest is large. */
+static void pursuit_init(struct pursuit *p, const struct version_cf *cf,
+                         struct version_probe *wanted, unsigned table_flags)
+{
+    p->wanted = wanted;
+    p->walk = walk_begin(cf, wanted->key, wanted->max_sequence);
+    p->probe.key = wanted->key;
+    p->probe.hash = wanted->hash;
+    p->probe.max_sequence = wanted->max_sequence;
+    p->probe.flags = table_flags;
+    p->probe.located = false;
+    p->probe.request.owner = p;
+    p->is_reading = false;
+}
+
 /* The next file to look into, with its filter on the way to the cache. */
 static void pursuit_advance(struct pursuit *p)
 {
@@ -198,6 +213,45 @@ static bool is_waiting(const struct pursuit *p)
     return p->wanted->done || p->is_reading;
 }
 
+static lsm_status locate_all(struct group *g, bool *moved)
+{
+    lsm_status status = LSM_OK;
+    *moved = false;
+    for (size_t i = 0; i < g->count && status == LSM_OK; i++) {
+        struct pursuit *p = &g->pursuits[i];
+        if (is_waiting(p) || p->probe.located)
+            continue;
+        status = pursuit_locate(g, p);
+        *moved = true;
+    }
+    return status;
+}
+
+static void approach_all(struct group *g)
+{
+    for (size_t i = 0; i < g->count; i++) {
+        if (!is_waiting(&g->pursuits[i]))
+            table_probe_approach(&g->pursuits[i].probe);
+    }
+}
+
+static lsm_status search_all(struct group *g, bool *moved)
+{
+    lsm_status status = LSM_OK;
+    *moved = false;
+    for (size_t i = 0; i < g->count && status == LSM_OK; i++) {
+        struct pursuit *p = &g->pursuits[i];
+        enum table_probe_state state;
+        if (is_waiting(p))
+            continue;
+        status = table_probe_begin(&p->probe, &state, g->err);
+        if (status == LSM_OK)
+            pursuit_take_state(p, state);
+        *moved = true;
+    }
+    return status;
+}
+
 /*
  * Looks into files until every key is found, absent, or waits for a read. Each step is done for all
  * keys before the next, so that what one step fetched is there when the next one needs it.
@@ -206,24 +260,12 @@ static lsm_status group_probe(struct group *g)
 {
     lsm_status status = LSM_OK;
     for (bool moved = true; moved && status == LSM_OK;) {
-        moved = false;
-        for (size_t i = 0; status == LSM_OK && i < g->count; i++) {
-            struct pursuit *p = &g->pursuits[i];
-            if (!is_waiting(p) && !p->probe.located) {
-                status = pursuit_locate(g, p);
-                moved = true;
-            }
-        }
-        for (size_t i = 0; status == LSM_OK && !moved && i < g->count; i++) {
-            struct pursuit *p = &g->pursuits[i];
-            enum table_probe_state state;
-            if (is_waiting(p))
-                continue;
-            status = table_probe_begin(&p->probe, &state, g->err);
-            if (status == LSM_OK)
-                pursuit_take_state(p, state);
-            moved = true;
-        }
+        while (moved && status == LSM_OK)
+            status = locate_all(g, &moved);
+        if (status != LSM_OK)
+            break;
+        approach_all(g);
+        status = search_all(g, &moved);
     }
     return status;
 }
@@ -238,7 +280,6 @@ static lsm_status group_read(struct group *g, bool *did_read)
         struct pursuit *p = &g->pursuits[i];
         if (!p->is_reading)
             continue;
-        p->probe.request.owner = p;
         io_queue_push(g->queue, &p->probe.request);
         in_flight++;
     }
@@ -309,13 +350,7 @@ lsm_status version_multi_get(const struct version *version, const struct version
             if (wanted->done)
                 continue;
             wanted->is_found = false;
-            pursuits[g.count++] =
-                (struct pursuit){.wanted = wanted,
-                                 .walk = walk_begin(cf, wanted->key, wanted->max_sequence),
-                                 .probe = {.key = wanted->key,
-                                           .hash = wanted->hash,
-                                           .max_sequence = wanted->max_sequence,
-                                           .flags = table_flags}};
+            pursuit_init(&pursuits[g.count++], cf, wanted, table_flags);
         }
         lsm_status status = group_run(&g);
         if (status != LSM_OK) {

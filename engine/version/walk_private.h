@@ -25,7 +25,10 @@ static inline struct version_file *walk_next(struct version_walk *w)
             return level->files[at];
     }
     while (++w->level < VERSION_LEVELS) {
-        struct version_file *file = level_file_of(&w->cf->levels[w->level], w->key);
+        level = &w->cf->levels[w->level];
+        if (level->count == 0)
+            continue;
+        struct version_file *file = level_file_of(level, w->key);
         if (file != NULL && file->meta.min_sequence <= w->max_sequence)
             return file;
     }
