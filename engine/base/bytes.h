@@ -59,18 +59,6 @@ static inline void bytes_put_u64(void *at, uint64_t v)
     memcpy(at, &v, sizeof v);
 }
 
-/* The first 8 bytes of a key as a big-endian number, zero-filled at the end when it is shorter:
- * head(a) < head(b) implies a < b; equal heads decide nothing. */
-static inline uint64_t bytes_head(const void *key, size_t size)
-{
-    uint64_t v = 0;
-    if (size >= sizeof v)
-        memcpy(&v, key, sizeof v);
-    else if (size > 0)
-        memcpy(&v, key, size);
-    return BYTES_BE64(v);
-}
-
 /* memcpy() for runs that are short most of the time: keys. No call below 17 bytes. */
 static inline void bytes_copy(void *to, const void *from, size_t size)
 {
@@ -96,6 +84,18 @@ static inline void bytes_copy(void *to, const void *from, size_t size)
         t[size / 2] = middle;
         t[size - 1] = last;
     }
+}
+
+/* The first 8 bytes of a key as a big-endian number, zero-filled at the end when it is shorter:
+ * head(a) < head(b) implies a < b; equal heads decide nothing. */
+static inline uint64_t bytes_head(const void *key, size_t size)
+{
+    uint64_t v = 0;
+    if (size >= sizeof v)
+        memcpy(&v, key, sizeof v);
+    else
+        bytes_copy(&v, key, size);
+    return BYTES_BE64(v);
 }
 
 /* Writes `v` as LEB128 and returns its length, at most BYTES_VARINT_MAX. */

@@ -244,7 +244,9 @@ LSM_API void lsm_iter_seek(lsm_iter *it, lsm_slice key)
     if (!walk_from(it, (struct txn_end){.key = key}))
         return;
     bool has_own = it->scan.txn != NULL;
+    epoch_enter(); /* once instead of in every source */
     iter_seek(it->merged, key, has_own ? ENTRY_MAX_TRAILER : entry_seek_trailer(it->sequence));
+    epoch_exit();
     settle_forwards(it, false);
     walked_up(it);
 }

@@ -19,10 +19,11 @@ static uint32_t count_fitting(const struct block_view *v, uint32_t first, uint32
                               size_t *room)
 {
     if (!(v->flags & BLOCK_KEY_SIZES)) {
-        size_t each = key_room(v, first), most = BATCH_KEY_BYTES / each;
-        uint32_t fitting = most == 0 ? 1 : most < count ? (uint32_t)most : count;
-        *room = fitting * each;
-        return fitting;
+        size_t each = key_room(v, first);
+        if (count > 1 && count * each > BATCH_KEY_BYTES)
+            count = each > BATCH_KEY_BYTES ? 1 : (uint32_t)(BATCH_KEY_BYTES / each);
+        *room = count * each;
+        return count;
     }
     size_t sum = key_room(v, first);
     uint32_t fitting = 1;

@@ -23,11 +23,13 @@ struct table_batch_block {
 
 /* Heads of entries begin behind `common_size` bytes of their keys: the block's prefix is no
  * shorter. */
-static inline void table_batch_block_init(struct table_batch_block *b, const struct block_view *v,
-                                          size_t common_size)
+static inline void table_batch_block_init(struct table_batch_block *b, const uint8_t *data,
+                                          uint64_t sequence_base, size_t common_size)
 {
+    struct block_view *v = &b->view;
+    *v = block_view_of(data);
+    block_view_raise(v, sequence_base);
     uint32_t common = common_size < v->prefix_size ? (uint32_t)common_size : v->prefix_size;
-    b->view = *v;
     bytes_copy(b->prefix, v->prefix,
                v->prefix_size <= sizeof b->prefix ? v->prefix_size : sizeof b->prefix);
     b->prefix_in_heads = v->prefix_size - common;

@@ -126,9 +126,8 @@ static bool enter_block(struct table_iter *ti, uint32_t index)
     block_drop(ti->block);
     ti->block = block;
     ti->block_index = index;
-    struct block_view view = block_view_of(block->data);
-    block_view_raise(&view, ti->table->properties.sequence_base);
-    table_batch_block_init(&ti->source, &view, ti->it.common.size);
+    table_batch_block_init(&ti->source, block->data, ti->table->properties.sequence_base,
+                           ti->it.common.size);
     return true;
 }
 

@@ -14,6 +14,7 @@ struct level_iter {
     lsm_error *err;
     struct iter *inner; /* over files[at], owned; NULL: none was entered yet */
     size_t at;
+    size_t approached; /* one above the file that the coming seek goes to; 0: not known */
 };
 
 static void invalidate(struct level_iter *l, lsm_status status)
@@ -139,8 +140,10 @@ static size_t find_file(const struct level_iter *l, lsm_slice key)
 static void level_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct level_iter *l = (struct level_iter *)it;
+    size_t approached = l->approached;
+    l->approached = 0;
     invalidate(l, LSM_OK);
-    if (!enter_file(l, find_file(l, key)))
+    if (!enter_file(l, approached > 0 ? approached - 1 : find_file(l, key)))
         return;
     iter_seek(l->inner, key, trailer);
     settle_forwards(l);
@@ -149,7 +152,9 @@ static void level_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 static void level_approach(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct level_iter *l = (struct level_iter *)it;
-    if (enter_file(l, find_file(l, key)))
+    size_t at = find_file(l, key);
+    l->approached = at + 1;
+    if (enter_file(l, at))
         iter_approach(l->inner, key, trailer);
 }
 
