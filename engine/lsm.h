@@ -579,7 +579,7 @@ LSM_API uint64_t lsm_txn_sequence(const lsm_txn *txn);
 /*
  * A queue of requests that one thread makes and that are answered later: reads wait for the disk
  * side by side, and writes for their sync, while the thread does something else. It makes progress
- * in the calls below alone, but for syncs. See lsm_async(3).
+ * in the calls below alone, but for syncs and scans. See lsm_async(3).
  *
  *     lsm_async_get(queue, NULL, key, NULL, &pin, my_data, &err);   any number of times
  *     lsm_async_wait(queue, 1, 0, completions, 64, &count, &err);   some of them are answered
@@ -636,6 +636,30 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_async_multi_get(lsm_async *async, lsm_cf *
                                                       lsm_pin *pins, void *user_data,
                                                       lsm_error *err);
 
+/* An entry of a scan, in memory of the scan's. */
+typedef struct lsm_entry {
+    lsm_slice key;
+    lsm_slice value;
+} lsm_entry;
+
+/* What a scan has found. */
+typedef struct lsm_scan {
+    lsm_entry *entries; /* in key order; owned by the caller, who passes it to lsm_free() */
+    size_t count;       /* */
+    bool has_more;      /* there are entries behind them within the bounds */
+} lsm_scan;
+
+/*
+ * Reads entries in key order as an iterator does, within the bounds in `options`, as of the moment
+ * of this call: at most most_entries, and no more than most_bytes of keys and values together (0:
+ * 1 MiB) unless the first is larger. The next scan begins at the last key with a zero byte behind
+ * it. Up to four scans of a queue are at work at once, in threads of its own.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_async_scan(lsm_async *async, lsm_cf *cf,
+                                                 const lsm_read_options *options,
+                                                 size_t most_entries, size_t most_bytes,
+                                                 lsm_scan *scan, void *user_data, lsm_error *err);
+
 /*
  * As lsm_write(): when the call returns the batch is in the log, in order of the calls, and survives
  * kill -9; the completion says that it is visible, and as durable as was asked. Syncs are made by a
@@ -666,8 +690,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_async_wait(lsm_async *async, size_t least,
 LSM_API size_t lsm_async_pending(const lsm_async *async);
 
 /*
- * Ends the reads that carry this user_data and are not finished: they complete with LSM_CANCELLED.
- * Returns how many. Writes and syncs are not cancelled.
+ * Ends the reads that carry this user_data and are not finished: they complete with LSM_CANCELLED; a
+ * scan, which others work on, may still succeed. Returns how many. Writes and syncs are not cancelled.
  */
 LSM_API size_t lsm_async_cancel(lsm_async *async, const void *user_data);
 

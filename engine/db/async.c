@@ -58,6 +58,7 @@ LSM_API lsm_status lsm_async_open(lsm_db *db, const lsm_async_options *options, 
     made->fork_count = db->fork_count;
     made->depth = depth;
     async_syncer_open(made);
+    async_scanner_open(made);
     atomic_fetch_add(&db->async_count, 1);
     status = async_fetches_open(made, err);
     if (status != LSM_OK) {
@@ -84,13 +85,17 @@ static void forget_answers(lsm_async *async)
     for (struct async_request *r = async->finished_first; r != NULL; r = r->next) {
         for (size_t i = 0; r->kind == ASYNC_GET && i < r->search_count; i++)
             lsm_pin_release(&r->pins[i]);
+        if (r->kind == ASYNC_SCAN && r->status == LSM_OK && r->is_answered) {
+            lsm_free(r->scan->entries);
+            *r->scan = (lsm_scan){0};
+        }
     }
 }
 
 static void give_up_active(lsm_async *async)
 {
     for (struct async_request *r; (r = async->active) != NULL;) {
-        if (r->kind == ASYNC_WRITE) {
+        if (r->kind == ASYNC_WRITE || r->kind == ASYNC_SCAN) {
             async_request_finish(async, r);
         } else {
             r->status = LSM_CANCELLED;
@@ -105,6 +110,7 @@ LSM_API void lsm_async_close(lsm_async *async)
     if (async == NULL || async->magic != ASYNC_MAGIC || async->fork_count != db_fork_count())
         return;
     async_syncer_close(async);
+    async_scanner_close(async);
     give_up_active(async);
     async_fetches_close(async);
     forget_answers(async);
@@ -260,14 +266,15 @@ static void collect(lsm_async *async, bool wait)
         lower(async);
     async_fetches_collect(async, wait);
     async_acks_collect(async);
+    async_scans_collect(async);
 }
 
 /* Until something has happened, or the deadline. */
 static lsm_status sleep_until(lsm_async *async, const struct db_deadline *deadline, lsm_error *err)
 {
     bool reads = async_fetches_in_flight(async);
-    bool syncs = async->syncer.first != NULL;
-    if (reads && !syncs && !db_deadline_is_set(deadline)) {
+    bool others = async->syncer.first != NULL || async->scanner.pending > 0;
+    if (reads && !others && !db_deadline_is_set(deadline)) {
         collect(async, true);
         return LSM_OK;
     }
@@ -377,11 +384,15 @@ LSM_API size_t lsm_async_cancel(lsm_async *async, const void *user_data)
         next = r->next;
         if (r->user_data != user_data || r->kind == ASYNC_WRITE)
             continue;
+        count++;
+        if (r->kind == ASYNC_SCAN) {
+            async_scan_cancel(r);
+            continue;
+        }
         lsm_error error;
         (void)lsm_fail(&error, LSM_CANCELLED, "the read was cancelled");
         async_request_fail(r, LSM_CANCELLED, &error);
         async_read_give_up(async, r);
-        count++;
     }
     async_tell(async);
     return count;

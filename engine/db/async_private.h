@@ -22,6 +22,7 @@
 #define ASYNC_DEPTH     32u
 #define ASYNC_MAX_DEPTH 4096u
 #define ASYNC_BUCKETS   1024u /* of the fetches under way; a power of two */
+#define ASYNC_SCANNERS  4u    /* threads of a queue that scan */
 #define ASYNC_SPARES    1024u /* requests and fetches kept for reuse, of each so many */
 
 struct async_request;
@@ -38,11 +39,13 @@ enum async_kind {
     ASYNC_GET,      /* into pins, one a search */
     ASYNC_GET_INTO, /* into buffer, one search */
     ASYNC_WRITE,    /* waits for ack, as a sync does */
+    ASYNC_SCAN,     /* into scan */
 };
 
 struct async_request {
     struct async_request *next, *previous; /* of the active ones; next alone of other lists */
     struct async_request *next_ack;        /* of those that wait for their acks, oldest first */
+    struct async_request *next_waiting;    /* in a list of scans */
     void *user_data;
     enum async_kind kind;
     lsm_status status;
@@ -57,6 +60,13 @@ struct async_request {
     void *buffer;    /* */
     size_t capacity; /* of buffer */
     size_t *size;    /* */
+    lsm_scan *scan;  /* */
+
+    lsm_iter *iter; /* of a scan that is not over; the thread's that runs it, as the next but one */
+    size_t most_entries, most_bytes;
+    lsm_scan found;
+    bool is_answered;          /* *scan was set */
+    _Atomic bool is_cancelled; /* a scan ends soon */
 
     size_t size_bytes; /* of this struct with what follows it */
     size_t search_count;
@@ -99,6 +109,26 @@ struct async_syncer {
     bool closing;
 };
 
+/* Oldest first, linked through next_waiting. */
+struct async_list {
+    struct async_request *first, *last;
+};
+
+/* The threads that scan; made while scans wait and none of them is idle. */
+struct async_scanner {
+    size_t pending; /* scans submitted and not finished; the owner's */
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    /* guarded by lock */
+    pthread_t threads[ASYNC_SCANNERS];
+    unsigned thread_count; /* only the owner changes it */
+    unsigned idle_count;
+    struct async_list waiting; /* for a thread */
+    struct async_list done;    /* for the owner */
+    bool closing;
+};
+
 struct lsm_async {
     uint32_t magic;
     lsm_db *db;
@@ -128,6 +158,7 @@ struct lsm_async {
     bool is_raised;           /* by this thread */
 
     struct async_syncer syncer;
+    struct async_scanner scanner;
 };
 
 /* ---- requests (db/async.c) ------------------------------------------------------------------- */
@@ -179,5 +210,13 @@ void async_syncer_open(lsm_async *async);
 void async_syncer_close(lsm_async *async); /* waits for the thread */
 /* Finishes the requests whose acks are given, or will not be. */
 void async_acks_collect(lsm_async *async);
+
+/* ---- scans (db/async_scan.c) ----------------------------------------------------------------- */
+
+void async_scanner_open(lsm_async *async);
+void async_scanner_close(lsm_async *async); /* ends what is running and waits for the threads */
+/* Hands over the scans that are over. */
+void async_scans_collect(lsm_async *async);
+void async_scan_cancel(struct async_request *request);
 
 #endif

@@ -554,6 +554,132 @@ START_TEST(test_async_child_of_fork_is_refused)
 }
 END_TEST
 
+/* ---- scans ----------------------------------------------------------------------------------- */
+
+/* The entries are those of the iterator from where it stands on; leaves it behind them. */
+static void check_entries(const lsm_scan *scan, lsm_iter *it)
+{
+    for (size_t i = 0; i < scan->count; i++, lsm_iter_next(it)) {
+        const lsm_entry *entry = &scan->entries[i];
+        lsm_slice key = lsm_iter_key(it), value = lsm_iter_value(it);
+        ck_assert(lsm_iter_valid(it));
+        ck_assert_uint_eq(entry->key.size, key.size);
+        ck_assert_mem_eq(entry->key.data, key.data, key.size);
+        ck_assert_uint_eq(entry->value.size, value.size);
+        if (value.size > 0)
+            ck_assert_mem_eq(entry->value.data, value.data, value.size);
+    }
+    ck_assert_int_eq(scan->has_more, lsm_iter_valid(it));
+}
+
+START_TEST(test_async_scans_agree_with_iterators)
+{
+    enum { COUNT = 40 };
+    static lsm_scan scans[COUNT];
+    lsm_iter *iters[COUNT] = {NULL};
+    char first[COUNT][24];
+    if (!open_queue((unsigned)_i, "cache_size=16KiB", 4))
+        return;
+    for (unsigned i = 0; i < COUNT; i++) {
+        lsm_read_options options = {.first = key_of(i * 13, first[i]), .keys_only = i % 5 == 0};
+        if (i % 3 == 0)
+            options.limit = text("key-000300");
+        ck_ok(lsm_iter_open(db, NULL, &options, &iters[i], &error));
+        lsm_iter_first(iters[i]);
+        scans[i] = (lsm_scan){0};
+        size_t bytes = i % 4 == 0 ? 1500 : 0;
+        ck_ok(lsm_async_scan(async, NULL, &options, i * 4, bytes, &scans[i], NULL, &error));
+        put_number(i * 13 + 1, 3000); /* which is too late */
+    }
+    take_all();
+    for (unsigned i = 0; i < COUNT; i++) {
+        check_entries(&scans[i], iters[i]);
+        ck_assert_uint_le(scans[i].count, i * 4);
+        lsm_free(scans[i].entries);
+        lsm_iter_close(iters[i]);
+    }
+    close_all();
+}
+END_TEST
+
+START_TEST(test_async_scan_goes_on_where_the_last_one_ended)
+{
+    lsm_iter *it = NULL;
+    lsm_scan scan = {.has_more = true};
+    char first[64] = "";
+    lsm_read_options options = {.first = LSM_SLICE(first, 0)};
+    if (!open_queue((unsigned)_i, "cache_size=none", 4))
+        return;
+    ck_ok(lsm_iter_open(db, NULL, NULL, &it, &error));
+    lsm_iter_first(it);
+    while (scan.has_more) {
+        ck_ok(lsm_async_scan(async, NULL, &options, SIZE_MAX, 5000, &scan, NULL, &error));
+        take_all();
+        check_entries(&scan, it);
+        ck_assert_uint_gt(scan.count, 0);
+        lsm_slice last = scan.entries[scan.count - 1].key;
+        memset(first, 0, sizeof first);
+        memcpy(first, last.data, last.size);
+        options.first.size = last.size + 1;
+        lsm_free(scan.entries);
+    }
+    lsm_iter_close(it);
+    close_all();
+}
+END_TEST
+
+START_TEST(test_async_scan_tells_why_it_failed)
+{
+    lsm_scan scan = {.count = 77};
+    lsm_completion done;
+    size_t count = 0;
+    ck_assert(open_queue(SIM, "cache_size=none", 4));
+    ck_fails(LSM_INVALID, lsm_async_scan(async, NULL, NULL, 10, 0, NULL, NULL, &error));
+    sim_fail_after(disk, SIM_FAULT_READ, 3, EIO, true);
+    ck_ok(lsm_async_scan(async, NULL, NULL, SIZE_MAX, 0, &scan, &scan, &error));
+    ck_ok(lsm_async_wait(async, 1, 0, &done, 1, &count, &error));
+    ck_assert_int_eq(done.status, LSM_IO);
+    ck_assert_int_eq(done.error->os_errno, EIO);
+    ck_assert_uint_eq(scan.count, 77); /* untouched */
+    sim_fail_never(disk);
+    close_all();
+}
+END_TEST
+
+START_TEST(test_async_scans_are_cancelled_and_given_up)
+{
+    enum { COUNT = 60 };
+    static lsm_scan scans[COUNT];
+    char odd = 0, even = 0;
+    size_t ended = 0;
+    if (!open_queue((unsigned)_i, "cache_size=none", 4))
+        return;
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            scans[i] = (lsm_scan){0};
+            ck_ok(lsm_async_scan(async, NULL, NULL, SIZE_MAX, 0, &scans[i], i % 2 ? &odd : &even,
+                                 &error));
+        }
+        if (round == 1)
+            break; /* closed in flight */
+        ck_assert_uint_le(lsm_async_cancel(async, &odd), COUNT / 2);
+        while (lsm_async_pending(async) > 0) {
+            lsm_completion done[8];
+            size_t count;
+            ck_ok(lsm_async_wait(async, 1, 0, done, 8, &count, &error));
+            for (size_t i = 0; i < count; i++, ended++)
+                ck_assert(done[i].status == LSM_OK ||
+                          (done[i].status == LSM_CANCELLED && done[i].user_data == &odd));
+        }
+        ck_assert_uint_eq(ended, COUNT);
+        for (unsigned i = 0; i < COUNT; i++)
+            lsm_free(scans[i].entries);
+    }
+    lsm_async_close(async);
+    close_database();
+}
+END_TEST
+
 /* ---- writes ---------------------------------------------------------------------------------- */
 
 START_TEST(test_async_durable_writes_share_syncs)
@@ -656,6 +782,7 @@ START_TEST(test_async_descriptor_drives_a_loop)
     static struct asked asked[COUNT];
     lsm_write_options sync = {.durability = LSM_SYNC};
     lsm_batch *batch = NULL;
+    lsm_scan scan = {0};
     int fd = -1;
     if (!open_queue((unsigned)_i, "cache_size=16KiB", 8))
         return;
@@ -668,6 +795,8 @@ START_TEST(test_async_descriptor_drives_a_loop)
         if (next < COUNT) { /* chained: a few at a time, some in memory, a sync now and then */
             for (unsigned i = 0; i < 3; i++, next++)
                 ask(&asked[next], next * 7 % KEYS, NULL, true);
+            if (next == 60)
+                ck_ok(lsm_async_scan(async, NULL, NULL, 20, 0, &scan, NULL, &error));
             if (next % 30 == 0)
                 ck_ok(lsm_async_write(async, batch, &sync, NULL, &error));
         }
@@ -680,6 +809,8 @@ START_TEST(test_async_descriptor_drives_a_loop)
     while (is_readable(fd, 0)) /* and then it rests */
         ck_assert_uint_eq(poll_once(), 0);
     ck_assert(!is_readable(fd, 0));
+    ck_assert_uint_eq(scan.count, 20);
+    lsm_free(scan.entries);
     lsm_batch_free(batch);
     close_all();
 }
@@ -777,6 +908,10 @@ int main(void)
     tcase_add_loop_test(cases, test_async_close_in_flight_leaves_nothing, 0, BACKENDS);
     tcase_add_loop_test(cases, test_async_cancel_ends_reads_that_wait, 0, BACKENDS);
     tcase_add_test(cases, test_async_child_of_fork_is_refused);
+    tcase_add_loop_test(cases, test_async_scans_agree_with_iterators, 0, BACKENDS);
+    tcase_add_loop_test(cases, test_async_scan_goes_on_where_the_last_one_ended, 1, BACKENDS);
+    tcase_add_test(cases, test_async_scan_tells_why_it_failed);
+    tcase_add_loop_test(cases, test_async_scans_are_cancelled_and_given_up, 1, BACKENDS);
     tcase_add_loop_test(cases, test_async_durable_writes_share_syncs, 0, BACKENDS);
     tcase_add_test(cases, test_async_failed_sync_fails_those_that_wait);
     tcase_add_loop_test(cases, test_async_descriptor_drives_a_loop, 0, BACKENDS);
