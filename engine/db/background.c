@@ -182,6 +182,7 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
     mem_free(snapshots);
     if (status == LSM_OK) {
         atomic_fetch_add(&db->statistics.flush_bytes_written, result.bytes_written);
+        db_stall_measure_flush(db, result.bytes_read, io_now_ns(db->io) - begin);
         db_forget_log(db, edit.log_position);
         db_stall_update(db);
         db_tell(db, &(lsm_event){.kind = LSM_EVENT_FLUSH,

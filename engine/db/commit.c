@@ -271,6 +271,7 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
             memtables_full = status == LSM_BUSY;
             if (status == LSM_OK) {
                 shm_unlock(&l->locks.append);
+                db_stall_look_at_memtables(db);
                 db_work_signal(db);
                 if (!db_has_workers(db))
                     status = db_work_wait_until(db, &w->deadline, err);
@@ -283,8 +284,11 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
             status = back_arena(db, room, err);
         bool ring_full = !wal_has_room_locked(db->wal, w->size);
         bool pending_full = w->durability == LSM_SYNC && pending_is_full(&l->commit);
-        if (status == LSM_OK && !ring_full && !pending_full)
+        if (status == LSM_OK && !ring_full && !pending_full) {
+            if (atomic_load_explicit(&db->throttle.is_last_memtable, memory_order_relaxed))
+                db_stall_measure_memtable_locked(db);
             return LSM_OK;
+        }
         shm_unlock(&l->locks.append);
         if (memtables_full)
             db_stall_tell(db, LSM_STALL_MEMTABLES);
@@ -372,7 +376,8 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         return status;
     }
     lsm_status status = LSM_OK;
-    if (atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed) != 0)
+    if ((atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed) |
+         atomic_load_explicit(&db->throttle.memtable_ppm, memory_order_relaxed)) != 0)
         status = db_stall_wait(db, w->size, w->no_wait, &w->deadline, err);
     if (status == LSM_OK)
         status = lock_with_room(db, w, err);

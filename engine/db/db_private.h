@@ -107,6 +107,9 @@ struct db_throttle {
     _Atomic uint32_t debt_ppm;      /* of the way to stopping; 0: none */
     _Atomic uint64_t next_write_ns; /* a slowed writer waits for it */
     _Atomic uint64_t drain_rate;    /* bytes a second that compaction takes in, smoothed */
+    _Atomic bool is_last_memtable;  /* all but the active one wait for their flush */
+    _Atomic uint32_t memtable_ppm;  /* of the way from there to stopping; 0: none */
+    _Atomic uint64_t flush_rate;    /* bytes a second that flushes take in, smoothed */
     _Atomic uint32_t reason;        /* lsm_stall told to the listener last */
 };
 
@@ -575,6 +578,12 @@ void db_report_work(lsm_db *db, lsm_status status, const char *sentence);
 
 /* Measures the debt of the current version; after each install. */
 void db_stall_update(lsm_db *db);
+/* Whether the active memtable is the last that is free; after each switch and flush. */
+void db_stall_look_at_memtables(lsm_db *db);
+/* How full that one is (append lock held). */
+void db_stall_measure_memtable_locked(lsm_db *db);
+/* A flush took in so many bytes. */
+void db_stall_measure_flush(lsm_db *db, uint64_t bytes, uint64_t duration_ns);
 /* Slows or stops the caller before a write of `bytes`, where there is debt; LSM_BUSY with no_wait.
  */
 lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db_deadline *deadline,

@@ -5,6 +5,10 @@
  * Between the two, writers together are held to the rate at which compaction takes data in, times
  * 1.0 falling to 0.3: each write moves the time at which the next one may go, and sleeps at most a
  * millisecond at a time, holding no lock.
+ *
+ * The same for memtables: writes stop when all are full and wait for their flush. From the middle
+ * of the last one on they are held to the rate of flushes times 1.0 falling to 0.1, so that a flush
+ * ends before the memtable does.
  */
 #include "engine/db/db_private.h"
 
@@ -12,9 +16,10 @@
 
 #include <time.h>
 
-#define PPM              1000000u
-#define STALL_STEP_NS    UINT64_C(1000000)
-#define STALL_FIRST_RATE UINT64_C(33554432) /* bytes a second, until compaction was measured */
+#define PPM               1000000u
+#define STALL_STEP_NS     UINT64_C(1000000)
+#define STALL_FIRST_RATE  UINT64_C(33554432) /* bytes a second, until it was measured */
+#define STALL_LEAST_FLUSH UINT64_C(1048576)  /* bytes; smaller flushes say little of their rate */
 
 static void sleep_ns(uint64_t ns)
 {
@@ -54,6 +59,7 @@ void db_stall_update(lsm_db *db)
     db_state_drop(state);
     uint32_t ppm = debt <= 0 ? 0 : debt >= 1 ? PPM : (uint32_t)(debt * PPM);
     atomic_store(&db->throttle.debt_ppm, ppm);
+    db_stall_look_at_memtables(db);
     db_stall_tell(db, ppm == 0 ? LSM_STALL_NONE : LSM_STALL_LEVEL0);
     db_report(db);
 }
@@ -72,22 +78,83 @@ void db_stall_count(lsm_db *db, uint64_t since_ns)
     atomic_fetch_sub_explicit(&db->slot->report.stalled_writers, 1, memory_order_relaxed);
 }
 
-static uint64_t allowed_rate(const lsm_db *db, uint32_t ppm)
+/* ---- memtables ------------------------------------------------------------------------------- */
+
+static bool only_one_is_left(lsm_db *db)
 {
-    uint64_t drain = atomic_load(&db->throttle.drain_rate);
-    if (drain == 0)
-        drain = STALL_FIRST_RATE;
-    uint64_t rate = drain / 10 * (10 - 7 * (uint64_t)ppm / PPM);
+    return db_has_workers(db) && db_memtables_waiting(db) + 1 >= db->options.memtable_count;
+}
+
+void db_stall_look_at_memtables(lsm_db *db)
+{
+    bool is_last;
+    do { /* two that look at once: who stores last has looked after the other */
+        is_last = only_one_is_left(db);
+        atomic_store(&db->throttle.is_last_memtable, is_last);
+    } while (is_last != only_one_is_left(db));
+}
+
+void db_stall_measure_memtable_locked(lsm_db *db)
+{
+    uint64_t used = memtable_bytes_used(db->active), half = db->arena_size / 2;
+    uint64_t ppm = used <= half ? 0 : (used - half) * PPM / half;
+    atomic_store_explicit(&db->throttle.memtable_ppm, (uint32_t)(ppm < PPM ? ppm : PPM),
+                          memory_order_relaxed);
+}
+
+void db_stall_measure_flush(lsm_db *db, uint64_t bytes, uint64_t duration_ns)
+{
+    if (bytes < STALL_LEAST_FLUSH || duration_ns == 0)
+        return;
+    uint64_t rate = (uint64_t)((double)bytes * 1e9 / (double)duration_ns);
+    uint64_t old = atomic_load(&db->throttle.flush_rate);
+    atomic_store(&db->throttle.flush_rate, old == 0 ? rate : (old * 3 + rate) / 4);
+}
+
+/* ---- turns ----------------------------------------------------------------------------------- */
+
+/* `full`, falling to `least` tenths of it as ppm rises. */
+static uint64_t part_of_rate(uint64_t full, uint32_t ppm, uint64_t least)
+{
+    uint64_t rate = full != 0 ? full : STALL_FIRST_RATE;
+    rate = (uint64_t)((double)rate * (10.0 - (double)(10 - least) * ppm / PPM) / 10.0);
     return rate > 0 ? rate : 1;
 }
 
-/* Takes a turn of `bytes` at the allowed rate and waits for it. A turn behind the deadline is not
- * taken, but waited for while the debt may go. */
-static lsm_status wait_turn(lsm_db *db, size_t bytes, uint32_t ppm,
+static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memtable_ppm)
+{
+    const struct db_throttle *t = &db->throttle;
+    uint64_t rate = UINT64_MAX;
+    if (debt_ppm > 0)
+        rate = part_of_rate(atomic_load(&t->drain_rate), debt_ppm, 3);
+    if (memtable_ppm > 0) {
+        uint64_t other = part_of_rate(atomic_load(&t->flush_rate), memtable_ppm, 1);
+        rate = other < rate ? other : rate;
+    }
+    return rate;
+}
+
+/* What was measured holds as long as the memtable is the last one. */
+static uint32_t memtable_pressure(lsm_db *db)
+{
+    if (!atomic_load_explicit(&db->throttle.is_last_memtable, memory_order_relaxed))
+        atomic_store_explicit(&db->throttle.memtable_ppm, 0, memory_order_relaxed);
+    return atomic_load_explicit(&db->throttle.memtable_ppm, memory_order_relaxed);
+}
+
+static bool is_slowed(lsm_db *db)
+{
+    return atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed) > 0 ||
+           memtable_pressure(db) > 0;
+}
+
+/* Takes a turn of `bytes` at `rate` and waits for it. A turn behind the deadline is not taken, but
+ * waited for while the reason may go. */
+static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obstacle behind,
                             const struct db_deadline *deadline, lsm_error *err)
 {
     uint64_t now = io_now_ns(db->io);
-    uint64_t step = (uint64_t)bytes * 1000000000u / allowed_rate(db, ppm);
+    uint64_t step = (uint64_t)bytes * 1000000000u / rate;
     uint64_t next = atomic_load(&db->throttle.next_write_ns), turn;
     do {
         turn = next > now ? next : now;
@@ -99,10 +166,10 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint32_t ppm,
     if (turn < now + STALL_STEP_NS / 4)
         return LSM_OK;
     (void)db_stall_begin(db);
-    for (uint64_t left = turn - now; left > 0 && atomic_load(&db->throttle.debt_ppm) > 0;) {
+    for (uint64_t left = turn - now; left > 0 && is_slowed(db);) {
         if (db_deadline_is_over(deadline)) {
             db_stall_count(db, now);
-            return db_timeout(db, deadline, DB_BEHIND_COMPACTION, err);
+            return db_timeout(db, deadline, behind, err);
         }
         uint64_t part = left < STALL_STEP_NS ? left : STALL_STEP_NS;
         sleep_ns(part);
@@ -112,12 +179,24 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint32_t ppm,
     return LSM_OK;
 }
 
+/* Slows for the memtables alone: whoever will not wait is not slowed, for there is room. */
+static lsm_status wait_for_memtables(lsm_db *db, size_t bytes, bool no_wait, uint32_t memtable_ppm,
+                                     const struct db_deadline *deadline, lsm_error *err)
+{
+    if (no_wait || memtable_ppm == 0)
+        return LSM_OK;
+    db_stall_tell(db, LSM_STALL_MEMTABLES);
+    return wait_turn(db, bytes, allowed_rate(db, 0, memtable_ppm), DB_BEHIND_MEMTABLES, deadline,
+                     err);
+}
+
 lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db_deadline *deadline,
                          lsm_error *err)
 {
     uint32_t ppm = atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed);
+    uint32_t memtable_ppm = memtable_pressure(db);
     if (ppm == 0)
-        return LSM_OK;
+        return wait_for_memtables(db, bytes, no_wait, memtable_ppm, deadline, err);
     if (!db_has_workers(db))
         return db_work_wait_until(db, deadline, err);
     if (no_wait)
@@ -125,7 +204,8 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db
                         "writes to '%s' wait: compaction is behind, too many level-0 tables",
                         db->path);
     if (ppm < PPM)
-        return wait_turn(db, bytes, ppm, deadline, err);
+        return wait_turn(db, bytes, allowed_rate(db, ppm, memtable_ppm), DB_BEHIND_COMPACTION,
+                         deadline, err);
     uint64_t begin = db_stall_begin(db);
     lsm_status status = LSM_OK;
     while (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM) {
