@@ -634,6 +634,14 @@ static void listen(void *context, const lsm_event *event)
     pthread_mutex_unlock(&gate->mutex);
 }
 
+static void open_gate(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->mutex);
+    gate->closed = false;
+    pthread_cond_broadcast(&gate->cond);
+    pthread_mutex_unlock(&gate->mutex);
+}
+
 /* The only worker is held in the listener, so the memtables fill and nothing empties them. */
 START_TEST(test_api_stalled_write_with_no_wait_is_busy)
 {
@@ -660,14 +668,43 @@ START_TEST(test_api_stalled_write_with_no_wait_is_busy)
     ck_ok(lsm_property_text(db, NULL, "stall", reason, sizeof reason, &size, &error));
     ck_assert_str_ne(reason, "none");
     ck_assert_uint_gt(gate.stall_begins, 0);
-    pthread_mutex_lock(&gate.mutex);
-    gate.closed = false;
-    pthread_cond_broadcast(&gate.cond);
-    pthread_mutex_unlock(&gate.mutex);
+    open_gate(&gate);
     ck_ok(lsm_put(db, NULL, text(key), text("v"), NULL, &error)); /* waits, and is done */
     ck_ok(lsm_wait_idle(db, &error));
     ck_ok(lsm_property_text(db, NULL, "stall", reason, sizeof reason, &size, &error));
     ck_assert_str_eq(reason, "none");
+    close_ok(db);
+}
+END_TEST
+
+/* The worker is held after its first flush: writes are slowed, and say so, while there is room. */
+START_TEST(test_api_write_is_slowed_before_the_last_memtable_is_full)
+{
+    static struct gate gate = {
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER, .closed = true};
+    lsm_options options = options_of("create=true,workers=1,memtable_count=2,memtable_size=64KiB,"
+                                     "cache_size=1MiB");
+    options.listener = listen;
+    options.listener_context = &gate;
+    lsm_db *db = NULL;
+    ck_ok(lsm_open(db_path, &options, &db, &error));
+    char key[32], value[1000] = {0};
+    lsm_write_options patient = {.timeout_ms = 1000};
+    unsigned count = 0;
+    for (; gate.events[LSM_EVENT_FLUSH] == 0; count++) {
+        snprintf(key, sizeof key, "key-%u", count);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value), NULL, &error));
+    }
+    gate.stall_begins = 0;
+    for (unsigned end = count + 1000; gate.stall_begins == 0 && count < end; count++) {
+        snprintf(key, sizeof key, "key-%u", count);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value), &patient, &error));
+    }
+    ck_assert_uint_gt(gate.stall_begins, 0);
+    lsm_write_options no_wait = {.no_wait = true};
+    ck_ok(lsm_put(db, NULL, text("more"), text("room"), &no_wait, &error));
+    open_gate(&gate);
+    ck_ok(lsm_wait_idle(db, &error));
     close_ok(db);
 }
 END_TEST
@@ -808,6 +845,7 @@ int main(void)
     tcase_add_test(cases, test_api_iterator_survives_the_drop_of_its_family);
     tcase_add_test(cases, test_api_close_waits_for_nobody_and_says_who_is_left);
     tcase_add_test(cases, test_api_stalled_write_with_no_wait_is_busy);
+    tcase_add_test(cases, test_api_write_is_slowed_before_the_last_memtable_is_full);
     tcase_add_test(cases, test_api_listener_is_told_of_flush_and_compaction);
     tcase_add_test(cases, test_api_compaction_is_cancelled_by_its_progress);
     tcase_add_test(cases, test_api_properties_count_what_is_there);
