@@ -1,7 +1,7 @@
 /*
  * Style tiered: a family is a list of sorted runs, newest first, and neighbours in it are merged
  * into one when they are of like size, so that an entry is rewritten about as often as the data
- * doubles. What RocksDB calls universal; see ADR 0032.
+ * doubles. What RocksDB calls universal; see ADR 0038.
  *
  * The runs of level 0 come first, then each deeper level is one. A run of level 0 is a table, or
  * several whose sequence numbers interlace, as those of one flush may. A merge takes whole
