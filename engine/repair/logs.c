@@ -222,10 +222,11 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     /* Where no manifest says where the tables end, the log need not reach back to anywhere. */
     if (d->id == FINDING_LOG_HOLE && !r->state.log_is_known)
         return LSM_OK;
-    /* Damage of the very first record is no hole, unless tables say that there is more behind it.
-     */
-    if (d->limit > d->position && d->position == r->state.snapshot.log_position &&
-        (d->id == FINDING_LOG_HOLE || d->id == FINDING_SEGMENT_MISSING || has_later_table(r)))
+    /* Damage of the very first record is no hole, nor is a segment that says nothing, unless tables
+     * tell that there is more behind what the manifest names. */
+    bool is_in_front = d->limit > d->position && d->position == r->state.snapshot.log_position;
+    bool is_gone = d->id == FINDING_LOG_HOLE || d->id == FINDING_SEGMENT_MISSING;
+    if ((is_in_front && is_gone) || ((is_in_front || d->is_blind) && has_later_table(r)))
         r->log_has_hole = true;
     struct repair_step step = repair_step_of(REPAIR_LOG, 0, d->id, d->file);
     step.offset = d->offset;
