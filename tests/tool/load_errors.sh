@@ -65,4 +65,13 @@ says err 'the input was changed'
 lsm-dump --json native | sed 's/"1"/"2"/' >bad
 expect 4 lsm-load -f bad db
 says err 'the input was changed'
+
+# A section whose family cannot be opened or made is named by its line, too.
+printf 'VERSION=3\ndatabase=%300s\nHEADER=END\nDATA=END\n' '' | tr ' ' x >long
+expect 8 lsm-load --create -f long new
+says err 'line 1: '
+printf 'VERSION=3\nHEADER=END\nDATA=END\nVERSION=3\ndatabase=missing\nHEADER=END\n' >missing
+expect 8 lsm-load -f missing db
+says err 'line 4: '
+says err '--create makes it'
 finish

@@ -55,6 +55,20 @@ static bool take_line(struct dump_reader *r, lsm_slice *line, bool *is_end)
     return result == LINES_LINE && !has_cr(r, *line);
 }
 
+/* The line that a pair begins with: DUMP_PAIR; or the section ends, or it fails. */
+static enum dump_event first_line(struct dump_reader *r, lsm_slice *line)
+{
+    bool is_end = false;
+    if (take_line(r, line, &is_end)) {
+        r->pair_line = r->lines->number;
+        return DUMP_PAIR;
+    }
+    if (!is_end)
+        return DUMP_ERROR;
+    r->state = DUMP_BETWEEN;
+    return DUMP_SECTION_END;
+}
+
 static bool decode(struct dump_reader *r, bool is_print, lsm_slice encoded, size_t column,
                    struct text *part)
 {
@@ -128,13 +142,9 @@ static enum dump_event wt_pair(struct dump_reader *r)
 {
     lsm_slice line = {0};
     bool is_end = false;
-    if (!take_line(r, &line, &is_end)) {
-        if (!is_end)
-            return DUMP_ERROR;
-        r->state = DUMP_BETWEEN;
-        return DUMP_SECTION_END;
-    }
-    r->pair_line = r->lines->number;
+    enum dump_event event = first_line(r, &line);
+    if (event != DUMP_PAIR)
+        return event;
     if (!decode(r, r->section.is_print, line, 1, &r->key))
         return DUMP_ERROR;
     if (!take_line(r, &line, &is_end))
@@ -176,13 +186,9 @@ static enum dump_event ldb_count(struct dump_reader *r, lsm_slice line)
 static enum dump_event ldb_pair(struct dump_reader *r)
 {
     lsm_slice line = {0};
-    bool is_end = false;
-    if (!take_line(r, &line, &is_end)) {
-        if (!is_end)
-            return DUMP_ERROR;
-        r->state = DUMP_BETWEEN;
-        return DUMP_SECTION_END;
-    }
+    enum dump_event event = first_line(r, &line);
+    if (event != DUMP_PAIR)
+        return event;
     if (begins_with(line, LDB_COUNT))
         return ldb_count(r, line);
     lsm_slice between = ldb_separator(line);
@@ -191,7 +197,6 @@ static enum dump_event ldb_pair(struct dump_reader *r)
     size_t key_size = (size_t)((const char *)between.data - (const char *)line.data);
     size_t value_at = key_size + between.size;
     lsm_slice value = {(const char *)line.data + value_at, line.size - value_at};
-    r->pair_line = r->lines->number;
     if (!begins_with(value, "0x"))
         return dump_reader_fail(r, r->lines->number, "column %zu: '0x' is wanted", value_at + 1);
     if (!decode(r, false, LSM_SLICE((const char *)line.data + 2, key_size - 2), 3, &r->key) ||

@@ -352,6 +352,7 @@ static bool header_line(struct dump_reader *r, struct header *h, lsm_slice line)
         if (!check_trailers(r, r->lines->number))
             return false;
         dump_reader_begin_section(r);
+        r->section.header_line = r->lines->number;
     }
     if (!is_trailer)
         h->seen |= UINT64_C(1) << index;

@@ -3,6 +3,7 @@
 
 #include "tools/cli/memory.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static lsm_status open_or_create(struct loader *l, lsm_error *err)
@@ -69,9 +70,11 @@ int load_open_family(struct loader *l, struct family *family)
     if (family->cf != NULL || l->db == NULL)
         return EXIT_DONE;
     if (l->resumes && strcmp(family->name, LOAD_MARKER_FAMILY) == 0)
-        return cli_error(&l->cli, EXIT_OPERATION, "INPUT",
-                         "--resume keeps its marker in column family '%s'; -s renames the section",
-                         LOAD_MARKER_FAMILY);
+        return cli_error(
+            &l->cli, EXIT_OPERATION, "INPUT",
+            "line %" PRIu64
+            ": --resume keeps its marker in column family '%s'; -s renames the section",
+            l->reader.section.header_line, LOAD_MARKER_FAMILY);
     lsm_status status = lsm_cf_open(l->db, family->name, &family->cf, &err);
     if (status == LSM_MISSING && l->creates) {
         family->is_created = true;
@@ -82,8 +85,9 @@ int load_open_family(struct loader *l, struct family *family)
     }
     if (status == LSM_MISSING)
         return cli_error(&l->cli, EXIT_OPERATION, cli_status_name(status),
-                         "%s; --create makes it, -s renames the section", err.message);
-    return status == LSM_OK ? EXIT_DONE : cli_library_error(&l->cli, NULL, &err);
+                         "line %" PRIu64 ": %s; --create makes it, -s renames the section",
+                         l->reader.section.header_line, err.message);
+    return status == LSM_OK ? EXIT_DONE : load_fail_line(l, l->reader.section.header_line, &err);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
