@@ -110,7 +110,8 @@ void block_builder_add(struct block_builder *b, lsm_slice key, uint64_t hash, ui
                        lsm_slice value)
 {
     assert(key.size <= LSM_MAX_KEY_SIZE && value.size <= LSM_MAX_VALUE_SIZE);
-    if (!reserve_entry(b) || !buffer_reserve(&b->bytes, key.size + value.size)) {
+    /* One more: an empty key with an empty value has a place, too. */
+    if (!reserve_entry(b) || !buffer_reserve(&b->bytes, key.size + value.size + 1)) {
         b->failed = true;
         return;
     }

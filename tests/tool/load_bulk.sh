@@ -50,6 +50,16 @@ for options in --bulk --atomic '--bulk --batch=1'; do
     same got want
 done
 
+# An empty key with an empty value, and nothing else.
+printf '\n\n' >empty.text
+for options in --bulk --batch=1; do
+    expect 0 lsm-load -T "$options" --create -f empty.text "empty$options"
+    says out 'loaded 1 pairs'
+    expect 0 lsm-dump --digest "empty$options"
+    mv out "digest$options"
+done
+same digest--bulk digest--batch=1
+
 # An error ends it; pieces that were there before stay.
 { cat more.text; printf 'x\ny\nodd\n'; } >odd.text
 expect 8 lsm-load -v --bulk --batch=2 --create -T -f odd.text odd
