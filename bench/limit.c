@@ -61,30 +61,33 @@ static void leave(void)
         rmdir(group);
 }
 
-static bool enter(const struct tree *tree, uint64_t bytes)
+/* 0, or the error. */
+static int enter(const struct tree *tree, uint64_t bytes)
 {
     snprintf(group, sizeof group, "%s/lsm-bench.%ld", tree->root, (long)getpid());
     if (mkdir(group, 0700) != 0)
-        return false;
+        return errno;
     if (write_number(group, tree->limit_file, bytes) &&
         write_number(group, "cgroup.procs", (uint64_t)getpid()))
-        return true;
+        return 0;
+    int error = errno;
     rmdir(group);
-    return false;
+    return error;
 }
 
 void limit_memory(uint64_t bytes)
 {
     if (getenv(INSIDE) != NULL)
         return;
+    int error = 0;
     for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) {
         find_home(&trees[i]);
-        if (!enter(&trees[i], bytes))
+        if ((error = enter(&trees[i], bytes)) != 0)
             continue;
         if (setenv(INSIDE, "1", 1) != 0 || atexit(leave) != 0)
             die("out of memory");
         return;
     }
     die_unable("--memory: cannot make a control group with a memory limit in %s or %s: %s",
-               trees[0].root, trees[1].root, strerror(errno));
+               trees[0].root, trees[1].root, strerror(error));
 }

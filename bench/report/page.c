@@ -17,7 +17,7 @@ static const char style[] =
     "h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ccc}"
     "h3{font-size:1em;margin:1.4em 0 .4em}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px}\n"
-    "th,td{padding:2px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid #eee}\n"
+    "th,td{padding:2px 6px;text-align:right;white-space:nowrap;border-bottom:1px solid #eee}\n"
     "th{border-bottom:1px solid #888}th.t,td.t{text-align:left}td.s{white-space:normal}\n"
     ".good{background:#dcefe0}.bad{background:#f8dcd6}.spread{color:#777;font-size:11px}\n"
     ".plots{display:flex;flex-wrap:wrap;gap:8px 20px}figure{margin:0}"
@@ -128,7 +128,8 @@ static void print_speeds(const struct results *r, FILE *file)
 {
     fputs("<h2>Speed</h2>\n<p>A ratio is how many times as fast libengine is: above 1 it is "
           "faster. Figures are operations a second, or the time of what is done once; small below "
-          "them the least and the most of all rounds. A dash: the engine cannot do it.</p>\n",
+          "them the least and the most of all rounds. A dash: the engine cannot do it, or it is "
+          "nothing to be fast at.</p>\n",
           file);
     for (size_t first = 0, limit; first < r->row_count; first = limit) {
         limit = label_limit(r, first);

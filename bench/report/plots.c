@@ -110,16 +110,6 @@ static void draw_key(FILE *file, double x, double y, size_t engine, const char *
 
 /* ---- ratios ---------------------------------------------------------------------------------- */
 
-static bool has_ratio(const struct results *r, const struct row *row)
-{
-    for (size_t e = 1; e < r->engine_count; e++) {
-        double ratio = row_speed_ratio(row, e);
-        if (!isnan(ratio) && ratio > 0)
-            return true;
-    }
-    return false;
-}
-
 static size_t bar_count(const struct results *r, const struct row *row)
 {
     size_t count = 0;
@@ -177,7 +167,7 @@ void plot_ratios(const struct results *r, size_t first, size_t limit, FILE *file
     struct axis a = ratio_axis(r, first, limit);
     double height = HEAD_HEIGHT + FOOT_HEIGHT, y = HEAD_HEIGHT + ROW_GAP / 2.0, x = NAMES_WIDTH;
     for (size_t i = first; i < limit; i++) {
-        if (has_ratio(r, &r->rows[i]))
+        if (row_has_ratio(r, &r->rows[i]))
             height += (double)bar_count(r, &r->rows[i]) * BAR_HEIGHT + ROW_GAP;
     }
     begin(file, NAMES_WIDTH + BARS_WIDTH + NUMBER_WIDTH, height);
@@ -187,7 +177,7 @@ void plot_ratios(const struct results *r, size_t first, size_t limit, FILE *file
     for (size_t i = first; i < limit; i++) {
         const struct row *row = &r->rows[i];
         char text[TEXT_SIZE], name[2 * TEXT_SIZE];
-        if (!has_ratio(r, row))
+        if (!row_has_ratio(r, row))
             continue;
         double bars = (double)bar_count(r, row) * BAR_HEIGHT;
         row_circumstances(row, text, sizeof text);

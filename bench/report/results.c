@@ -256,6 +256,15 @@ double row_speed_ratio(const struct row *row, size_t engine)
     return own > 0 ? cell_median(row, engine, MEASURE_SECONDS) / own : NAN;
 }
 
+bool row_has_ratio(const struct results *r, const struct row *row)
+{
+    for (size_t e = 1; e < r->engine_count; e++) {
+        if (row_speed_ratio(row, e) > 0)
+            return true;
+    }
+    return false;
+}
+
 bool row_has(const struct results *r, const struct row *row, enum measure m)
 {
     if (row->once ? m == MEASURE_OPS || m == MEASURE_PROCESSOR : m == MEASURE_SECONDS)

@@ -92,8 +92,12 @@ double cell_median(const struct row *row, size_t engine, enum measure m);
 double cell_least(const struct row *row, size_t engine, enum measure m);
 double cell_most(const struct row *row, size_t engine, enum measure m);
 
-/* How fast libengine is beside an engine: 2 is twice as fast. NAN when one has no figure. */
+/* How fast libengine is beside an engine: 2 is twice as fast. NAN when one has no figure, and for
+ * what only waits or prepares. */
 double row_speed_ratio(const struct row *row, size_t engine);
+
+/* Whether there is a row_speed_ratio() for any engine. */
+bool row_has_ratio(const struct results *r, const struct row *row);
 
 /* libengine's figure over that of an engine. NAN when one has none or it is 0. */
 double row_ratio(const struct row *row, size_t engine, enum measure m);

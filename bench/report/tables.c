@@ -85,6 +85,8 @@ void tables_print(const struct results *r, FILE *file)
                 fprintf(file, " %13s", r->engines[e].name);
             fprintf(file, "\n");
         }
+        if (!row_has_ratio(r, row))
+            continue;
         row_circumstances(row, text, sizeof text);
         fprintf(file, "%-24s %-34s %13s", row->workload, text,
                 number_text(own_speed(row), speed_unit(row), number));
@@ -108,6 +110,8 @@ void tables_print_markdown(const struct results *r, FILE *file)
                 fprintf(file, "--:|");
             fprintf(file, "\n");
         }
+        if (!row_has_ratio(r, row))
+            continue;
         row_circumstances(row, text, sizeof text);
         fprintf(file, "| %s | %s | %s%s |", row->workload, text,
                 number_text(own_speed(row), speed_unit(row), number), row->once ? "" : "/s");

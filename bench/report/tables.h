@@ -15,7 +15,8 @@ const char *ratio_text(double ratio, char text[NUMBER_SIZE]);
 /* What the workload ran on, and with how many threads and processes, when more than one. */
 void row_circumstances(const struct row *row, char *text, size_t capacity);
 
-/* Speeds: libengine's figure, and how many times as fast it is as each other. */
+/* Speeds: libengine's figure, and how many times as fast it is as each other. Rows without a ratio
+ * are left out. */
 void tables_print(const struct results *r, FILE *file);
 void tables_print_markdown(const struct results *r, FILE *file);
 
