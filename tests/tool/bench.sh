@@ -95,6 +95,28 @@ expect 16 "$top_srcdir/bench/compare" -b "$top_builddir/bench" -s nonsense
 expect 16 "$top_srcdir/bench/compare" -b nowhere
 expect 16 "$top_builddir/bench/lsm-bench-report"
 
+# Medians over the rounds, odd and even, and which way a ratio goes.
+result() { # ENGINE WORKLOAD ONCE OPS SECONDS
+    printf '{"schema":"lsm-bench/2","record":"result","label":"L","engine":"%s",' "$1"
+    printf '"workload":"%s","state":"S","once":%s,"threads":1,"processes":1,' "$2" "$3"
+    printf '"ops_per_second":%s,"seconds":%s}\n' "$4" "$5"
+}
+{
+    result lmdb fast 0 100 1
+    for ops in 100 400 300; do result lsm fast 0 $ops 1; done
+    result lmdb fast 0 200 1
+    result lsm open 1 0.5 2
+    result lmdb open 1 2 0.5
+} >made.jsonl
+mkdir made
+expect 0 "$top_builddir/bench/lsm-bench-report" made.jsonl made
+says made/ratios.md '| fast | S | 300/s | 2.00 |'
+says made/ratios.md '| open | S | 2.00 s | 0.25 |'
+says made/medians.tsv "$(printf 'fast\t1\t1\tops_per_second\tlmdb\t150\t100\t200')"
+grep -v '"lsm"' made.jsonl >others.jsonl
+expect 8 "$top_builddir/bench/lsm-bench-report" others.jsonl made
+expect 8 "$top_builddir/bench/lsm-bench-report" absent.jsonl made
+
 # What is asked wrongly is refused, and nothing is left behind.
 expect 16 "$bench"
 expect 16 "$bench" --workloads=settle extra
