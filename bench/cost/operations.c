@@ -27,7 +27,7 @@
 #define SCAN_COUNT  10u
 #define SEED        UINT64_C(0x5eed)
 #define MEMTABLE    (UINT64_C(32) << 20)
-#define MEASURED    __attribute__((noinline, noclone)) static
+#define MEASURED    __attribute__((noinline)) static
 
 static uint8_t keys[KEY_COUNT][KEY_SIZE];
 static uint8_t absent[READ_COUNT][KEY_SIZE]; /* between the others */

@@ -4,9 +4,9 @@
  * next to the tree, and by whole keys only where heads are equal. Who wins a match is a coin toss
  * to the processor's branch prediction, so a match by heads is played without a branch.
  *
- * Galloping: when one child of many has won twice in a row, the best of the others is looked up
- * once (it lost on the winner's path), and as long as the winner stays before it the tree is left
- * alone: what the winner has in its array before the runner-up is shown at once.
+ * Galloping: when a child has won twice in a row, the best of the others is looked up once (it lost
+ * on the winner's path), and as long as the winner stays before it the tree is left alone: what the
+ * winner has in its array before the runner-up is shown at once.
  *
  * All children stand on the same side of the current entry: at the first one behind it (forwards)
  * or before it (backwards). A change of direction moves them over, except the winner, whose key is
@@ -20,7 +20,6 @@
 #include <assert.h>
 
 #define GALLOP_AFTER 2 /* wins in a row */
-#define GALLOP_FROM  5 /* children: a tree of fewer is replayed as fast */
 #define NO_RUNNER_UP UINT32_MAX
 
 struct merging {
@@ -163,12 +162,10 @@ static void replay(struct merging *m)
         winner ^= change;
     }
     m->winner = winner;
-    if (m->count >= GALLOP_FROM) {
-        m->wins = winner == before ? m->wins + 1 : 0;
-        m->galloping = m->wins >= GALLOP_AFTER;
-        if (m->galloping)
-            m->runner_up = runner_up_of(m);
-    }
+    m->wins = winner == before ? m->wins + 1 : 0;
+    m->galloping = m->wins >= GALLOP_AFTER;
+    if (m->galloping)
+        m->runner_up = runner_up_of(m);
     publish(m, 0);
 }
 
