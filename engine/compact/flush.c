@@ -1,7 +1,8 @@
 /*
  * Flush: the memtables' entries, family by family, become tables of level 0. They stay raw, for
  * they will be merged soon, unless the family's entries lie where it holds nothing yet: such a
- * table sinks to the lowest level as it is, so compressing it now is compressing it once.
+ * table sinks to the lowest level as it is, so compressing it now is compressing it once. Nor are
+ * those of style fifo ever merged.
  */
 #include "engine/compact/job_private.h"
 
@@ -105,8 +106,8 @@ static lsm_status flush_family(struct flush *f, const struct version_cf *cf, lsm
         status = new_output(f, cf, &output, err);
     if (status != LSM_OK)
         goto out;
-    output->compress =
-        apart && !f->env->in_haste && cf->options.compression == LSM_COMPRESSION_ZSTD;
+    output->compress = (apart || cf->options.compaction == LSM_COMPACTION_FIFO) &&
+                       !f->env->in_haste && cf->options.compression == LSM_COMPRESSION_ZSTD;
     pump.source = source;
     pump.output = output;
     visible_init(&pump.visible, f->snapshots, f->snapshot_count);

@@ -27,9 +27,13 @@ fill() {
     done
 }
 
-# lose_manifest DIR
-lose_manifest() {
+# rebuild DIR: without its manifests. Nobody says then what became of numbers that no file has, so
+# repair may tell that something may be lost (64).
+rebuild() {
     rm -f "$1"/CURRENT "$1"/MANIFEST-*
+    lsm-repair -y "$1" >out 2>err
+    code=$?
+    case $code in 1 | 65) ;; *) fail "exit code $code: lsm-repair $1" ;; esac
 }
 
 fill leveled 'ttl=3600,compression_above=zstd:2'
@@ -45,8 +49,7 @@ for style in leveled tiered; do
     same wanted found
     expect 0 lsm-compact "$style"
     expect 0 lsm-verify "$style"
-    lose_manifest "$style"
-    expect 1 lsm-repair -y "$style"
+    rebuild "$style"
     expect 0 lsm-verify "$style"
     expect 0 lsm-dump "$style"
     pairs out >found
@@ -65,13 +68,14 @@ fill fifo 'compaction=fifo,fifo_size=300KiB,ttl=100000'
 expect 0 lsm-verify fifo
 expect 0 lsm-stat -e fifo
 says out 'compaction=fifo,fifo_size=307200,ttl=100000'
+expect 0 lsm-dump --manifest fifo
+lacks out compress-later
 expect 0 lsm-dump fifo
 pairs out >found
 [ "$(wc -l <found)" -lt 7000 ] || fail 'nothing was deleted'
 says found "$(tail -n 1 wanted | cut -d ' ' -f 1)"
 expect 0 lsm-compact fifo
-lose_manifest fifo
-expect 1 lsm-repair -y fifo
+rebuild fifo
 expect 0 lsm-verify fifo
 expect 0 lsm-dump fifo
 pairs out >kept

@@ -31,6 +31,8 @@ static struct table_meta sample_table(uint64_t number)
                                .entry_count = 10,
                                .delete_count = 10,
                                .raw_size = 99,
+                               .oldest_time = 1000 + number,
+                               .newest_time = UINT64_MAX,
                                .compress_later = number % 2 == 0};
 }
 
@@ -45,7 +47,14 @@ static const lsm_cf_options sample_options = {.struct_size = sizeof(lsm_cf_optio
                                               .level_ratio = 5,
                                               .level0_trigger = 6,
                                               .level0_slowdown = 7,
-                                              .level0_stop = 8};
+                                              .level0_stop = 8,
+                                              .compaction = LSM_COMPACTION_TIERED,
+                                              .ttl = 9,
+                                              .fifo_size = 10,
+                                              .size_ratio = 11,
+                                              .min_merge_width = 12,
+                                              .max_size_amplification = 13,
+                                              .compression_above = -14};
 
 static struct version_edit sample_edit(void)
 {
@@ -91,6 +100,10 @@ static void assert_family_equal(const struct edit_cf *a, const struct edit_cf *b
     ck_assert(x->level_base_size == y->level_base_size && x->level_ratio == y->level_ratio);
     ck_assert(x->level0_trigger == y->level0_trigger && x->level0_stop == y->level0_stop);
     ck_assert(x->level0_slowdown == y->level0_slowdown);
+    ck_assert(x->compaction == y->compaction && x->ttl == y->ttl && x->fifo_size == y->fifo_size);
+    ck_assert(x->size_ratio == y->size_ratio && x->min_merge_width == y->min_merge_width);
+    ck_assert(x->max_size_amplification == y->max_size_amplification);
+    ck_assert_int_eq(x->compression_above, y->compression_above);
 }
 
 static void assert_table_equal(const struct table_meta *a, const struct table_meta *b)
@@ -98,6 +111,7 @@ static void assert_table_equal(const struct table_meta *a, const struct table_me
     ck_assert(slice_equal(a->smallest, b->smallest) && slice_equal(a->largest, b->largest));
     ck_assert(a->number == b->number && a->size == b->size && a->cf == b->cf);
     ck_assert(a->level == b->level && a->raw_size == b->raw_size);
+    ck_assert(a->oldest_time == b->oldest_time && a->newest_time == b->newest_time);
     ck_assert(a->min_sequence == b->min_sequence && a->max_sequence == b->max_sequence);
     ck_assert(a->entry_count == b->entry_count && a->delete_count == b->delete_count);
     ck_assert(a->compress_later == b->compress_later);
@@ -340,6 +354,42 @@ START_TEST(test_edit_unknown_fields_are_skipped_but_not_incompatible_ones)
 }
 END_TEST
 
+static uint32_t incompatible_of(lsm_compaction style)
+{
+    struct version_edit edit = {0};
+    struct buffer bytes = {0};
+    lsm_cf_options options = sample_options;
+    options.compaction = style;
+    ck_assert_int_eq(edit_create_cf(&edit, 1, "one", &options, NULL), LSM_OK);
+    ck_assert_int_eq(edit_encode(&edit, &bytes, NULL), LSM_OK);
+    Lsm__Manifest__VersionEdit *m =
+        lsm__manifest__version_edit__unpack(NULL, bytes.size, bytes.data);
+    ck_assert_ptr_nonnull(m);
+    uint32_t incompatible = m->incompatible;
+    lsm__manifest__version_edit__free_unpacked(m, NULL);
+    buffer_release(&bytes);
+    edit_release(&edit);
+    return incompatible;
+}
+
+static void change_style(struct version_edit *e)
+{
+    e->created[0].options.compaction = (lsm_compaction)4;
+}
+
+/* An older library would merge such a family level by level, and forget what was asked for. */
+START_TEST(test_edit_styles_are_for_those_that_know_them)
+{
+    ck_assert_uint_eq(incompatible_of(LSM_COMPACTION_DEFAULT), 0);
+    ck_assert_uint_eq(incompatible_of(LSM_COMPACTION_LEVELED), 0);
+    ck_assert_uint_eq(incompatible_of(LSM_COMPACTION_TIERED), 1);
+    ck_assert_uint_eq(incompatible_of(LSM_COMPACTION_FIFO), 1);
+    lsm_error error = {0};
+    ck_assert_int_eq(decode_changed(change_style, &error), LSM_NEWER_FORMAT);
+    ck_assert(strstr(error.message, "compaction style 4") != NULL);
+}
+END_TEST
+
 START_TEST(test_edit_without_memory_fails_cleanly)
 {
     struct version_edit e = sample_edit();
@@ -404,6 +454,7 @@ int main(void)
     tcase_add_test(tcase, test_edit_memory_bomb_is_refused);
     tcase_add_test(tcase, test_edit_each_broken_rule_is_corrupt);
     tcase_add_test(tcase, test_edit_name_with_a_zero_byte_is_corrupt);
+    tcase_add_test(tcase, test_edit_styles_are_for_those_that_know_them);
     tcase_add_test(tcase, test_edit_unknown_fields_are_skipped_but_not_incompatible_ones);
     tcase_add_test(tcase, test_edit_without_memory_fails_cleanly);
     tcase_add_test(tcase, test_edit_over_its_limit_is_too_large);
