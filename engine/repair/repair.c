@@ -116,6 +116,11 @@ static lsm_status rehearse(struct repair *r, lsm_error *err)
         status = repair_look(r, err);
         if (status == LSM_OK)
             status = repair_show_plan(r, err);
+        if (status != LSM_OK && status != LSM_CANCELLED && r->round > 0) {
+            r->result.may_find_more = true; /* what was told before holds */
+            status = LSM_OK;
+            break;
+        }
         if (status == LSM_OK && r->step_count > 0)
             r->told_rounds = r->round + 1;
         if (status != LSM_OK || r->step_count == 0 || is_asked_once(r->options))
