@@ -947,6 +947,8 @@ typedef enum lsm_loss_kind {
     LSM_LOSS_LOST = 1,       /* their newest values may be gone */
     LSM_LOSS_MAY_BE_STALE = 2, /* an older value may be found in place of a newer one */
     LSM_LOSS_MAY_REVIVE = 4, /* keys that were deleted may be found again */
+    LSM_LOSS_UNSEEN = 8,     /* nothing is known to be wrong, but a file that held some would not be
+                              * missed: all that named it is gone. Always alone; not in loss_count */
 } lsm_loss_kind;
 
 /* Keys that a repair cannot vouch for: everything lost, stale or revived lies in one of these. */
@@ -1004,7 +1006,7 @@ typedef struct lsm_repair_result {
     uint64_t records_lost;   /* in tables and log, about */
     uint64_t log_records;    /* of the log, kept */
     uint64_t log_bytes_lost; /* of the log */
-    uint64_t loss_count;
+    uint64_t loss_count;     /* those of LSM_LOSS_UNSEEN not counted */
     unsigned round_count;    /* rounds in which something was found */
     bool may_find_more;      /* a dry run could not tell all of what another round would find */
     char lost_path[1024];    /* what was replaced is here; empty: nothing was */

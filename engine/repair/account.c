@@ -4,9 +4,9 @@
  * is there, when an edit says what became of it, or when a table says that it or its job was
  * written in its place. For any other nobody knows what it was; it may have been a table.
  *
- * What came before the last edit that can be read needs no account: those edits name all that was
- * live then. Without any edit there are always numbers of old manifests and of tables replaced long
- * ago, and nothing can be concluded from them.
+ * What came before the last edit up to which all can be read needs no account: those edits name all
+ * that was live then. Without any edit there are always numbers of old manifests and of tables
+ * replaced long ago, and nothing can be concluded from them: that is told instead.
  */
 #include "engine/repair/lineage_private.h"
 
@@ -132,6 +132,13 @@ static lsm_status tell_unreadable(struct lineage *l, lsm_error *err)
     return status;
 }
 
+static lsm_status tell_unseen(struct repair *r, lsm_error *err)
+{
+    struct repair_loss loss = {
+        .kinds = LSM_LOSS_UNSEEN, .first_open = true, .last_open = true, .offset = LSM_NO_OFFSET};
+    return repair_add_loss(r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
+}
+
 lsm_status account_for_numbers(struct lineage *l, lsm_error *err)
 {
     struct account a = {.begin = l->facts.highest_mentioned + 1};
@@ -143,8 +150,8 @@ lsm_status account_for_numbers(struct lineage *l, lsm_error *err)
         status = note_facts(&a, &l->facts, err);
     for (size_t i = 0; status == LSM_OK && i < l->unreadable.size / sizeof *unreadable; i++)
         status = note(&a, unreadable[i], err);
-    if (status == LSM_OK && l->facts.highest_mentioned > 0)
-        status = tell_gaps(&a, l->r, err);
+    if (status == LSM_OK)
+        status = l->facts.highest_mentioned > 0 ? tell_gaps(&a, l->r, err) : tell_unseen(l->r, err);
     if (status == LSM_OK)
         status = tell_unreadable(l, err);
     mem_free(a.numbers);

@@ -262,7 +262,7 @@ static void fact_numbers(struct repair_facts *f, const struct version_edit *edit
 
 static void mention(struct repair_facts *f, uint64_t number)
 {
-    if (number > f->highest_mentioned && number < REPAIR_MAX_NUMBER)
+    if (!f->has_hole && number > f->highest_mentioned && number < REPAIR_MAX_NUMBER)
         f->highest_mentioned = number;
 }
 
@@ -342,6 +342,7 @@ static lsm_status take_part(struct repair_facts *f, struct snapshot_parts *parts
     if (status == LSM_OK && e->frame.more == 0) {
         status = end_snapshot(f, parts, err);
         parts->is_whole_so_far = false;
+        f->has_hole = false;
         mention(f, parts->manifest);
     }
     return status;
@@ -362,8 +363,10 @@ static lsm_status gather_from(struct repair *r, uint64_t number, struct repair_f
         status = walk_manifest_next(&walk, &e, err);
         if (status != LSM_OK || e.length == 0)
             break;
-        if (!e.has_edit)
+        if (!e.has_edit) {
             parts.is_whole_so_far = false;
+            f->has_hole = true;
+        }
         if (e.has_frame && e.frame.number >= f->next_frame && e.frame.number < REPAIR_MAX_NUMBER)
             f->next_frame = e.frame.number + 1;
         if (e.has_edit)

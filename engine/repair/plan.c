@@ -168,10 +168,10 @@ static void show_losses(struct repair *r)
                          .offset = l->offset,
                          .length = l->length};
         r->result.records_lost += l->records;
+        r->result.loss_count += l->kinds != LSM_LOSS_UNSEEN;
         if (r->options->on_loss != NULL && !was_told(r))
             r->options->on_loss(r->options->context, &loss);
     }
-    r->result.loss_count += r->loss_count;
     r->result.is_data_lost = r->result.loss_count > 0;
 }
 

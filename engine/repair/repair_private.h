@@ -257,6 +257,7 @@ struct repair_facts {
     bool has_log, clean;
     uint64_t last_sequence, next_file_number, next_frame;
     uint64_t highest_mentioned; /* number of a file: what became of those below was written down */
+    bool has_hole;              /* edits are missing since the last whole snapshot */
     uint32_t next_cf;
 };
 lsm_status repair_gather_facts(struct repair *r, struct repair_facts *facts, lsm_error *err);

@@ -8,6 +8,8 @@ static void tell_doubts(const struct repair *r,
 {
     for (size_t i = 0; i < r->loss_count; i++) {
         const struct repair_loss *loss = &r->losses[i];
+        if (loss->kinds == LSM_LOSS_UNSEEN)
+            continue; /* nothing that is known to be missing */
         doubt(context, &(struct repair_state_doubt){.file = loss->file,
                                                     .all_families = !loss->has_cf,
                                                     .cf = loss->cf,

@@ -103,7 +103,7 @@ static void print_bound(FILE *out, bool is_open, lsm_slice key)
 static void print_loss(void *context, const lsm_loss *l)
 {
     FILE *ranges = context;
-    if (ranges != NULL) {
+    if (ranges != NULL && l->kinds != LSM_LOSS_UNSEEN) {
         l->has_cf ? fprintf(ranges, "%" PRIu32, l->cf_id) : fprintf(ranges, "any");
         print_bound(ranges, l->first_open, l->first);
         print_bound(ranges, l->last_open, l->last);
@@ -116,7 +116,8 @@ static void print_loss(void *context, const lsm_loss *l)
         printf(" any family");
     print_key("from", l->first_open, l->first);
     print_key("to", l->last_open, l->last);
-    printf("%s%s%s\n", l->kinds & LSM_LOSS_LOST ? " lost" : "",
+    printf("%s%s%s%s\n", l->kinds & LSM_LOSS_UNSEEN ? " unseen" : "",
+           l->kinds & LSM_LOSS_LOST ? " lost" : "",
            l->kinds & LSM_LOSS_MAY_BE_STALE ? " stale" : "",
            l->kinds & LSM_LOSS_MAY_REVIVE ? " revived" : "");
 }

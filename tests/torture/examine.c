@@ -95,6 +95,9 @@ static char *copy_key(lsm_slice key)
 static void note_loss(void *context, const lsm_loss *loss)
 {
     struct mending *m = context;
+    m->tells_unseen |= loss->kinds == LSM_LOSS_UNSEEN;
+    if (loss->kinds == LSM_LOSS_UNSEEN)
+        return; /* a word of warning is no excuse for what can be known */
     if ((m->suspect_count & (m->suspect_count - 1)) == 0)
         m->suspects = test_resize(m->suspects, (2 * m->suspect_count + 1) * sizeof *m->suspects);
     struct suspect *suspect = &m->suspects[m->suspect_count++];

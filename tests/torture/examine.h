@@ -52,6 +52,7 @@ struct mending {
     bool has_changed, has_lost, has_left; /* exit bits 1, 64, 4 */
     struct suspect *suspects;             /* owned */
     size_t suspect_count;
+    bool tells_unseen; /* that a table which is gone would not be missed */
     char failed[EXAMINE_TEXT];
 };
 

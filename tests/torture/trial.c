@@ -214,6 +214,18 @@ static bool is_touched(const struct trial *trial, const struct atlas_entry *entr
     return false;
 }
 
+/* The file that held it is gone, with all that named it, and the report says that this would not be
+ * noticed. */
+static bool went_unseen(const struct judge *j, const struct atlas_entry *entry)
+{
+    const struct trial *trial = j->trial;
+    for (size_t i = 0; j->mending->tells_unseen && i < entry->need_count; i++) {
+        if (folder_find(trial->torture->damaged, trial->atlas->parts[entry->needs[i]].file) == NULL)
+            return true;
+    }
+    return false;
+}
+
 static void note(struct judge *j, enum fault fault, bool is_true, enum survey_kind kind,
                  uint32_t family, lsm_slice key)
 {
@@ -234,6 +246,8 @@ static void judge_key(void *context, enum survey_kind kind, uint32_t family, lsm
     note(j, FAULT_NOT_DAMAGED, newest == NULL || !is_touched(trial, newest), kind, family, key);
     /* Nobody can miss what looks as if it had never been acknowledged. */
     if (newest != NULL && newest->sequence >= trial->tail)
+        return;
+    if (newest != NULL && went_unseen(j, newest))
         return;
     j->missed = true;
     note(j, FAULT_NOT_REPORTED, !mending_reports(j->mending, family, key), kind, family, key);

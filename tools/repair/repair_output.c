@@ -129,6 +129,7 @@ static void add_loss(struct repair_output *o, const lsm_loss *l)
     json_add(object, "may-be-stale",
              json_object_new_boolean((l->kinds & LSM_LOSS_MAY_BE_STALE) != 0));
     json_add(object, "may-revive", json_object_new_boolean((l->kinds & LSM_LOSS_MAY_REVIVE) != 0));
+    json_add(object, "unseen", json_object_new_boolean((l->kinds & LSM_LOSS_UNSEEN) != 0));
     if (l->has_cf)
         json_add_u64(object, "cf-id", l->cf_id);
     if (l->has_cf && l->cf_name != NULL)
@@ -159,9 +160,11 @@ static void append_kinds(struct text *line, unsigned kinds)
     static const struct {
         unsigned kind;
         const char *text;
-    } names[] = {{LSM_LOSS_LOST, "lost"},
-                 {LSM_LOSS_MAY_BE_STALE, "old values may be found"},
-                 {LSM_LOSS_MAY_REVIVE, "deleted keys may be back"}};
+    } names[] = {
+        {LSM_LOSS_LOST, "lost"},
+        {LSM_LOSS_MAY_BE_STALE, "old values may be found"},
+        {LSM_LOSS_MAY_REVIVE, "deleted keys may be back"},
+        {LSM_LOSS_UNSEEN, "a table that is gone, as all that named it, would not be missed"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if ((kinds & names[i].kind) == 0)
             continue;

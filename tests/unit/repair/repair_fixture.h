@@ -39,6 +39,7 @@ static struct {
     lsm_repair_result result;
     struct told_loss losses[MAX_LOSSES];
     size_t loss_count;
+    bool is_unseen; /* LSM_LOSS_UNSEEN */
     unsigned steps, inexact;
     char first_problem[400];
 } told;
@@ -230,6 +231,10 @@ static inline bool on_step(void *context, const lsm_repair_step *step)
 static inline void on_loss(void *context, const lsm_loss *loss)
 {
     (void)context;
+    if (loss->kinds == LSM_LOSS_UNSEEN) {
+        told.is_unseen = true;
+        return;
+    }
     ck_assert_uint_lt(told.loss_count, MAX_LOSSES);
     struct told_loss *l = &told.losses[told.loss_count++];
     *l = (struct told_loss){.kinds = loss->kinds,
@@ -329,6 +334,7 @@ static inline void check_stays(void)
     copy_tree("db", "once");
     struct told_loss *losses = malloc(sizeof told.losses);
     size_t count = told.loss_count;
+    bool is_unseen = told.is_unseen;
     memcpy(losses, told.losses, sizeof told.losses);
     repair_now();
     ck_assert_msg(told.steps == 0, "%u steps of a second repair (%s); the first: %s", told.steps,
@@ -337,6 +343,7 @@ static inline void check_stays(void)
     ck_assert(trees_are_equal("db", "once"));
     memcpy(told.losses, losses, sizeof told.losses);
     told.loss_count = count;
+    told.is_unseen = is_unseen;
     free(losses);
 }
 

@@ -146,6 +146,7 @@ START_TEST(test_repair_missing_current_costs_nothing)
     remove_file("CURRENT");
     repair_and_undo();
     ck_assert_uint_eq(told.loss_count, 0);
+    ck_assert(!told.is_unseen);
     check_whole();
 }
 END_TEST
@@ -164,6 +165,7 @@ START_TEST(test_repair_lost_manifests_cost_nothing)
     remove_manifests();
     repair_and_undo();
     ck_assert_uint_eq(told.loss_count, 0);
+    ck_assert(told.is_unseen);
     check_whole();
     check_stays();
 }
