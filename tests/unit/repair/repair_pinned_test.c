@@ -147,7 +147,8 @@ static unsigned count_tables(void)
 
 /*
  * Repaired without manifests it holds what it held. Nothing is told to be in doubt, but where a
- * merge left no table at all that could tell what it replaced.
+ * merge left no table at all that could tell what it replaced, and where a table was just made: an
+ * empty file may be what is left of a live one.
  */
 static void repair_without_manifests(const struct life *l, const char *when)
 {
@@ -158,7 +159,8 @@ static void repair_without_manifests(const struct life *l, const char *when)
     struct wrongs w = check_contents();
     ck_assert_msg(w.lost + w.stale + w.revived == 0, "seed %u, %s: %u lost, %u stale, %u revived",
                   l->seed, when, w.lost, w.stale, w.revived);
-    ck_assert_msg(l->erases || told_count == 0, "seed %u, %s: %zu ranges are told", l->seed, when,
+    bool may_doubt = l->erases || strcmp(when, "table: made") == 0;
+    ck_assert_msg(may_doubt || told_count == 0, "seed %u, %s: %zu ranges are told", l->seed, when,
                   told_count);
 }
 
