@@ -203,8 +203,7 @@ static lsm_status correct_at(struct walk *w, struct log_place *place, uint64_t p
 {
     const uint8_t *bytes;
     size_t claimed = 0;
-    if (w->options->no_correcting ||
-        log_place_room(place, position, LOG_RECORD_MIN) < LOG_RECORD_MIN)
+    if (log_place_room(place, position, LOG_RECORD_MIN) < LOG_RECORD_MIN)
         return LSM_OK;
     lsm_status status = log_place_get(place, position, LOG_RECORD_HEAD, &bytes, err);
     if (status != LSM_OK || !looks_like_one(bytes, position))
@@ -465,15 +464,30 @@ static lsm_status skip(struct walk *w, enum log_record_fault fault, bool *ended,
     return status;
 }
 
+/* Where nothing proves that the log went on, it would end here without a word of damage. */
+static lsm_status is_worth_correcting(struct walk *w, bool *is, lsm_error *err)
+{
+    const struct walk_log_options *o = w->options;
+    *is = !o->no_correcting;
+    if (!o->no_correcting || !o->corrects_end || is_sealed(w))
+        return LSM_OK;
+    lsm_status status = prove(w, err);
+    *is = status == LSM_OK && w->position >= w->proven;
+    return status;
+}
+
 static lsm_status try_places(struct walk *w, struct found *f, struct found *first, lsm_error *err)
 {
     lsm_status status = read_at(w, &w->segment, w->position, f, err);
     *first = *f;
     if (status == LSM_OK && f->fault != LOG_RECORD_OK)
         status = read_at(w, &w->ring, w->position, f, err);
+    bool may_correct = false;
     if (status == LSM_OK && f->fault != LOG_RECORD_OK)
+        status = is_worth_correcting(w, &may_correct, err);
+    if (status == LSM_OK && may_correct)
         status = correct_at(w, &w->segment, w->position, f, err);
-    if (status == LSM_OK && f->fault != LOG_RECORD_OK)
+    if (status == LSM_OK && may_correct && f->fault != LOG_RECORD_OK)
         status = correct_at(w, &w->ring, w->position, f, err);
     return status;
 }

@@ -34,6 +34,7 @@ struct walk_log_options {
     uint64_t chain;     /* checksum of the record before `from`; 0: not known */
     bool clean;         /* the database was closed at `from`: there need not be a segment */
     bool no_correcting; /* report damage without searching for the wrong byte */
+    bool corrects_end;  /* but do search at the end, where one wrong byte looks like a torn tail */
 };
 
 struct walk_log_record {

@@ -145,6 +145,39 @@ expect 4 lsm-verify --json headless
 rm headless/MANIFEST-*
 expect 4 lsm-verify headless
 
+# One wrong byte in records that were never synced looks like the end of the log to who opens it;
+# verify says that it is none, as lsm-repair does. Two wrong bytes are a torn tail.
+mkfifo orders
+holder unsynced create=true <orders >said 2>&1 &
+holder=$!
+exec 3>orders
+echo 'put 0 600 30' >&3
+# shellcheck disable=SC2317 # await calls it
+has_written() { [ "$(grep -c ok said)" = 2 ]; }
+await 'the holder wrote' has_written
+kill -KILL $holder
+exec 3>&-
+wait $holder 2>killed
+expect 0 lsm-dump --wal=all unsynced
+line=$(grep '^record ' out | sed -n 579p)
+segment=unsynced/$(echo "$line" | sed 's/.* file=\([^ ]*\).*/\1/')
+at=$(echo "$line" | sed 's/.* offset=\([0-9]*\).*/\1/')
+position=$(echo "$line" | sed 's/.* position=\([0-9]*\).*/\1/')
+expect 0 lsm-verify --json unsynced
+[ "$(member records)" = 600 ] || fail 'what a killed process left is not all there'
+damage "$segment" $((at + 32))
+[ "$segment" = unsynced/STAGE ] || damage unsynced/STAGE $((position + 32))
+expect 4 lsm-verify --json unsynced
+[ "$(member findings.0.id)" = 6-record-checksum ] || fail 'one wrong byte at the end of the log'
+[ "$(member records)" = 600 ] || fail 'what stands behind the wrong byte was not looked at'
+expect 4 lsm-repair -n unsynced
+says out '600 records'
+damage "$segment" $((at + 36))
+[ "$segment" = unsynced/STAGE ] || damage unsynced/STAGE $((position + 36))
+expect 0 lsm-verify --json unsynced
+[ "$(member records)" = 578 ] || fail 'a torn tail'
+expect 0 lsm-repair -n unsynced
+
 # What does not fit into the memory is unmeasured, and said.
 awk 'BEGIN { print "big"; for (i = 0; i < 400000; i++) printf "0123456789"; print "" }' |
     lsm-load -q -T --create large || fail 'a large value'
