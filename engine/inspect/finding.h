@@ -68,6 +68,9 @@
     X(MANIFEST_TORN, 1, LSM_NOTE, "1-torn-tail",                                                   \
       "the manifest ends in an edit that was never acknowledged",                                  \
       "cut off")                                                                                   \
+    X(EDITS_LOST, 1, LSM_DAMAGE, "1-edits-lost",                                                   \
+      "the manifest ends in a clean close, but there is a table that was written after it",        \
+      "completed from the tables")                                                                 \
     X(PREVIOUS_DAMAGED, 1, LSM_WARNING, "1-previous-damaged",                                      \
       "the manifest before the one in force, which is kept in reserve, is damaged",                \
       "left behind by the next manifest")                                                          \

@@ -12,6 +12,7 @@
 #include "engine/base/step.h"
 #include "engine/format/batch.h"
 #include "engine/format/entry.h"
+#include "engine/inspect/later_table.h"
 #include "engine/sst/table.h"
 
 #include <stdio.h>
@@ -298,6 +299,37 @@ static lsm_status give_up(struct repair *r, lsm_error *err)
                             : status;
 }
 
+/* The manifest says that there is nothing in the log: the edit that opened the database is lost.
+ * What an opening would read is not changed by that, but the newest part of the log may be missing,
+ * as of any that is in use. */
+static lsm_status take_unexpected(struct repair *r, lsm_error *err)
+{
+    if (!r->state.log_is_known || !r->state.snapshot.clean || r->log.record_count == 0)
+        return LSM_OK;
+    uint64_t manifest = r->state.manifest;
+    char name[FILE_NAME_SIZE];
+    struct repair_step step =
+        repair_step_of(REPAIR_MANIFEST, manifest, FINDING_CLOSED_BUT_LOG,
+                       manifest == 0 ? NULL : file_name_make(FILE_MANIFEST, manifest, name));
+    r->state.snapshot.clean = false;
+    r->state.needs_generation = true;
+    return repair_add_step(r, &step, finding_kind_of(FINDING_CLOSED_BUT_LOG)->meaning,
+                           "its records are kept, and a new manifest says that they are there",
+                           err);
+}
+
+/* A manifest that was cut behind a clean close is whole, and needs no log. */
+static lsm_status look_for_later(struct repair *r, lsm_error *err)
+{
+    struct later_table later;
+    if (!r->state.log_is_known || r->log.record_count > 0)
+        return LSM_OK;
+    lsm_status status = later_table_find(&r->walk, &r->list, &r->state.snapshot, &later, err);
+    if (status == LSM_OK && later.number != 0)
+        r->log_has_hole = true;
+    return status;
+}
+
 /* What was flushed, was flushed with all before it. */
 static uint64_t covered_sequence(const struct repair *r)
 {
@@ -334,6 +366,11 @@ lsm_status repair_look_at_log(struct repair *r, lsm_error *err)
     }
     if (r->options->log == LSM_REPAIR_LOG_NONE)
         return give_up(r, err);
+    status = look_for_later(r, err);
+    if (status == LSM_OK)
+        status = take_unexpected(r, err);
+    if (status != LSM_OK)
+        return status;
     if (walk_dir_find(&r->list, FILE_STAGE, 0) == NULL && r->log.segment_count > 0 &&
         !r->state.snapshot.clean)
         status = miss_stage(&k, err);

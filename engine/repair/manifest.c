@@ -17,6 +17,7 @@ struct attempt {
     struct frame_place place;
     struct walk_manifest walk;
     bool is_corrected;
+    bool lacks_edits;    /* it is whole, but was cut behind a clean close */
     struct buffer bytes; /* of the manifest; owned */
     lsm_error why;       /* it cannot be replayed */
 };
@@ -444,9 +445,10 @@ static lsm_status rebuild(struct repair *r, const struct attempt *a, lsm_error *
 {
     bool is_wanted = r->options->rebuild_manifest;
     bool contradicts = r->state.contradicts;
-    enum finding_id id = contradicts ? contradiction(r)
-                         : is_wanted ? FINDING_NO_SNAPSHOT
-                                     : fault_of(r, a->number);
+    enum finding_id id = contradicts      ? contradiction(r)
+                         : is_wanted      ? FINDING_NO_SNAPSHOT
+                         : a->lacks_edits ? FINDING_EDITS_LOST
+                                          : fault_of(r, a->number);
     struct repair_step step =
         repair_step_of(REPAIR_MANIFEST, a->number, id, a->number == 0 ? NULL : a->name);
     r->state.is_rebuilt = r->state.needs_generation = true;
@@ -508,11 +510,14 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
     if (status != LSM_OK)
         return status;
     if (replayed && r->distrusts_manifest) {
+        a.lacks_edits = r->state.snapshot.clean;
         edit_release(&r->state.snapshot);
         replayed = false;
         lsm_fail(&a.why, LSM_CORRUPT,
-                 "the log does not reach back to where '%s' says that the tables end: either is "
-                 "older than it was",
+                 a.lacks_edits ? "'%s' ends in a clean close, but there is a log or a table that "
+                                 "came after it: edits are lost"
+                               : "the log does not reach back to where '%s' says that the tables "
+                                 "end: either is older than it was",
                  a.name);
     }
     if (replayed && named == 0 && !explains_directory(r)) {

@@ -6,6 +6,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/format/batch.h"
+#include "engine/inspect/later_table.h"
 #include "engine/inspect/walk_log.h"
 
 #include <stdio.h>
@@ -24,6 +25,7 @@ struct reading {
     uint64_t last_sequence;
     uint64_t records;
     bool knows_begin;
+    bool is_closed;    /* the manifest says so: there should be no record */
     uint64_t doubted;  /* findings that were not told, because the beginning is not known */
     bool too_many;     /* damages of a live log */
     struct held *held; /* owned */
@@ -45,13 +47,26 @@ static lsm_status tell_record(struct reading *r, const struct walk_log_record *r
     return verify_tell(r->v, &f, err);
 }
 
+/* The edit that opened the database is lost, and whatever else was told since. */
+static lsm_status tell_unexpected(struct reading *r, const struct walk_log_record *record,
+                                  lsm_error *err)
+{
+    lsm_finding f = finding_of(FINDING_CLOSED_BUT_LOG);
+    finding_place(&f, record->file, record->offset, record->end - record->position);
+    f.has_range = true;
+    f.first_open = f.last_open = true;
+    return verify_tell(r->v, &f, err);
+}
+
 static lsm_status see_record(void *context, const struct walk_log_record *record, lsm_error *err)
 {
     struct reading *r = context;
     struct verify *v = r->v;
     lsm_status status = LSM_OK;
+    if (r->is_closed && r->records == 0)
+        status = tell_unexpected(r, record, err);
     r->records++;
-    if (record->sequence <= r->last_sequence && r->last_sequence != 0)
+    if (status == LSM_OK && record->sequence <= r->last_sequence && r->last_sequence != 0)
         status = tell_record(r, record, FINDING_RECORD_SEQUENCE, r->last_sequence + 1,
                              record->sequence, err);
     r->last_sequence = record->sequence;
@@ -196,6 +211,28 @@ static lsm_status read_live(struct reading *r, struct walk_log_options *options,
     return status;
 }
 
+/* Without a log nothing has to reach back to a manifest that lost its end. */
+static lsm_status look_for_later(struct verify *v, lsm_error *err)
+{
+    struct later_table later;
+    lsm_status status = later_table_find(&v->env, &v->listing, &v->replay.state, &later, err);
+    if (status != LSM_OK || later.number == 0)
+        return status;
+    char table[FILE_NAME_SIZE], manifest[FILE_NAME_SIZE];
+    lsm_finding f = finding_of(FINDING_EDITS_LOST);
+    f.file = file_name_make(FILE_MANIFEST, v->manifest_number, manifest);
+    finding_numbers(&f, later.last_sequence, later.max_sequence);
+    f.has_range = true;
+    f.first_open = f.last_open = true;
+    return verify_say(v, &f, err,
+                      "the manifest ends in a clean close at sequence number %" PRIu64
+                      ", but '%s', which it does not name, was written after it and holds "
+                      "numbers up to %" PRIu64
+                      ": edits are lost; see lsm-repair(1), and do not open the database before",
+                      later.last_sequence, file_name_make(FILE_TABLE, later.number, table),
+                      later.max_sequence);
+}
+
 lsm_status verify_log(struct verify *v, lsm_error *err)
 {
     const struct version_edit *state = &v->replay.state;
@@ -206,6 +243,7 @@ lsm_status verify_log(struct verify *v, lsm_error *err)
     }
     bool knows_begin = v->state_is_whole && state->has_log;
     r.knows_begin = knows_begin || v->db != NULL;
+    r.is_closed = knows_begin && state->clean && v->db == NULL;
     struct walk_log_options options = {
         .io = v->io,
         .dir = v->dir,
@@ -228,6 +266,8 @@ lsm_status verify_log(struct verify *v, lsm_error *err)
     }
     if (status == LSM_OK)
         status = v->db != NULL ? read_live(&r, &options, &inner) : read_once(&r, &options, &inner);
+    if (status == LSM_OK && r.is_closed && r.records == 0)
+        status = look_for_later(v, &inner);
     if (status == LSM_CORRUPT) { /* the position that the manifest names is none */
         lsm_finding f = finding_of(FINDING_LOG_HOLE);
         lsm_error why = inner;

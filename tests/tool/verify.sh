@@ -178,6 +178,28 @@ expect 0 lsm-verify --json unsynced
 [ "$(member records)" = 578 ] || fail 'a torn tail'
 expect 0 lsm-repair -n unsynced
 
+# A manifest that was cut behind a clean close is whole, and there is no log that contradicts it.
+# Who opened it would find the database as it was then, and remove the tables that came after.
+printf 'a\n1\nb\n2\n' | lsm-load -q -T --create closed || fail 'the first life'
+cp -r closed closed-once
+printf 'c\n3\nd\n4\n' | lsm-load -q -T closed || fail 'the second life'
+manifest=closed/$(basename "$(find closed -name 'MANIFEST-*' | sort | tail -n 1)")
+end=$(lsm-dump --manifest closed |
+    sed -n 's/^frame offset=\([0-9]*\) length=\([0-9]*\) .* snapshot.*/\1 \2/p')
+expect 0 lsm-verify closed
+lsm-dump closed >closed.wanted
+truncate -s $((${end% *} + ${end#* })) "$manifest"
+expect 4 lsm-verify --json closed
+says out '"1-edits-lost"'
+expect 4 lsm-repair -n closed
+says out 1-edits-lost
+expect 1 lsm-repair -q -y closed
+expect 0 lsm-verify closed
+expect 0 lsm-dump closed
+same out closed.wanted
+expect 0 lsm-repair -n closed
+expect 0 lsm-verify closed-once
+
 # What does not fit into the memory is unmeasured, and said.
 awk 'BEGIN { print "big"; for (i = 0; i < 400000; i++) printf "0123456789"; print "" }' |
     lsm-load -q -T --create large || fail 'a large value'
