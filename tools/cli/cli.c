@@ -410,3 +410,30 @@ void cli_append_key(const struct cli *cli, struct text *to, lsm_slice key)
         break;
     }
 }
+
+static void append_bound(const struct cli *cli, struct text *to, const char *before, lsm_slice key)
+{
+    text_append_format(to, " %s '", before);
+    cli_append_key(cli, to, key);
+    text_append_string(to, "'");
+}
+
+void cli_append_range(const struct cli *cli, struct text *to, const lsm_slice *first,
+                      const lsm_slice *last, bool shows)
+{
+    if (first == NULL && last == NULL) {
+        text_append_string(to, "any key");
+        return;
+    }
+    text_append_string(to, "keys");
+    if (!shows) {
+        text_append_string(to, " in one range (--show-data)");
+        return;
+    }
+    if (first != NULL)
+        append_bound(cli, to, "from", *first);
+    if (last != NULL)
+        append_bound(cli, to, first == NULL ? "up to" : "to", *last);
+    else
+        text_append_string(to, " on");
+}

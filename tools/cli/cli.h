@@ -143,6 +143,9 @@ bool cli_wants_family(const struct cli *cli, const char *name);
 int cli_check_families(struct cli *cli, char *const *names, size_t count);
 /* A key as --key-format asks. */
 void cli_append_key(const struct cli *cli, struct text *to, lsm_slice key);
+/* "keys from 'a' to 'b'", without `shows` what is known of the range; NULL: there is no bound. */
+void cli_append_range(const struct cli *cli, struct text *to, const lsm_slice *first,
+                      const lsm_slice *last, bool shows);
 
 /* Messages, one line each, with the program's name in front. error: returns `code`. */
 int cli_error(struct cli *cli, enum exit_code code, const char *name, const char *format, ...)

@@ -173,29 +173,6 @@ static void append_kinds(struct text *line, unsigned kinds)
     }
 }
 
-static void append_range(const struct repair_output *o, struct text *line, const lsm_loss *l)
-{
-    if (l->first_open && l->last_open) {
-        text_append_string(line, "any key");
-        return;
-    }
-    if (!o->shows_data) {
-        text_append_string(line, "keys in one range (--show-data)");
-        return;
-    }
-    text_append_string(line, "keys from '");
-    if (l->first_open)
-        text_append_string(line, "...");
-    else
-        cli_append_key(o->cli, line, l->first);
-    text_append_string(line, "' to '");
-    if (l->last_open)
-        text_append_string(line, "...");
-    else
-        cli_append_key(o->cli, line, l->last);
-    text_append_string(line, "'");
-}
-
 void repair_output_loss(struct repair_output *o, const lsm_loss *l)
 {
     struct text line = {0};
@@ -219,7 +196,8 @@ void repair_output_loss(struct repair_output *o, const lsm_loss *l)
         text_append_string(&line, "'");
     }
     text_append_string(&line, ", ");
-    append_range(o, &line, l);
+    cli_append_range(o->cli, &line, l->first_open ? NULL : &l->first,
+                     l->last_open ? NULL : &l->last, o->shows_data);
     text_append_string(&line, ": ");
     append_kinds(&line, l->kinds);
     if (l->records > 0)

@@ -23,31 +23,6 @@ static const char *severity_name(lsm_severity severity)
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-static void append_bound(const struct verify_output *o, struct text *line, lsm_slice key,
-                         bool is_open)
-{
-    if (is_open)
-        text_append_string(line, "...");
-    else
-        cli_append_key(o->cli, line, key);
-}
-
-static void append_range(const struct verify_output *o, struct text *line, const lsm_finding *f)
-{
-    if (!f->has_range)
-        return;
-    if (!o->shows_data) {
-        text_append_string(line, f->first_open && f->last_open ? ", any key"
-                                                               : ", key range known (--show-data)");
-        return;
-    }
-    text_append_string(line, ", keys from '");
-    append_bound(o, line, f->first, f->first_open);
-    text_append_string(line, "' to '");
-    append_bound(o, line, f->last, f->last_open);
-    text_append_string(line, "'");
-}
-
 /* Names come from the directory and may hold anything. */
 static void append_name(struct text *line, const char *name)
 {
@@ -62,6 +37,7 @@ static void print_finding(const struct verify_output *o, const lsm_finding *f)
     if (f->severity != LSM_DAMAGE && o->cli->quiet)
         return;
     text_append_format(&line, "%s %s: ", severity_name(f->severity), f->id);
+    size_t begin = line.size;
     if (f->file != NULL) {
         append_name(&line, f->file);
         if (f->offset != LSM_NO_OFFSET)
@@ -70,15 +46,19 @@ static void print_finding(const struct verify_output *o, const lsm_finding *f)
             text_append_format(&line, ", %" PRIu64 " bytes", f->length);
     }
     if (f->has_cf) {
-        text_append_format(&line, "%sfamily %" PRIu32, f->file != NULL ? ", " : "", f->cf_id);
+        text_append_format(&line, "%sfamily %" PRIu32, line.size > begin ? ", " : "", f->cf_id);
         if (f->cf_name != NULL) {
             text_append_string(&line, " '");
             append_name(&line, f->cf_name);
             text_append_string(&line, "'");
         }
     }
-    append_range(o, &line, f);
-    text_append_format(&line, "%s%s", f->file != NULL || f->has_cf ? ": " : "", "");
+    if (f->has_range) {
+        text_append_string(&line, line.size > begin ? ", " : "");
+        cli_append_range(o->cli, &line, f->first_open ? NULL : &f->first,
+                         f->last_open ? NULL : &f->last, o->shows_data);
+    }
+    text_append_string(&line, line.size > begin ? ": " : "");
     append_name(&line, f->text);
     text_append_string(&line, "\n");
     progress_clear(&o->cli->progress);
