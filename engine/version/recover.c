@@ -8,6 +8,7 @@
 #include "engine/base/step.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
+#include "engine/format/table_properties.h"
 
 #define FIRST_MANIFEST  UINT64_C(1)
 #define MAX_FILE_NUMBER (UINT64_C(1) << 62) /* a name above it is an orphan, not a counter */
@@ -224,6 +225,58 @@ static lsm_status replay(struct version_set *set, uint64_t number, struct versio
     return status == LSM_OK ? check_tables(env, snapshot, err) : status;
 }
 
+static uint64_t highest_sequence(const struct version_edit *snapshot)
+{
+    uint64_t highest = snapshot->last_sequence;
+    for (size_t i = 0; i < snapshot->added_count; i++) {
+        if (snapshot->added[i].max_sequence > highest)
+            highest = snapshot->added[i].max_sequence;
+    }
+    return highest;
+}
+
+/*
+ * A manifest that was cut behind a clean close is whole, and no log has to reach back to it. But a
+ * later life began with an edit before anything was written, so a table that came after the close
+ * and holds newer sequence numbers proves that edits are lost. It must not go as an orphan.
+ */
+static lsm_status check_close(const struct version_set *set, const struct version_edit *snapshot,
+                              lsm_error *err)
+{
+    const struct table_env *env = set->options.env;
+    struct listing list = {0};
+    uint64_t last = highest_sequence(snapshot);
+    lsm_status status = set->state.clean ? listing_read(&list, env->dir, err) : LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < list.count; i++) {
+        const struct found_file *f = &list.files[i];
+        struct table *table = NULL;
+        char name[FILE_NAME_SIZE];
+        if (f->kind != FILE_TABLE || f->number < set->state.next_file_number)
+            continue;
+        status = table_open(env, f->number, 0, &table, err);
+        if (status == LSM_CORRUPT || status == LSM_MISSING) { /* it proves nothing */
+            status = LSM_OK;
+            continue;
+        }
+        if (status != LSM_OK)
+            break;
+        uint64_t found = table_properties(table)->max_sequence;
+        table_close(table);
+        if (found <= last)
+            continue; /* what an interrupted repair left */
+        file_name_make(FILE_TABLE, f->number, name);
+        status = lsm_fail(err, LSM_CORRUPT,
+                          "the manifest of '%s' ends in a clean close at sequence number %" PRIu64
+                          ", but '%s', which it does not name, holds numbers up to %" PRIu64
+                          ": edits are lost; see lsm-repair",
+                          io_dir_path(env->dir), last, name, found);
+        status_place(err, name, LSM_NO_OFFSET);
+        status_numbers(err, last, found);
+    }
+    listing_release(&list);
+    return status;
+}
+
 /* From here on the old manifest is history. That the database was closed cleanly stays true until
  * the caller has begun a log segment and says so with an edit: until then there is none. */
 static lsm_status begin_anew(struct version_set *set, lsm_error *err)
@@ -261,6 +314,9 @@ lsm_status version_set_recover(const struct version_options *options, struct ver
                   : version_read_current(options->env->io, options->env->dir, uuid, &number, err);
     if (status == LSM_OK)
         status = replay(s, number, &snapshot, err);
+    if (status != LSM_OK)
+        goto out;
+    status = check_close(s, &snapshot, err);
     if (status != LSM_OK)
         goto out;
     found = s->state;

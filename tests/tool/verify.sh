@@ -189,6 +189,14 @@ end=$(lsm-dump --manifest closed |
 expect 0 lsm-verify closed
 lsm-dump closed >closed.wanted
 truncate -s $((${end% *} + ${end#* })) "$manifest"
+ls closed >closed.files
+for how in --io=auto --io=posix; do
+    expect 4 lsm-dump $how closed
+    says err 'edits are lost; see lsm-repair'
+    echo e 5 | tr ' ' '\n' >closed.more
+    expect 4 lsm-load $how -T -f closed.more closed
+done
+ls closed | cmp -s - closed.files || fail 'who may not open it removed something'
 expect 4 lsm-verify --json closed
 says out '"1-edits-lost"'
 expect 4 lsm-repair -n closed
