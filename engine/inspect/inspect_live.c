@@ -180,7 +180,8 @@ static bool read_process(struct io *io, const struct shm_peek *peek, uint32_t in
     if (p->is_alive && io_describe_thread(io, p->pid, &thread))
         p->run_state = thread.state;
     atomic_thread_fence(memory_order_acquire);
-    return LOAD_ATOMIC(slot->generation) == generation &&
+    /* Without a pid it is being given up: that is emptied before it is called free. */
+    return p->pid != 0 && LOAD_ATOMIC(slot->generation) == generation &&
            LOAD_ATOMIC(slot->state) == SHM_SLOT_IN_USE;
 }
 
