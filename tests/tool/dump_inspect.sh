@@ -24,9 +24,19 @@ for options in --manifest --wal=all --blocks --layout '--find=a' --properties; d
     expect 0 lsm-dump "$options" db
     [ -s out ] || fail "$options shows nothing"
 done
+# A segment and a manifest that the holder has made and not written to yet are no damage.
+for name in 999999.wal MANIFEST-999999; do
+    head -c 8192 /dev/zero >"db/$name"
+    expect 0 lsm-dump --layout db
+    says out "$name"
+    rm "db/$name"
+done
 kill -KILL "$pid"
 wait "$pid" 2>wait.err
 exec 5>&-
+head -c 8192 /dev/zero >db/999999.wal
+expect 4 lsm-dump --layout db
+rm db/999999.wal
 find db -type f -exec cksum {} + | sort >sums
 
 # ---- whole ones

@@ -164,7 +164,9 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
     bool is_good =
         show_file(l, walk.name, bytes,
                   number == l->f->manifest_number ? "the manifest in force" : "a manifest");
+    uint64_t before = l->damages;
     l->damages += walk.header_fault != FINDING_COUNT ? 1 : 0;
+    uint64_t before_last = number == l->f->manifest_number ? l->damages : before;
     uint64_t head = walk.size < FRAME_FILE_HEADER_SIZE ? walk.size : FRAME_FILE_HEADER_SIZE;
     is_good = is_good && show_extent(l, "header",
                                      walk.header_fault == FINDING_COUNT
@@ -175,6 +177,8 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
         struct walk_edit e = {0};
         status = walk_manifest_next(&walk, &e, &err);
         bool is_end = status != LSM_OK || e.length == 0;
+        if (!is_end && number == l->f->manifest_number)
+            before_last = l->damages;
         is_good = is_end || show_frame(l, &e);
         edit_release(&e.edit);
         if (is_end)
@@ -183,6 +187,9 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
     if (is_good && status == LSM_OK && l->next < bytes)
         is_good = show_extent(l, "unknown", "", l->next, bytes - l->next);
     walk_manifest_close(&walk);
+    /* What somebody may be writing: all of a manifest to come, the last frame of the one in force. */
+    if (dump_files_may_be_unfinished(l->f, NULL))
+        l->damages = before_last;
     if (status != LSM_OK)
         return cli_library_error(&l->d->cli, NULL, &err);
     return is_good ? EXIT_DONE : dump_fail_output(l->d);
@@ -205,7 +212,8 @@ static int lay_out_segment(struct layout *l, uint64_t number, uint64_t bytes)
     }
     if (block.size == LOG_SEGMENT_HEADER)
         fault = log_segment_decode((const uint8_t *)block.bytes, l->f->env.uuid, number, &header);
-    l->damages += fault == LOG_SEGMENT_OK ? 0 : 1;
+    bool may_be_unfinished = dump_files_may_be_unfinished(l->f, NULL);
+    l->damages += fault == LOG_SEGMENT_OK || may_be_unfinished ? 0 : 1;
     uint64_t head = bytes < LOG_SEGMENT_HEADER ? bytes : LOG_SEGMENT_HEADER;
     bool is_good =
         show_file(l, name, bytes, "a segment of the log") &&

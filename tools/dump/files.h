@@ -45,7 +45,10 @@ const char *dump_files_family(const struct dump_files *f, uint32_t id);
 void dump_files_sort(struct dump_files *f);
 /* What the manifest says of a table, or NULL. */
 const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t number);
-/* A table that nobody names may be one that a job is still writing. */
+/*
+ * A table that nobody names may be one that a job is still writing. `meta` NULL asks the same of any
+ * file that the state does not vouch for.
+ */
 bool dump_files_may_be_unfinished(const struct dump_files *f, const struct table_meta *meta);
 /*
  * A table that was ingested says the sequence number of all its entries in its properties, and the
