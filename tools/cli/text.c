@@ -242,20 +242,32 @@ const char *text_decode_hex(struct text *t, lsm_slice encoded, size_t *at)
     return NULL;
 }
 
+/* What stands in front of the next backslash is copied as it is; its length. */
+static size_t copy_until_backslash(char *to, const unsigned char *from, size_t size)
+{
+    if (size == 0 || from[0] == '\\') /* one escape often follows another */
+        return 0;
+    const unsigned char *backslash = memchr(from, '\\', size);
+    size_t plain = backslash == NULL ? size : (size_t)(backslash - from);
+    memcpy(to, from, plain);
+    return plain;
+}
+
 const char *text_decode_print(struct text *t, lsm_slice encoded, size_t *at)
 {
     const unsigned char *from = encoded.data;
     char *to = text_reserve(t, encoded.size);
     char *start = to;
-    for (size_t i = 0; i < encoded.size; i++) {
-        if (from[i] != '\\') {
-            *to++ = (char)from[i];
-            continue;
-        }
+    for (size_t i = 0;;) {
+        size_t plain = copy_until_backslash(to, from + i, encoded.size - i);
+        to += plain;
+        i += plain;
+        if (i == encoded.size)
+            break;
         size_t left = encoded.size - i;
         if (left >= 2 && from[i + 1] == '\\') {
             *to++ = '\\';
-            i += 1;
+            i += 2;
             continue;
         }
         int high = left >= 2 ? hex_value(from[i + 1]) : -1;
@@ -265,7 +277,7 @@ const char *text_decode_print(struct text *t, lsm_slice encoded, size_t *at)
                                  "another backslash",
                                  i, at);
         *to++ = (char)(high << 4 | low);
-        i += 2;
+        i += 3;
     }
     t->size += (size_t)(to - start);
     return NULL;

@@ -77,6 +77,7 @@ struct loader {
     lsm_ingest *ingest;
     uint64_t first_line; /* of them */
     uint64_t batched_pairs, batched_bytes;
+    lsm_error error; /* of a pair's call; here because clearing one costs more than many a pair */
 
     /* What is. */
     uint64_t pair_count, byte_count, kept_count;

@@ -126,7 +126,6 @@ static int write_ingest(struct loader *l)
 /* Whether -n leaves the pair out: the key is in the database, or in the batch. */
 static int key_is_kept(struct loader *l, size_t index, uint64_t line, lsm_slice key, bool *is_kept)
 {
-    lsm_error err = {0};
     size_t size = LSM_ABSENT;
     *is_kept = false;
     if (!l->keeps)
@@ -136,8 +135,8 @@ static int key_is_kept(struct loader *l, size_t index, uint64_t line, lsm_slice 
         return EXIT_DONE;
     }
     if (l->families[index].cf != NULL &&
-        lsm_get_into(l->db, l->families[index].cf, key, NULL, NULL, 0, &size, &err) != LSM_OK)
-        return load_fail_line(l, line, &err);
+        lsm_get_into(l->db, l->families[index].cf, key, NULL, NULL, 0, &size, &l->error) != LSM_OK)
+        return load_fail_line(l, line, &l->error);
     *is_kept = size != LSM_ABSENT;
     return EXIT_DONE;
 }
@@ -160,17 +159,16 @@ static int make_room(struct loader *l, lsm_slice key, lsm_slice value)
 
 static int put(struct loader *l, lsm_cf *cf, uint64_t line, lsm_slice key, lsm_slice value)
 {
-    lsm_error err = {0};
     lsm_status status = LSM_OK;
     if (l->way == LOAD_BATCHES) {
-        status = lsm_batch_put(l->batch, cf, key, value, &err);
+        status = lsm_batch_put(l->batch, cf, key, value, &l->error);
     } else if (by_ingest(l)) {
         int code = l->ingest == NULL ? begin_ingest(l) : EXIT_DONE;
         if (code != EXIT_DONE)
             return code;
-        status = lsm_ingest_put(l->ingest, cf, key, value, &err);
+        status = lsm_ingest_put(l->ingest, cf, key, value, &l->error);
     }
-    return status == LSM_OK ? EXIT_DONE : load_fail_line(l, line, &err);
+    return status == LSM_OK ? EXIT_DONE : load_fail_line(l, line, &l->error);
 }
 
 int load_add(struct loader *l, size_t index, uint64_t line, lsm_slice key, lsm_slice value)
