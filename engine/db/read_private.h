@@ -110,19 +110,19 @@ static inline size_t hit_copy(const struct hit *hit, void *buffer, size_t capaci
 /*
  * Inside the epoch of the search. owner[0] is the block that holds the value, and owner[1] the
  * database; or owner[0] is NULL and owner[1] the memtable. A transaction's own value is owner[0],
- * with owner[1] NULL.
+ * with owner[1] NULL. False: there is no value. The pin, and the memtable's use by it, are the
+ * caller's to count.
  */
-static inline void hit_pin(lsm_db *db, const struct hit *hit, lsm_pin *pin)
+static inline bool hit_hold(lsm_db *db, const struct hit *hit, lsm_pin *pin)
 {
     *pin = (lsm_pin)LSM_PIN_INIT;
     if (!hit_is_value(hit)) {
         hit_let_go(hit);
-        return;
+        return false;
     }
     pin->found = true;
     pin->value = hit->value;
     if (hit->memtable != NULL) {
-        atomic_fetch_add_explicit(&hit->memtable->references, 1, memory_order_relaxed);
         pin->owner[1] = hit->memtable;
     } else {
         pin->owner[1] = db;
@@ -130,7 +130,22 @@ static inline void hit_pin(lsm_db *db, const struct hit *hit, lsm_pin *pin)
             block_keep(hit->block);
         pin->owner[0] = hit->block;
     }
-    atomic_fetch_add_explicit(&db->pin_count, 1, memory_order_relaxed);
+    return true;
+}
+
+static inline void count_pins(lsm_db *db, uint32_t count)
+{
+    atomic_fetch_add_explicit(&db->pin_count, count, memory_order_relaxed);
+}
+
+/* Inside the epoch of the search. */
+static inline void hit_pin(lsm_db *db, const struct hit *hit, lsm_pin *pin)
+{
+    if (!hit_hold(db, hit, pin))
+        return;
+    if (hit->memtable != NULL)
+        atomic_fetch_add_explicit(&hit->memtable->references, 1, memory_order_relaxed);
+    count_pins(db, 1);
 }
 
 #endif

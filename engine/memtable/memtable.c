@@ -346,13 +346,10 @@ void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash)
     __builtin_prefetch(filter_block(mt->filter, mt->filter_block_count, filter_hash(cf, hash)));
 }
 
-bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
-                  uint64_t max_sequence, struct memtable_found *found)
+/* From the newest version of a key on, the first that is visible; `at` 0: no such key. */
+static inline bool take_visible(const struct memtable *mt, uint32_t at, uint64_t max_sequence,
+                                struct memtable_found *found)
 {
-    if (!memtable_may_contain(mt, cf, hash))
-        return false;
-    struct target t = target_of(cf, key);
-    uint32_t at = mt->kind == MEMTABLE_BTREE ? btree_find(mt, &t) : skiplist_find(mt, &t);
     while (at != 0) {
         const struct record *r = record_at(mt, at);
         if (entry_sequence(r->trailer) <= max_sequence) {
@@ -363,6 +360,59 @@ bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_
         at = record_older(r);
     }
     return false;
+}
+
+bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
+                  uint64_t max_sequence, struct memtable_found *found)
+{
+    if (!memtable_may_contain(mt, cf, hash))
+        return false;
+    struct target t = target_of(cf, key);
+    uint32_t at = mt->kind == MEMTABLE_BTREE ? btree_find(mt, &t) : skiplist_find(mt, &t);
+    return take_visible(mt, at, max_sequence, found);
+}
+
+/* Keys that passed the filter. */
+struct passed {
+    size_t count;
+    size_t numbers[BTREE_FIND_MANY]; /* in the array of the wanted ones */
+    struct target targets[BTREE_FIND_MANY];
+};
+
+static size_t get_passed(const struct memtable *mt, const struct passed *p, uint64_t max_sequence,
+                         struct memtable_wanted *wanted)
+{
+    uint32_t newest[BTREE_FIND_MANY];
+    for (size_t i = 0; mt->kind == MEMTABLE_SKIPLIST && i < p->count; i++)
+        newest[i] = skiplist_find(mt, &p->targets[i]);
+    if (mt->kind == MEMTABLE_BTREE && btree_find_many(mt, p->targets, p->count, newest) == 0)
+        return 0;
+    size_t found = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        struct memtable_wanted *w = &wanted[p->numbers[i]];
+        w->is_found = take_visible(mt, newest[i], max_sequence, &w->found);
+        found += w->is_found;
+    }
+    return found;
+}
+
+size_t memtable_get_many(const struct memtable *mt, uint32_t cf, uint64_t max_sequence,
+                         struct memtable_wanted *wanted, size_t count)
+{
+    struct passed p;
+    size_t found = 0;
+    p.count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (wanted[i].is_found || !memtable_may_contain(mt, cf, wanted[i].hash))
+            continue;
+        p.numbers[p.count] = i;
+        p.targets[p.count++] = target_of(cf, wanted[i].key);
+        if (p.count < BTREE_FIND_MANY)
+            continue;
+        found += get_passed(mt, &p, max_sequence, wanted);
+        p.count = 0;
+    }
+    return p.count > 0 ? found + get_passed(mt, &p, max_sequence, wanted) : found;
 }
 
 bool memtable_next_cf(const struct memtable *mt, uint32_t from, uint32_t *cf)

@@ -112,6 +112,22 @@ void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash); /
 bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
                   uint64_t max_sequence, struct memtable_found *found);
 
+/* One of several keys that are looked up together. */
+struct memtable_wanted {
+    lsm_slice key;
+    uint64_t hash; /* hash_key(key) */
+    bool is_found; /* false at first; found is set */
+    struct memtable_found found;
+};
+
+/*
+ * memtable_get() of every key that is not found yet, all of them taking each step together, so that
+ * they wait for memory together; call memtable_prefetch() for each some time before. Returns how
+ * many became found.
+ */
+size_t memtable_get_many(const struct memtable *mt, uint32_t cf, uint64_t max_sequence,
+                         struct memtable_wanted *wanted, size_t count);
+
 /*
  * An iterator over one family: all versions, whatever is inserted meanwhile may or may not appear
  * but nothing that was there before is missed. Owned by the caller (iter_release()); the memtable

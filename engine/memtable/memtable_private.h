@@ -258,6 +258,11 @@ void btree_init(struct memtable *mt);
 void btree_insert(struct memtable *mt, const struct entry *e);
 /* The newest record of the key; 0 when it is not there. */
 uint32_t btree_find(const struct memtable *mt, const struct target *t);
+/* The same for up to BTREE_FIND_MANY keys, which wait for memory together. Returns how many of them
+ * are there. */
+#define BTREE_FIND_MANY ((size_t)32)
+size_t btree_find_many(const struct memtable *mt, const struct target *targets, size_t count,
+                       uint32_t *found);
 /* The lowest offset of a node that can be reached. */
 uint32_t btree_lowest_node(const struct memtable *mt);
 /* Node bytes that `count` more entries may take over BTREE_ENTRY_ROOM each. */

@@ -144,6 +144,36 @@ static void look_up(struct round *r, struct random_state *random)
     atomic_fetch_add_explicit(&r->lookups, 1, memory_order_relaxed);
 }
 
+/* The same for some keys at once. */
+static void look_up_many(struct round *r, struct random_state *random)
+{
+    enum { MANY = 8 };
+    struct memtable_wanted wanted[MANY];
+    uint64_t numbers[MANY], orders[MANY], published = published_of(r);
+    uint8_t keys[MANY][KEY_MAX];
+    if (published == 0)
+        return;
+    for (size_t k = 0; k < MANY; k++) {
+        orders[k] = k == 0 ? published - 1 : random_below(random, published);
+        numbers[k] = number_of(r, orders[k]);
+        lsm_slice name = key_of(r, numbers[k], keys[k]);
+        wanted[k] = (struct memtable_wanted){.key = name, .hash = hash_key(name.data, name.size)};
+    }
+    (void)memtable_get_many(r->mt, 1, ENTRY_MAX_SEQUENCE, wanted, MANY);
+    for (size_t k = 0; k < MANY; k++) {
+        uint64_t found_number;
+        bool is_there = wanted[k].is_found;
+        if (is_there) {
+            memcpy(&found_number, wanted[k].found.value.data, sizeof found_number);
+            is_there = found_number == numbers[k] &&
+                       entry_sequence(wanted[k].found.trailer) >= orders[k] + 1;
+        }
+        if (!is_there)
+            atomic_fetch_add(&r->missed, 1);
+    }
+    atomic_fetch_add_explicit(&r->lookups, MANY, memory_order_relaxed);
+}
+
 /* Counts a miss for every number between `first` and `limit` that was published. */
 static void check_gap(struct round *r, uint64_t first, uint64_t limit, uint64_t published)
 {
@@ -203,6 +233,7 @@ static void *read_all(void *argument)
         abort();
     for (uint64_t i = 0; published_of(r) < VERSIONS * KEY_COUNT; i++) {
         look_up(r, &random);
+        look_up_many(r, &random);
         if (i % 500 == 0)
             iterate_forwards(r, it, random_below(&random, KEY_COUNT));
         if (i % 1500 == 0)
