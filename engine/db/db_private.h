@@ -6,7 +6,7 @@
  *     layout->locks.append -> layout->locks.version -> layout->locks.change -> leaves
  *
  * layout->locks.sync stands alone: it is only ever *tried* while append is held, and its owner
- * takes nothing but leaves. Leaves: work_lock, cf_lock, snapshot_lock, queue_lock. No lock is held
+ * takes nothing but leaves. Leaves: work_lock, cf_lock, snapshot_lock. No lock is held
  * over an API return.
  *
  * What a reader sees is one struct db_state: the memtables and the version of tables that together
@@ -49,6 +49,8 @@ struct db_memtable {
 /* Memtables that recovery may pile up in private memory before they are flushed. */
 #define DB_MAX_PRIVATE      64
 #define DB_PARKED_ITERATORS 4
+#define DB_QUEUE_DEPTH      64 /* of queues for multi-gets and iterators, */
+#define DB_KEPT_QUEUES      8  /* and how many idle ones are kept */
 #define DB_MAX_MEMTABLES    (DB_MAX_PRIVATE + SHM_MAX_MEMTABLES)
 
 /* Something that uses a version's tables. */
@@ -169,10 +171,6 @@ struct lsm_db {
     _Atomic uint32_t async_count;            /* open queues */
     _Alignas(64) _Atomic uint32_t pin_count; /* a line of its own: every pinned read writes it */
 
-    /* guarded by queue_lock: idle queues for multi-gets */
-    _Alignas(64) pthread_mutex_t queue_lock;
-    struct io_queue *queues[8];
-    size_t queue_count;
 
     /* guarded by work_lock */
     pthread_mutex_t work_lock;

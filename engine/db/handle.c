@@ -18,7 +18,6 @@ lsm_status db_handle_new(const char *path, const lsm_options *options, lsm_db **
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&db->cf_lock, NULL);
     pthread_mutex_init(&db->snapshot_lock, NULL);
-    pthread_mutex_init(&db->queue_lock, NULL);
     pthread_mutex_init(&db->work_lock, NULL);
     pthread_mutex_init(&db->view_lock, NULL);
     pthread_mutex_init(&db->arena_lock, NULL);
@@ -55,8 +54,7 @@ void db_handle_free(lsm_db *db)
         db_orphans_expect(db);
     epoch_drain();
     block_cache_free(db->tables.cache);
-    while (db->queue_count > 0)
-        io_queue_close(db->queues[--db->queue_count]);
+    io_queue_pool_free(db->tables.queues);
     if (db->attachment != NULL)
         db_lock_free(db);
     else
@@ -65,7 +63,6 @@ void db_handle_free(lsm_db *db)
     io_close(io);
     pthread_mutex_destroy(&db->cf_lock);
     pthread_mutex_destroy(&db->snapshot_lock);
-    pthread_mutex_destroy(&db->queue_lock);
     pthread_mutex_destroy(&db->work_lock);
     pthread_mutex_destroy(&db->view_lock);
     pthread_mutex_destroy(&db->arena_lock);

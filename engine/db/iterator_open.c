@@ -92,11 +92,16 @@ static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
             return status;
         (*count)++;
     }
-    struct table_iter_options options = {.flags = it->table_flags, .readahead = it->readahead};
+    struct table_iter_options options = {
+        .flags = it->table_flags,
+        .readahead = it->readahead,
+        .first = bound(it->has_first, &it->first),
+        .limit = bound(it->has_limit, &it->limit),
+        .lane = &it->lane,
+    };
     size_t table_count = 0;
-    lsm_status status = version_iters(family, &options, bound(it->has_first, &it->first),
-                                      bound(it->has_limit, &it->limit), children + *count,
-                                      &table_count, &it->error);
+    lsm_status status = version_iters(family, &options, options.first, options.limit,
+                                      children + *count, &table_count, &it->error);
     *count += table_count;
     if (status != LSM_OK)
         status_copy(err, &it->error);
@@ -166,6 +171,7 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
 static void iter_free(lsm_iter *it)
 {
     iter_release(it->merged);
+    read_lane_release(&it->lane);
     db_state_drop(it->state);
     buffer_release(&it->first);
     buffer_release(&it->limit);
@@ -209,6 +215,7 @@ static bool park(lsm_iter *it)
             continue;
         it->shown = NULL;
         iter_rest(it->merged);
+        read_lane_release(&it->lane);
         park_at(db, i, it);
         return true;
     }
@@ -270,6 +277,7 @@ static lsm_iter *iter_new(lsm_db *db, uint32_t cf, const lsm_read_options *optio
     it->readahead = options->readahead;
     it->table_flags = options->no_fill_cache ? TABLE_NO_FILL : 0;
     it->shows_all = shows_all;
+    read_lane_init(&it->lane, db->tables.io, db->tables.queues);
     return it;
 }
 

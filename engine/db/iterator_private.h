@@ -11,6 +11,7 @@ struct lsm_iter {
     uint64_t fork_count;
     struct db_state *state; /* held */
     struct iter *merged;    /* owned */
+    struct read_lane lane;  /* of its tables */
     size_t left_out;        /* memtables of the state that were empty and are not in the merge */
     bool shows_all;         /* made without bounds, flags, or a transaction */
     uint64_t sequence;

@@ -24,35 +24,6 @@ struct group {
     struct hit hits[MULTI_GROUP];
 };
 
-/* ---- the queue for blocks that are not in memory --------------------------------------------- */
-
-static lsm_status queue_take(lsm_db *db, struct io_queue **queue, lsm_error *err)
-{
-    pthread_mutex_lock(&db->queue_lock);
-    struct io_queue *q = db->queue_count > 0 ? db->queues[--db->queue_count] : NULL;
-    pthread_mutex_unlock(&db->queue_lock);
-    if (q == NULL) {
-        lsm_status status = io_queue_open(db->io, MULTI_GROUP, &q, err);
-        if (status != LSM_OK)
-            return status;
-    }
-    *queue = q;
-    return LSM_OK;
-}
-
-static void queue_give_back(lsm_db *db, struct io_queue *queue)
-{
-    if (queue == NULL)
-        return;
-    pthread_mutex_lock(&db->queue_lock);
-    if (db->queue_count < sizeof db->queues / sizeof *db->queues) {
-        db->queues[db->queue_count++] = queue;
-        queue = NULL;
-    }
-    pthread_mutex_unlock(&db->queue_lock);
-    io_queue_close(queue);
-}
-
 /* ---- a group --------------------------------------------------------------------------------- */
 
 /* Hashes the keys, with their filters on the way to the cache. */
@@ -111,7 +82,8 @@ static lsm_status group_look_into_tables(struct group *g)
     const struct version_cf *family = version_find_cf(r->state->version, r->cf);
     if (family == NULL)
         return dropped_family(g->db, r->cf, g->err);
-    lsm_status status = g->queue != NULL ? LSM_OK : queue_take(g->db, &g->queue, g->err);
+    lsm_status status =
+        g->queue != NULL ? LSM_OK : io_queue_pool_take(g->db->tables.queues, &g->queue, g->err);
     if (status != LSM_OK)
         return status;
     size_t count = 0;
@@ -198,7 +170,7 @@ LSM_API lsm_status lsm_multi_get(lsm_db *db, lsm_cf *cf, size_t count, const lsm
         status = group_run(&g, keys + i, left < MULTI_GROUP ? left : MULTI_GROUP, pins + i);
     }
     epoch_exit();
-    queue_give_back(db, g.queue);
+    io_queue_pool_give_back(db->tables.queues, g.queue);
     for (size_t i = 0; i < count && status != LSM_OK; i++)
         lsm_pin_release(&pins[i]);
     return status;

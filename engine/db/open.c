@@ -238,8 +238,13 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         return status;
     uint64_t cache = db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
     db->tables = (struct table_env){
-        .io = db->io, .dir = db->dir, .cache = block_cache_new(cache), .mode = db->options.mode};
-    if (db->tables.cache == NULL)
+        .io = db->io,
+        .dir = db->dir,
+        .cache = block_cache_new(cache),
+        .queues = io_queue_pool_new(db->io, DB_QUEUE_DEPTH, DB_KEPT_QUEUES),
+        .mode = db->options.mode,
+    };
+    if (db->tables.cache == NULL || db->tables.queues == NULL)
         return lsm_fail_memory(err, cache);
     db->magic = DB_MAGIC; /* what is done from here on is checked as a caller's calls are */
     status = role == SHM_ATTACH_JOINED ? join(db, err) : found(db, err);

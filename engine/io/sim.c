@@ -412,7 +412,6 @@ static void file_close(struct io_file *file)
 int sim_read_locked(struct sim_disk *disk, struct sim_inode *inode, void *memory, size_t size,
                     uint64_t offset, size_t *got)
 {
-    (void)disk;
     sim_inode_fold_range_locked(inode, offset, size);
     uint64_t end = inode->current.size;
     if (offset >= end)
@@ -420,6 +419,7 @@ int sim_read_locked(struct sim_disk *disk, struct sim_inode *inode, void *memory
     else if (size > end - offset)
         size = (size_t)(end - offset);
     sim_image_read(&inode->current, offset, memory, size);
+    disk->read_bytes += size;
     *got = size;
     return 0;
 }

@@ -79,6 +79,7 @@ void sim_fail_after(struct sim_disk *disk, enum sim_fault_kind kind, uint64_t co
 void sim_fail_never(struct sim_disk *disk);
 /* Operations of that kind so far, failed ones too: how far sim_fail_after() has to count. */
 uint64_t sim_operation_count(const struct sim_disk *disk, enum sim_fault_kind kind);
+uint64_t sim_read_bytes(const struct sim_disk *disk); /* that reads have given up to now */
 
 /* Total bytes of space; writes and allocations beyond fail with ENOSPC. 0: no limit. */
 void sim_set_capacity(struct sim_disk *disk, uint64_t bytes);

@@ -139,6 +139,15 @@ uint64_t sim_operation_count(const struct sim_disk *disk, enum sim_fault_kind ki
     return count;
 }
 
+uint64_t sim_read_bytes(const struct sim_disk *disk)
+{
+    struct sim_disk *d = (struct sim_disk *)(uintptr_t)disk; /* for its mutex */
+    pthread_mutex_lock(&d->mutex);
+    uint64_t bytes = d->read_bytes;
+    pthread_mutex_unlock(&d->mutex);
+    return bytes;
+}
+
 void sim_set_capacity(struct sim_disk *disk, uint64_t bytes)
 {
     pthread_mutex_lock(&disk->mutex);

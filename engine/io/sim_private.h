@@ -173,12 +173,13 @@ struct sim_disk {
     uint64_t overlap_count;
     uint64_t stop_at;
     struct sim_io *caller; /* between sim_enter() and sim_leave() */
-    uint64_t epoch; /* of environments; a crash ends those before */
+    uint64_t epoch;        /* of environments; a crash ends those before */
     bool stopped;
     size_t orphan_count; /* flights whose process is dead */
     uint64_t clock_ns;
     struct sim_fault faults[SIM_FAULT_KINDS];
     uint64_t operations[SIM_FAULT_KINDS];
+    uint64_t read_bytes;
     uint64_t capacity;       /* bytes; 0: no limit */
     uint64_t inode_count;    /* made so far */
     const char *remote_name; /* of the file system; NULL: a local one */

@@ -20,6 +20,7 @@
 #include "engine/io/io.h"
 #include "engine/iter/iter.h"
 #include "engine/sst/cache.h"
+#include "engine/sst/read_lane.h"
 
 #define TABLE_UUID_SIZE 16
 
@@ -29,7 +30,8 @@ struct table_env {
     struct io_dir *dir;
     uint8_t uuid[TABLE_UUID_SIZE];
     struct block_cache *cache;
-    uint32_t mode; /* permission bits of new files */
+    struct io_queue_pool *queues; /* for iterators; NULL: they make their own */
+    uint32_t mode;                /* permission bits of new files */
 };
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -108,21 +110,25 @@ lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state 
 
 struct table_iter_options {
     unsigned flags;
-    size_t readahead; /* bytes; 0: begins after two blocks in sequence and grows to 1 MiB */
-    bool whole;       /* the whole table will be read forwards: big reads from the start */
+    size_t
+        readahead; /* bytes; 0: as earlier walks went, then growing to 1 MiB, see table_ahead.h */
+    bool whole;    /* the whole table will be read forwards: big reads from the start */
+    lsm_slice first, limit; /* no key outside is asked for; data NULL: none. Borrowed */
+    /* Shared by the iterators of one merge, which outlive no lane; NULL: it has its own. */
+    struct read_lane *lane;
 };
 
 /*
  * The caller keeps the table open until the iterator is released. Failures: it->status, and the
- * details in *err, which lives as long as the iterator (may be NULL). It reads ahead with a queue
- * of its own, made at the first need, and never holds an epoch across calls. All keys of the table
- * have to begin with it->common.
+ * details in *err, which lives as long as the iterator (may be NULL). It reads through its lane,
+ * and never holds an epoch across calls. All keys of the table have to begin with it->common.
  */
 lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
                           struct iter **it, lsm_error *err);
 /* Makes it one over another table, as if it were new; only that the key of the entry it stands on
- * stays until its second move. */
-void table_iter_turn_to(struct iter *it, struct table *table);
+ * stays until its second move. With `goes_on` the next move comes to the block that follows, in the
+ * order of the walk, and the walk reads as much in advance as before. */
+void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on);
 
 /* ---- writing --------------------------------------------------------------------------------- */
 

@@ -14,7 +14,7 @@ struct table_iter {
     struct iter it; /* first: the caller's view */
     struct table *table;
     lsm_error *err;
-    struct table_iter_options options;
+    unsigned flags;                  /* enum table_read_flags */
     struct block *block;             /* held; NULL before the first move */
     struct table_batch_block source; /* over it */
     uint32_t block_index;
@@ -22,15 +22,15 @@ struct table_iter {
     uint32_t first;      /* entry of the block that it begins with */
     uint32_t wanted;     /* entries in the next one, when the walk goes on forwards */
     uint32_t approached; /* one above the block that the coming seek ends in; 0: not known */
+    uint32_t run;        /* blocks entered one after the other, forwards */
     struct table_ahead ahead;
-    uint32_t run; /* blocks entered one after the other */
+    struct read_lane lane; /* unless it was given another one */
     struct table_batch batches[2];
 };
 
-#define CACHE_LINE       64
-#define FIRST_BATCH      4  /* entries, after the one that a seek came to */
-#define PREFETCH_LINES   10 /* of a block: header and columns of some forty entries */
-#define RUN_BEFORE_AHEAD 2  /* blocks in sequence until reading ahead begins */
+#define CACHE_LINE     64
+#define FIRST_BATCH    4  /* entries, after the one that a seek came to */
+#define PREFETCH_LINES 10 /* of a block: header and columns of some forty entries */
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
@@ -41,7 +41,7 @@ static struct block *cached_block(struct table_iter *ti, uint32_t index)
     void *_Atomic *slot = &ti->table->index.entries[index].slot;
     epoch_enter();
     struct block *block =
-        ti->options.flags & TABLE_NO_FILL ? block_cache_peek(slot) : block_cache_find(cache, slot);
+        ti->flags & TABLE_NO_FILL ? block_cache_peek(slot) : block_cache_find(cache, slot);
     if (block != NULL)
         block_keep(block);
     epoch_exit();
@@ -51,42 +51,46 @@ static struct block *cached_block(struct table_iter *ti, uint32_t index)
 /* Gives a decoded block to the cache and holds what is used in its place. */
 static struct block *publish_block(struct table_iter *ti, uint32_t index, struct block *block)
 {
-    if (ti->options.flags & TABLE_NO_FILL)
+    if (ti->flags & TABLE_NO_FILL)
         return block;
     bool owned;
     epoch_enter();
-    block = table_block_publish(ti->table, index, ti->options.flags, block, &owned);
+    block = table_block_publish(ti->table, index, ti->flags, block, &owned);
     if (!owned)
         block_keep(block);
     epoch_exit();
     return block;
 }
 
-/* From a window that was read ahead, else from the file. */
-static lsm_status read_block(struct table_iter *ti, uint32_t index, struct block **block)
+/* Through the lane, with what is read ahead. */
+static lsm_status read_block(struct table_iter *ti, uint32_t index, bool is_backwards,
+                             struct block **block)
 {
     const uint8_t *bytes;
+    if (!ti->ahead.is_open)
+        table_ahead_begin(&ti->ahead, index, is_backwards);
     lsm_status status = table_ahead_take(&ti->ahead, index, &bytes, ti->err);
     if (status == LSM_OK)
-        status = bytes != NULL ? table_block_decode(ti->table, index, bytes, block, ti->err)
-                               : table_block_read(ti->table, index, block, ti->err);
+        status = table_block_decode(ti->table, index, bytes, block, ti->err);
     if (status == LSM_OK)
         *block = publish_block(ti, index, *block);
     return status;
 }
 
-/* Is the iterator on its way forwards? Then it may read ahead. */
-static lsm_status look_ahead(struct table_iter *ti, uint32_t index)
+/* The iterator is about to come to the block: does its walk go on, or begin? */
+static lsm_status walk_to(struct table_iter *ti, uint32_t index, bool is_backwards)
 {
-    bool in_sequence = ti->block != NULL && index == ti->block_index + 1;
-    if (!in_sequence)
-        table_ahead_stop(&ti->ahead);
-    ti->run = in_sequence ? ti->run + 1 : 0;
-    bool is_forward = ti->block == NULL || index > ti->block_index;
-    bool is_eager = ti->options.whole || ti->options.readahead > 0;
-    if (ti->run >= RUN_BEFORE_AHEAD || (is_eager && is_forward))
-        return table_ahead_advance(&ti->ahead, index, ti->err);
-    return LSM_OK;
+    struct table_ahead *a = &ti->ahead;
+    bool in_sequence = ti->block != NULL &&
+                       (is_backwards ? index + 1 == ti->block_index : index == ti->block_index + 1);
+    ti->run = in_sequence && !is_backwards ? ti->run + 1 : 0;
+    if (a->is_open && a->is_fresh
+            ? a->opened != index
+            : ti->block != NULL && (!in_sequence || a->is_backwards != is_backwards))
+        table_ahead_stop(a);
+    if (!a->is_open && a->plan.is_sure)
+        table_ahead_begin(a, index, is_backwards);
+    return a->is_open ? table_ahead_follow(a, index, ti->err) : LSM_OK;
 }
 
 static void fail(struct table_iter *ti, lsm_status status)
@@ -97,32 +101,33 @@ static void fail(struct table_iter *ti, lsm_status status)
 }
 
 /* Fetches what is read first of a block that is in memory: its columns, as long as it is small.
- * Outside an epoch the block may be gone: its address is fetched, never read. */
-static void prefetch_block(const struct table_iter *ti, uint32_t index)
+ * Outside an epoch the block may be gone: its address is fetched, never read. False: it is not. */
+static bool prefetch_block(const struct table_iter *ti, uint32_t index)
 {
     const struct block *block = block_cache_peek(&ti->table->index.entries[index].slot);
     if (block == NULL)
-        return;
+        return false;
     const uint8_t *bytes = (const uint8_t *)block;
     for (size_t i = 0; i < PREFETCH_LINES; i++)
         __builtin_prefetch(bytes + i * CACHE_LINE);
+    return true;
 }
 
 /* Makes `index` the current block. False when that failed. */
-static bool enter_block(struct table_iter *ti, uint32_t index)
+static bool enter_block(struct table_iter *ti, uint32_t index, bool is_backwards)
 {
     if (ti->block != NULL && ti->block_index == index)
         return true;
-    lsm_status status = look_ahead(ti, index);
+    lsm_status status = walk_to(ti, index, is_backwards);
     struct block *block = status == LSM_OK ? cached_block(ti, index) : NULL;
     if (block == NULL && status == LSM_OK)
-        status = read_block(ti, index, &block);
+        status = read_block(ti, index, is_backwards, &block);
     if (status != LSM_OK) {
         fail(ti, status);
         return false;
     }
     if (ti->run > 0 && index + 1 < ti->table->index.count)
-        prefetch_block(ti, index + 1);
+        (void)prefetch_block(ti, index + 1);
     block_drop(ti->block);
     ti->block = block;
     ti->block_index = index;
@@ -179,13 +184,13 @@ static void show_first_of(struct table_iter *ti, uint32_t block_index)
 {
     if (block_index >= ti->table->index.count)
         end(ti);
-    else if (enter_block(ti, block_index))
+    else if (enter_block(ti, block_index, false))
         show_more(ti, 0);
 }
 
 static void show_last_of(struct table_iter *ti, uint32_t block_index)
 {
-    if (enter_block(ti, block_index))
+    if (enter_block(ti, block_index, true))
         show_one(ti, ti->source.view.count - 1);
 }
 
@@ -212,7 +217,9 @@ static void iter_approach_entry(struct iter *it, lsm_slice key, uint64_t trailer
     struct table_iter *ti = of(it);
     uint32_t index = table_index_find(&ti->table->index, key, trailer);
     ti->approached = index + 1;
-    prefetch_block(ti, index);
+    bool is_here = ti->block != NULL && ti->block_index == index;
+    if (!is_here && !prefetch_block(ti, index))
+        table_ahead_approach(&ti->ahead, index);
 }
 
 /* The block in which (key, trailer) is, as approached or looked up now. */
@@ -227,7 +234,7 @@ static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct table_iter *ti = of(it);
     it->status = LSM_OK;
-    if (!enter_block(ti, find_block(ti, key, trailer)))
+    if (!enter_block(ti, find_block(ti, key, trailer), false))
         return;
     uint32_t index = block_seek(&ti->source.view, key, trailer);
     if (index < ti->source.view.count) {
@@ -242,7 +249,7 @@ static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t tr
 {
     struct table_iter *ti = of(it);
     it->status = LSM_OK;
-    if (!enter_block(ti, find_block(ti, key, trailer)))
+    if (!enter_block(ti, find_block(ti, key, trailer), true))
         return;
     uint32_t index = block_seek(&ti->source.view, key, trailer);
     if (index < ti->source.view.count && block_compare(&ti->source.view, index, key, trailer) == 0)
@@ -279,17 +286,22 @@ static void iter_prev_entry(struct iter *it)
         end(ti);
 }
 
-static void init_ahead(struct table_iter *ti)
+static void init_ahead(struct table_iter *ti, const struct table_iter_options *options)
 {
-    size_t half = ti->options.readahead / TABLE_AHEAD_DEPTH;
-    if (ti->options.whole)
-        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_WHOLE, TABLE_AHEAD_WHOLE,
-                         TABLE_AHEAD_WHOLE_DEPTH);
-    else if (ti->options.readahead > 0)
-        table_ahead_init(&ti->ahead, ti->table, half, half, TABLE_AHEAD_DEPTH);
-    else
-        table_ahead_init(&ti->ahead, ti->table, TABLE_AHEAD_FIRST, TABLE_AHEAD_MAX,
-                         TABLE_AHEAD_DEPTH);
+    struct table_ahead_plan plan = {
+        .first_size = TABLE_AHEAD_FIRST, .max_size = TABLE_AHEAD_MAX, .depth = TABLE_AHEAD_DEPTH};
+    if (options->whole)
+        plan = (struct table_ahead_plan){TABLE_AHEAD_WHOLE, TABLE_AHEAD_WHOLE,
+                                         TABLE_AHEAD_WHOLE_DEPTH, true};
+    else if (options->readahead > 0)
+        plan.first_size = plan.max_size = options->readahead / TABLE_AHEAD_DEPTH;
+    plan.is_sure = options->whole || options->readahead > 0;
+    if (options->lane == NULL)
+        read_lane_init(&ti->lane, ti->table->env->io, ti->table->env->queues);
+    table_ahead_init(&ti->ahead, ti->table, options->lane != NULL ? options->lane : &ti->lane,
+                     &plan);
+    ti->ahead.first = options->first;
+    ti->ahead.limit = options->limit;
 }
 
 static void iter_rest_entry(struct iter *it)
@@ -299,16 +311,15 @@ static void iter_rest_entry(struct iter *it)
     ti->block = NULL;
     ti->run = 0;
     ti->approached = 0;
-    if (ti->ahead.queue != NULL) {
-        table_ahead_release(&ti->ahead);
-        init_ahead(ti);
-    }
+    table_ahead_rest(&ti->ahead);
+    read_lane_release(&ti->lane);
 }
 
 static void iter_release_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
     table_ahead_release(&ti->ahead);
+    read_lane_release(&ti->lane);
     block_drop(ti->block);
     table_batch_release(&ti->batches[0]);
     table_batch_release(&ti->batches[1]);
@@ -338,13 +349,13 @@ lsm_status table_iter_new(struct table *table, const struct table_iter_options *
     ti->it.ops = &table_iter_ops;
     ti->table = table;
     ti->err = err;
-    ti->options = *options;
-    init_ahead(ti);
+    ti->flags = options->flags;
+    init_ahead(ti, options);
     *it = &ti->it;
     return LSM_OK;
 }
 
-void table_iter_turn_to(struct iter *it, struct table *table)
+void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on)
 {
     struct table_iter *ti = of(it);
     end(ti);
@@ -353,5 +364,5 @@ void table_iter_turn_to(struct iter *it, struct table *table)
     ti->table = table;
     ti->approached = 0;
     ti->run = 0;
-    table_ahead_turn_to(&ti->ahead, table);
+    table_ahead_turn_to(&ti->ahead, table, goes_on);
 }

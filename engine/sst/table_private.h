@@ -22,6 +22,8 @@ struct table {
     struct decompress_dictionary *dictionary; /* NULL: none */
     size_t dictionary_size;
     struct table_properties properties;
+    /* Changes. */
+    _Atomic uint32_t habit; /* bytes that iterators use from a missing block on; 0: not known */
 };
 
 /* The bytes of the file that hold data blocks [first, limit), with their padding. */

@@ -25,7 +25,7 @@ static void invalidate(struct level_iter *l, lsm_status status)
 }
 
 /* Lets the iterator go over files[at] instead of the file before, whose keys stay for a step. */
-static lsm_status turn_to_file(struct level_iter *l, size_t at)
+static lsm_status turn_to_file(struct level_iter *l, size_t at, bool goes_on)
 {
     struct table *table = NULL;
     lsm_status status = version_table_keep(l->files[at], &table, l->err);
@@ -39,15 +39,16 @@ static lsm_status turn_to_file(struct level_iter *l, size_t at)
         }
         l->inner->common = l->base.common;
     } else {
-        table_iter_turn_to(l->inner, table);
+        table_iter_turn_to(l->inner, table, goes_on);
         version_table_drop(l->files[l->at]);
     }
     l->at = at;
     return LSM_OK;
 }
 
-/* Makes files[at] the current file. False: at the end, or failed. */
-static bool enter_file(struct level_iter *l, size_t at)
+/* Makes files[at] the current file; with `goes_on` the walk comes there from its neighbour. False:
+ * at the end, or failed. */
+static bool enter_file(struct level_iter *l, size_t at, bool goes_on)
 {
     if (at >= l->count) {
         invalidate(l, LSM_OK);
@@ -55,7 +56,7 @@ static bool enter_file(struct level_iter *l, size_t at)
     }
     if (l->inner != NULL && l->at == at)
         return true;
-    lsm_status status = turn_to_file(l, at);
+    lsm_status status = turn_to_file(l, at, goes_on);
     invalidate(l, status);
     return status == LSM_OK;
 }
@@ -82,7 +83,7 @@ static void settle_forwards(struct level_iter *l)
             invalidate(l, l->inner->status);
             return;
         }
-        if (!enter_file(l, l->at + 1))
+        if (!enter_file(l, l->at + 1, true))
             return;
         l->inner->ops->first(l->inner);
     }
@@ -96,7 +97,7 @@ static void settle_backwards(struct level_iter *l)
             invalidate(l, l->inner->status);
             return;
         }
-        if (!enter_file(l, l->at == 0 ? l->count : l->at - 1))
+        if (!enter_file(l, l->at == 0 ? l->count : l->at - 1, true))
             return;
         l->inner->ops->last(l->inner);
     }
@@ -107,7 +108,7 @@ static void level_first(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
     invalidate(l, LSM_OK);
-    if (!enter_file(l, 0))
+    if (!enter_file(l, 0, false))
         return;
     l->inner->ops->first(l->inner);
     settle_forwards(l);
@@ -117,7 +118,7 @@ static void level_last(struct iter *it)
 {
     struct level_iter *l = (struct level_iter *)it;
     invalidate(l, LSM_OK);
-    if (!enter_file(l, l->count == 0 ? 0 : l->count - 1))
+    if (!enter_file(l, l->count == 0 ? 0 : l->count - 1, false))
         return;
     l->inner->ops->last(l->inner);
     settle_backwards(l);
@@ -143,7 +144,7 @@ static void level_seek(struct iter *it, lsm_slice key, uint64_t trailer)
     size_t approached = l->approached;
     l->approached = 0;
     invalidate(l, LSM_OK);
-    if (!enter_file(l, approached > 0 ? approached - 1 : find_file(l, key)))
+    if (!enter_file(l, approached > 0 ? approached - 1 : find_file(l, key), false))
         return;
     iter_seek(l->inner, key, trailer);
     settle_forwards(l);
@@ -154,7 +155,7 @@ static void level_approach(struct iter *it, lsm_slice key, uint64_t trailer)
     struct level_iter *l = (struct level_iter *)it;
     size_t at = find_file(l, key);
     l->approached = at + 1;
-    if (enter_file(l, at))
+    if (enter_file(l, at, false))
         iter_approach(l->inner, key, trailer);
 }
 
@@ -167,7 +168,7 @@ static void level_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer
         return;
     }
     invalidate(l, LSM_OK);
-    if (!enter_file(l, at))
+    if (!enter_file(l, at, false))
         return;
     l->inner->ops->seek_for_prev(l->inner, key, trailer);
     settle_backwards(l);

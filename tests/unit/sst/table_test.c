@@ -393,9 +393,9 @@ START_TEST(test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cach
         reads_of_scan(t, &e, (struct table_iter_options){.whole = true, .flags = TABLE_NO_FILL});
     ck_assert_uint_le(whole, p->data_size / (200 << 10) + 2);
     ck_assert_uint_eq(block_cache_bytes(f.env.cache), 0);
-    /* Two blocks alone, then windows of 64 KiB, 128 KiB, ... 1 MiB. */
+    /* Two blocks alone, then windows of 16 KiB, 32 KiB, ... 1 MiB. */
     uint64_t grown = reads_of_scan(t, &e, (struct table_iter_options){0});
-    ck_assert_uint_le(grown, 2 + 5 + p->data_size / (900 << 10));
+    ck_assert_uint_le(grown, 2 + 7 + p->data_size / (900 << 10));
     ck_assert_uint_gt(block_cache_bytes(f.env.cache), 0);
     ck_assert_uint_eq(reads_of_scan(t, &e, (struct table_iter_options){0}), 0);
     ck_assert_uint_eq(reads_of_scan(t, &e, (struct table_iter_options){.whole = true}), 0);
