@@ -69,7 +69,7 @@
       "the manifest ends in an edit that was never acknowledged",                                  \
       "cut off")                                                                                   \
     X(EDITS_LOST, 1, LSM_DAMAGE, "1-edits-lost",                                                   \
-      "the manifest ends in a clean close, but there is a table that was written after it",        \
+      "edits are missing behind the end of the manifest: LOCK knows of them, or a newer table is", \
       "completed from the tables")                                                                 \
     X(PREVIOUS_DAMAGED, 1, LSM_WARNING, "1-previous-damaged",                                      \
       "the manifest before the one in force, which is kept in reserve, is damaged",                \

@@ -152,6 +152,13 @@ static lsm_status make_next(struct repair *r, uint64_t number, struct version_ed
     return status;
 }
 
+/* Frames are counted on behind those that were, also behind those that are lost. */
+static uint64_t first_frame(const struct repair *r)
+{
+    uint64_t marked = r->mark.frame_number;
+    return marked < r->state.next_frame ? r->state.next_frame : marked + 1;
+}
+
 /* The frames of the snapshot, behind a file header. */
 static lsm_status encode(struct repair *r, uint64_t number, struct version_edit *next,
                          struct buffer *bytes, lsm_error *err)
@@ -161,7 +168,7 @@ static lsm_status encode(struct repair *r, uint64_t number, struct version_edit 
     size_t parts = next->added_count == 0 ? 1 : (next->added_count + PART_TABLES - 1) / PART_TABLES;
     lsm_status status = LSM_OK;
     memcpy(place.uuid, r->env.uuid, sizeof place.uuid);
-    struct frame_chain chain = frame_begin_file(&place, r->state.next_frame, bytes);
+    struct frame_chain chain = frame_begin_file(&place, first_frame(r), bytes);
     for (size_t i = 0; status == LSM_OK && i < parts; i++) {
         struct version_edit part = i == 0 ? *next : (struct version_edit){0};
         size_t first = i * PART_TABLES;

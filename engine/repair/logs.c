@@ -12,7 +12,7 @@
 #include "engine/base/step.h"
 #include "engine/format/batch.h"
 #include "engine/format/entry.h"
-#include "engine/inspect/later_table.h"
+#include "engine/inspect/evidence.h"
 #include "engine/sst/table.h"
 
 #include <stdio.h>
@@ -318,14 +318,22 @@ static lsm_status take_unexpected(struct repair *r, lsm_error *err)
                            err);
 }
 
-/* A manifest that was cut behind a clean close is whole, and needs no log. */
+/* A manifest that was cut behind a clean close is whole, and needs no log. That LOCK knows of edits
+ * behind it was seen when it was read. */
 static lsm_status look_for_later(struct repair *r, lsm_error *err)
 {
-    struct later_table later;
+    static const struct edit_mark none;
+    struct lost_edits_evidence evidence;
+    struct lost_edits lost = {.proof = LOST_EDITS_NONE};
+    struct buffer numbers = {0};
     if (!r->state.log_is_known || r->log.record_count > 0)
         return LSM_OK;
-    lsm_status status = later_table_find(&r->walk, &r->list, &r->state.snapshot, &later, err);
-    if (status == LSM_OK && later.number != 0)
+    lsm_status status = evidence_gather(&r->walk, &r->list, &none, &numbers, &evidence, err);
+    if (status == LSM_OK)
+        status = lost_edits_find(&evidence, r->walk.uuid, &r->state.snapshot,
+                                 r->state.next_frame - 1, &lost, err);
+    buffer_release(&numbers);
+    if (lost.proof != LOST_EDITS_NONE)
         r->log_has_hole = true;
     return status;
 }

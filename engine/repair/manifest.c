@@ -487,6 +487,36 @@ static bool explains_directory(const struct repair *r)
     return true;
 }
 
+/* LOCK names an edit that is behind the end of what was replayed. */
+static bool lacks_marked_edit(const struct repair *r)
+{
+    return r->options->manifest == 0 && r->mark.frame_number >= r->state.next_frame &&
+           memcmp(r->mark.uuid, r->walk.uuid, sizeof r->mark.uuid) == 0;
+}
+
+/* The lost edits changed no table that is there or named: what else they said is nowhere. */
+static lsm_status take_without_them(struct repair *r, const struct attempt *a, lsm_error *err)
+{
+    char text[LOST_EDITS_TEXT];
+    struct lost_edits lost = {
+        .proof = LOST_EDITS_MARK, .wanted = r->mark.frame_number, .found = r->state.next_frame - 1};
+    struct repair_step step =
+        repair_step_of(REPAIR_MANIFEST, a->number, FINDING_EDITS_LOST, a->name);
+    struct repair_loss loss = {.kinds = LSM_LOSS_MAY_REVIVE,
+                               .first_open = true,
+                               .last_open = true,
+                               .offset = LSM_NO_OFFSET};
+    memcpy(loss.file, a->name, sizeof loss.file);
+    r->state.needs_generation = true;
+    lsm_status status = repair_add_loss(r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
+    if (status != LSM_OK)
+        return status;
+    return repair_add_step(r, &step, lost_edits_text(&lost, text),
+                           "a new manifest takes over what this one says: column families may be "
+                           "missing, have an old name, or be there again",
+                           err);
+}
+
 lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
 {
     uint64_t named = r->options->manifest;
@@ -526,6 +556,15 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
         lsm_fail(&a.why, LSM_CORRUPT,
                  "'%s' is the newest manifest, but there are tables that came after it", a.name);
     }
+    if (replayed && lacks_marked_edit(r) && !explains_directory(r)) {
+        a.lacks_edits = true;
+        edit_release(&r->state.snapshot);
+        replayed = false;
+        lsm_fail(&a.why, LSM_CORRUPT,
+                 "'%s' ends with edit %" PRIu64 ", but LOCK says that there was edit %" PRIu64
+                 ": edits are lost",
+                 a.name, r->state.next_frame - 1, r->mark.frame_number);
+    }
     if (!replayed && r->options->manifest != 0)
         return lsm_fail(err, LSM_CORRUPT, "the manifest that was asked for cannot be used: %s",
                         a.why.message);
@@ -537,6 +576,8 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err)
         return rebuild(r, &a, err);
     r->state.manifest = a.number;
     r->state.log_is_known = true;
+    if (lacks_marked_edit(r))
+        return take_without_them(r, &a, err);
     if (r->options->manifest != 0 &&
         !(r->current_is_good && r->options->manifest == r->current_names)) {
         struct repair_step step =

@@ -35,6 +35,7 @@
 #include "engine/inspect/walk_table.h"
 #include "engine/shm/attach.h"
 #include "engine/sst/table.h"
+#include "engine/version/lost_edits.h"
 #include "engine/version/version.h"
 
 #define REPAIR_SEQUENCE_GAP (UINT64_C(1) << 32) /* above what was seen, where some may be lost */
@@ -151,6 +152,7 @@ struct repair {
     bool has_current;     /* the file is there and was read */
     bool current_is_good; /* maybe by a patch */
     uint64_t current_names;
+    struct edit_mark mark;   /* in LOCK: how far the manifest reached */
     uint64_t next_number;    /* of tables and manifests: above all files */
     struct buffer displaced; /* struct repair_displaced each, by number; see displaced.c */
     struct repair_state state;

@@ -64,6 +64,8 @@ static lsm_status put_plants_aside(struct repair *r, lsm_error *err)
 static lsm_status look(struct repair *r, lsm_error *err)
 {
     lsm_status status = walk_dir_read(r->dir, &r->list, err);
+    if (status == LSM_OK && edit_mark_read(r->dir, &r->mark, err) == LSM_NO_MEMORY)
+        status = LSM_NO_MEMORY;
     if (status == LSM_OK)
         status = repair_identify(r, err);
     if (status == LSM_OK)

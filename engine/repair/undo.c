@@ -354,6 +354,8 @@ lsm_status undo_run(struct repair *r, const char *path, bool force, lsm_error *e
         status = read_record(r, &record, err);
     if (status == LSM_OK && !force)
         status = check_unused(r, &record, err);
+    if (status == LSM_OK && force) /* edits made since the repair are given up */
+        edit_mark_write(r->dir, &(struct edit_mark){.frame_number = 0});
     if (status == LSM_OK) {
         /* temporary names that the record counts among the repair's */
         r->next_number = record.first_file;

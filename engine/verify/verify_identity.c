@@ -200,6 +200,8 @@ lsm_status verify_identity(struct verify *v, lsm_error *err)
     verify_pass(v, 0, 0);
     /* Listed before CURRENT is read: what is in force then is in the listing, or was removed. */
     lsm_status status = walk_dir_read(v->dir, &v->listing, err);
+    if (status == LSM_OK && edit_mark_read(v->dir, &v->mark, err) == LSM_NO_MEMORY)
+        status = LSM_NO_MEMORY;
     if (status == LSM_OK)
         status = read_current(v, err);
     if (status == LSM_OK && v->options.file == NULL)

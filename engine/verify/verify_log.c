@@ -6,7 +6,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/format/batch.h"
-#include "engine/inspect/later_table.h"
+#include "engine/inspect/evidence.h"
 #include "engine/inspect/walk_log.h"
 
 #include <stdio.h>
@@ -211,26 +211,27 @@ static lsm_status read_live(struct reading *r, struct walk_log_options *options,
     return status;
 }
 
-/* Without a log nothing has to reach back to a manifest that lost its end. */
-static lsm_status look_for_later(struct verify *v, lsm_error *err)
+/* The manifest is whole, but is it all of it? */
+static lsm_status look_for_lost_edits(struct verify *v, lsm_error *err)
 {
-    struct later_table later;
-    lsm_status status = later_table_find(&v->env, &v->listing, &v->replay.state, &later, err);
-    if (status != LSM_OK || later.number == 0)
+    struct lost_edits_evidence evidence;
+    struct lost_edits lost = {.proof = LOST_EDITS_NONE};
+    struct buffer numbers = {0};
+    char manifest[FILE_NAME_SIZE], text[LOST_EDITS_TEXT];
+    lsm_status status = evidence_gather(&v->env, &v->listing, &v->mark, &numbers, &evidence, err);
+    if (status == LSM_OK)
+        status =
+            lost_edits_find(&evidence, v->env.uuid, &v->replay.state, v->last_frame, &lost, err);
+    buffer_release(&numbers);
+    if (status != LSM_OK || lost.proof == LOST_EDITS_NONE)
         return status;
-    char table[FILE_NAME_SIZE], manifest[FILE_NAME_SIZE];
     lsm_finding f = finding_of(FINDING_EDITS_LOST);
     f.file = file_name_make(FILE_MANIFEST, v->manifest_number, manifest);
-    finding_numbers(&f, later.last_sequence, later.max_sequence);
+    finding_numbers(&f, lost.wanted, lost.found);
     f.has_range = true;
     f.first_open = f.last_open = true;
-    return verify_say(v, &f, err,
-                      "the manifest ends in a clean close at sequence number %" PRIu64
-                      ", but '%s', which it does not name, was written after it and holds "
-                      "numbers up to %" PRIu64
-                      ": edits are lost; see lsm-repair(1), and do not open the database before",
-                      later.last_sequence, file_name_make(FILE_TABLE, later.number, table),
-                      later.max_sequence);
+    return verify_say(v, &f, err, "%s; see lsm-repair(1), and do not open the database before",
+                      lost_edits_text(&lost, text));
 }
 
 lsm_status verify_log(struct verify *v, lsm_error *err)
@@ -266,8 +267,8 @@ lsm_status verify_log(struct verify *v, lsm_error *err)
     }
     if (status == LSM_OK)
         status = v->db != NULL ? read_live(&r, &options, &inner) : read_once(&r, &options, &inner);
-    if (status == LSM_OK && r.is_closed && r.records == 0)
-        status = look_for_later(v, &inner);
+    if (status == LSM_OK && v->state_is_whole && v->db == NULL)
+        status = look_for_lost_edits(v, &inner);
     if (status == LSM_CORRUPT) { /* the position that the manifest names is none */
         lsm_finding f = finding_of(FINDING_LOG_HOLE);
         lsm_error why = inner;

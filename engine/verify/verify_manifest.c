@@ -218,6 +218,7 @@ static lsm_status walk_current(struct verify *v, lsm_error *err)
         m.header_fault != FINDING_NEWER_FORMAT)
         status = walk_edits(v, &m, err);
     v->state_bytes = state_bytes(&v->replay.state);
+    v->last_frame = m.chain.number - 1;
     v->has_state = v->replay.has_snapshot;
     v->state_is_whole = v->state_is_whole && v->has_state;
     if (status == LSM_OK && v->state_is_whole)

@@ -12,6 +12,7 @@
 #include "engine/inspect/walk_dir.h"
 #include "engine/inspect/walk_manifest.h"
 #include "engine/inspect/walk_table.h"
+#include "engine/version/lost_edits.h"
 #include "engine/version/replay.h"
 
 #include <pthread.h>
@@ -51,6 +52,8 @@ struct verify {
 
     /* what the files say */
     uint64_t manifest_number; /* 0: not known */
+    uint64_t last_frame;      /* number of its last whole frame */
+    struct edit_mark mark;    /* as it was before the manifest was read */
     bool has_uuid;
     struct replay replay; /* state: families and tables */
     bool has_state;       /* a snapshot was read */

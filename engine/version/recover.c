@@ -3,8 +3,10 @@
  * manifest is never appended to again, so nothing has to be cut off its end, and it stays as the
  * generation before.
  */
+#include "engine/version/lost_edits.h"
 #include "engine/version/set_private.h"
 
+#include "engine/base/buffer.h"
 #include "engine/base/step.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
@@ -225,55 +227,60 @@ static lsm_status replay(struct version_set *set, uint64_t number, struct versio
     return status == LSM_OK ? check_tables(env, snapshot, err) : status;
 }
 
-static uint64_t highest_sequence(const struct version_edit *snapshot)
+/* ---- a whole manifest that lost its end -------------------------------------------------------
+ */
+
+static lsm_status ask_table(const void *context, uint64_t number, uint64_t *max_sequence,
+                            lsm_error *err)
 {
-    uint64_t highest = snapshot->last_sequence;
-    for (size_t i = 0; i < snapshot->added_count; i++) {
-        if (snapshot->added[i].max_sequence > highest)
-            highest = snapshot->added[i].max_sequence;
-    }
-    return highest;
+    const struct table_env *env = context;
+    struct table *table = NULL;
+    lsm_status status = table_open(env, number, 0, &table, err);
+    if (status == LSM_OK)
+        *max_sequence = table_properties(table)->max_sequence;
+    table_close(table);
+    return status == LSM_CORRUPT || status == LSM_MISSING ? LSM_OK : status;
 }
 
-/*
- * A manifest that was cut behind a clean close is whole, and no log has to reach back to it. But a
- * later life began with an edit before anything was written, so a table that came after the close
- * and holds newer sequence numbers proves that edits are lost. It must not go as an orphan.
- */
-static lsm_status check_close(const struct version_set *set, const struct version_edit *snapshot,
-                              lsm_error *err)
+/* Which tables there are, and how far the manifest reached: looked at before it is read. */
+static lsm_status see_evidence(const struct table_env *env, struct lost_edits_evidence *evidence,
+                               struct buffer *tables, lsm_error *err)
 {
-    const struct table_env *env = set->options.env;
     struct listing list = {0};
-    uint64_t last = highest_sequence(snapshot);
-    lsm_status status = set->state.clean ? listing_read(&list, env->dir, err) : LSM_OK;
+    *evidence = (struct lost_edits_evidence){.ask = ask_table, .context = env};
+    lsm_status status = edit_mark_read(env->dir, &evidence->mark, err);
+    if (status == LSM_OK)
+        status = listing_read(&list, env->dir, err);
     for (size_t i = 0; status == LSM_OK && i < list.count; i++) {
-        const struct found_file *f = &list.files[i];
-        struct table *table = NULL;
-        char name[FILE_NAME_SIZE];
-        if (f->kind != FILE_TABLE || f->number < set->state.next_file_number)
-            continue;
-        status = table_open(env, f->number, 0, &table, err);
-        if (status == LSM_CORRUPT || status == LSM_MISSING) { /* it proves nothing */
-            status = LSM_OK;
-            continue;
-        }
-        if (status != LSM_OK)
-            break;
-        uint64_t found = table_properties(table)->max_sequence;
-        table_close(table);
-        if (found <= last)
-            continue; /* what an interrupted repair left */
-        file_name_make(FILE_TABLE, f->number, name);
-        status = lsm_fail(err, LSM_CORRUPT,
-                          "the manifest of '%s' ends in a clean close at sequence number %" PRIu64
-                          ", but '%s', which it does not name, holds numbers up to %" PRIu64
-                          ": edits are lost; see lsm-repair",
-                          io_dir_path(env->dir), last, name, found);
-        status_place(err, name, LSM_NO_OFFSET);
-        status_numbers(err, last, found);
+        if (list.files[i].kind == FILE_TABLE)
+            buffer_append(tables, &list.files[i].number, sizeof list.files[i].number);
     }
     listing_release(&list);
+    if (tables->failed)
+        return lsm_fail_memory(err, tables->size);
+    evidence->tables = (const uint64_t *)(const void *)tables->data;
+    evidence->table_count = tables->size / sizeof *evidence->tables;
+    return status;
+}
+
+/* What the lost edits said must not be overwritten, nor its tables go as orphans. */
+static lsm_status check_end(const struct version_set *set, const struct version_edit *snapshot,
+                            const struct lost_edits_evidence *evidence, lsm_error *err)
+{
+    const struct table_env *env = set->options.env;
+    struct lost_edits lost;
+    char text[LOST_EDITS_TEXT], name[FILE_NAME_SIZE];
+    lsm_status status =
+        lost_edits_find(evidence, env->uuid, snapshot, version_set_number(set), &lost, err);
+    if (status != LSM_OK || lost.proof == LOST_EDITS_NONE)
+        return status;
+    status = lsm_fail(err, LSM_CORRUPT, "in '%s' %s; see lsm-repair", io_dir_path(env->dir),
+                      lost_edits_text(&lost, text));
+    file_name_make(lost.proof == LOST_EDITS_TABLE ? FILE_TABLE : FILE_MANIFEST,
+                   lost.proof == LOST_EDITS_TABLE ? lost.table : set->manifest.place.file_number,
+                   name);
+    status_place(err, name, LSM_NO_OFFSET);
+    status_numbers(err, lost.wanted, lost.found);
     return status;
 }
 
@@ -308,15 +315,18 @@ lsm_status version_set_recover(const struct version_options *options, struct ver
     struct version_edit snapshot = {0};
     struct live_version *empty = NULL, *recovered = NULL;
     struct version_state found;
+    struct lost_edits_evidence evidence;
+    struct buffer tables = {0};
     struct version_set *s = version_set_new(options);
-    lsm_status status =
-        s == NULL ? lsm_fail_memory(err, sizeof *s)
-                  : version_read_current(options->env->io, options->env->dir, uuid, &number, err);
+    lsm_status status = s == NULL ? lsm_fail_memory(err, sizeof *s)
+                                  : see_evidence(options->env, &evidence, &tables, err);
+    if (status == LSM_OK)
+        status = version_read_current(options->env->io, options->env->dir, uuid, &number, err);
     if (status == LSM_OK)
         status = replay(s, number, &snapshot, err);
     if (status != LSM_OK)
         goto out;
-    status = check_close(s, &snapshot, err);
+    status = check_end(s, &snapshot, &evidence, err);
     if (status != LSM_OK)
         goto out;
     found = s->state;
@@ -339,6 +349,7 @@ out:
     if (empty != NULL)
         version_drop(&empty->base);
     edit_release(&snapshot);
+    buffer_release(&tables);
     version_set_close(s);
     return status;
 }

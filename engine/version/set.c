@@ -11,6 +11,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/format/file_name.h"
+#include "engine/version/lost_edits.h"
 
 #include <assert.h>
 
@@ -282,6 +283,17 @@ static lsm_status make_durable(struct version_set *set, const struct version_edi
     return status == LSM_OK ? LSM_OK : version_set_break(set, &first, err);
 }
 
+/* Edits that leave no other trace: families, and that everything is in tables. */
+static void mark_edit(const struct version_set *set, const struct version_edit *edit)
+{
+    struct edit_mark mark = {.frame_number = version_set_number(set)};
+    if (edit->created_count + edit->renamed_count + edit->dropped_count == 0 &&
+        !(edit->has_log && edit->clean))
+        return;
+    memcpy(mark.uuid, set->options.env->uuid, sizeof mark.uuid);
+    edit_mark_write(set->options.env->dir, &mark);
+}
+
 lsm_status version_set_apply(struct version_set *set, struct version_edit *edit, lsm_error *err)
 {
     lsm_status status = version_set_check_writable(set, err);
@@ -302,6 +314,7 @@ lsm_status version_set_apply(struct version_set *set, struct version_edit *edit,
         version_drop(&next->base);
         return status;
     }
+    mark_edit(set, edit);
     version_mark_removed(&set->current->base, edit, version_set_number(set));
     version_set_install(set, next);
     table_pool_clean(&set->pool);

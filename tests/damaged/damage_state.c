@@ -12,10 +12,12 @@
  *     frame HEX               one more frame, with any payload
  *     edit remove FAMILY LEVEL NUMBER | edit drop FAMILY            one more edit
  *     frames number | chain | no-snapshot                           the manifest with such a fault
+ *     mark N                  LOCK says that there was frame N
  */
 #include "tests/damaged/damage.h"
 
 #include "engine/base/memory.h"
+#include "engine/format/edit_mark.h"
 #include "engine/format/file_name.h"
 #include "engine/format/table_format.h"
 #include "engine/format/table_properties.h"
@@ -253,6 +255,18 @@ static void write_frames(struct surgeon *s, const char *fault)
     buffer_release(&edit);
 }
 
+static void mark_frame(struct surgeon *s, const struct command *c)
+{
+    struct edit_mark mark = {.frame_number = (uint64_t)number(s, c, 1)};
+    struct folder_file *lock = folder_find(&s->work, "LOCK");
+    if (lock == NULL)
+        bad_script(s, "there is no LOCK");
+    memcpy(mark.uuid, s->atlas.uuid, sizeof mark.uuid);
+    if (lock->size < EDIT_MARK_OFFSET + EDIT_MARK_SIZE)
+        folder_resize(lock, EDIT_MARK_OFFSET + EDIT_MARK_SIZE);
+    edit_mark_encode(&mark, lock->bytes + EDIT_MARK_OFFSET);
+}
+
 bool damage_state(struct surgeon *s, const struct command *c)
 {
     const char *name = c->words[0];
@@ -264,6 +278,8 @@ bool damage_state(struct surgeon *s, const struct command *c)
         append_edit(s, c);
     else if (strcmp(name, "frames") == 0)
         write_frames(s, word(s, c, 1));
+    else if (strcmp(name, "mark") == 0)
+        mark_frame(s, c);
     else
         return false;
     return true;

@@ -208,6 +208,36 @@ same out closed.wanted
 expect 0 lsm-repair -n closed
 expect 0 lsm-verify closed-once
 
+# A life that only made a family leaves no table. LOCK remembers its last edit.
+cp -r closed-once family
+printf 'VERSION=3\nformat=print\ndatabase=empty\ntype=btree\nHEADER=END\nDATA=END\n' |
+    lsm-load -q --create family || fail 'a family without pairs'
+expect 0 lsm-verify family
+expect 0 lsm-dump -l family
+[ "$(tr '\n' ' ' <out)" = 'default empty ' ] || fail 'the families'
+manifest=family/$(basename "$(find family -name 'MANIFEST-*' | sort | tail -n 1)")
+end=$(lsm-dump --manifest family |
+    sed -n 's/^frame offset=\([0-9]*\) length=\([0-9]*\) .* snapshot.*/\1 \2/p')
+cp -r family restored
+truncate -s $((${end% *} + ${end#* })) "$manifest"
+expect 4 lsm-dump family
+says err 'LOCK says that there was edit'
+expect 4 lsm-verify family
+says out 1-edits-lost
+expect 4 lsm-repair -n family
+says out 'column families may be missing'
+expect 65 lsm-repair -q -y family
+expect 0 lsm-verify family
+expect 0 lsm-dump -l family
+[ "$(cat out)" = default ] || fail 'the families after the repair'
+expect 1 lsm-repair --undo-last -f family
+expect 0 lsm-verify family
+
+# A copy without LOCK, and one with, are whole.
+rm -f restored/LOCK
+expect 0 lsm-verify restored
+expect 0 lsm-dump -l restored
+
 # What does not fit into the memory is unmeasured, and said.
 awk 'BEGIN { print "big"; for (i = 0; i < 400000; i++) printf "0123456789"; print "" }' |
     lsm-load -q -T --create large || fail 'a large value'
