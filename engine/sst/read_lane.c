@@ -11,6 +11,8 @@ void read_lane_init(struct read_lane *lane, struct io *io, struct io_queue_pool 
 
 static void give_queue_back(struct read_lane *lane)
 {
+    if (lane->queue == NULL)
+        return;
     if (lane->pool != NULL)
         io_queue_pool_give_back(lane->pool, lane->queue);
     else
@@ -21,6 +23,7 @@ static void give_queue_back(struct read_lane *lane)
 void read_lane_release(struct read_lane *lane)
 {
     give_queue_back(lane);
+    lane->refused = false; /* perhaps there is one the next time */
 }
 
 void read_lane_add(struct read_lane *lane, struct lane_read *read)
@@ -113,7 +116,7 @@ lsm_status read_lane_wait(struct read_lane *lane, struct lane_read *read, lsm_er
     if (read->state == LANE_IN_FLIGHT)
         return lsm_fail(err, LSM_IO, "a read of '%s' at offset %" PRIu64 " was lost by its queue",
                         io_file_name(read->request.file), read->request.offset);
-    if (lane->queue != NULL && io_queue_in_flight(lane->queue) == 0)
+    if (lane->queue != NULL && io_queue_in_flight(lane->queue) == 0 && lane->waiting == NULL)
         give_queue_back(lane);
     return LSM_OK;
 }

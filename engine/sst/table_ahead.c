@@ -94,8 +94,11 @@ static void free_memory(struct table_ahead *a, size_t kept)
 void table_ahead_rest(struct table_ahead *a)
 {
     table_ahead_stop(a);
+    if (!a->has_asked)
+        return;
     wait_for_all(a);
     free_memory(a, KEPT_MEMORY);
+    a->has_asked = false;
 }
 
 void table_ahead_release(struct table_ahead *a)
@@ -145,6 +148,7 @@ static bool ask(struct table_ahead *a, struct table_window *w, uint32_t first, u
     };
     w->first = first;
     w->limit = limit;
+    a->has_asked = true;
     read_lane_add(a->lane, &w->read);
     return true;
 }

@@ -44,6 +44,7 @@ struct table_ahead {
     struct read_lane *lane;
     struct table_ahead_plan plan;
     lsm_slice first, limit; /* bounds of keys; data NULL: none. Borrowed */
+    bool has_asked;         /* for anything, since it rested */
     bool is_open;           /* the walk has missed a block, and all below is set */
     bool is_fresh;          /* and was only announced up to now */
     bool is_backwards;
