@@ -60,28 +60,35 @@ static inline bool is_unseen(const lsm_iter *it, const struct iter_entry *entry)
 
 /* ---- forwards -------------------------------------------------------------------------------- */
 
-/* From the merge's place on, the next key to show. With `skip`, versions of saved_key are passed.
+/*
+ * From the merge's place on, the next key to show; versions of the key `left` (NULL: of none) are
+ * passed. Where the walk has just been, a key stays for one step, and the versions of a key are
+ * neighbours, newest first: so what is passed is compared with the entry before it, and not copied.
  */
-static void settle_forwards(lsm_iter *it, bool skip)
+static void settle_forwards(lsm_iter *it, const struct iter_entry *left)
 {
     struct iter *m = it->merged;
+    bool has_left = left != NULL;
+    struct iter_entry last = has_left ? *left : (struct iter_entry){.head = 0};
     it->backwards = false;
     it->shown = NULL;
-    while (m->valid) {
-        if (is_unseen(it, m->entry) || (skip && is_saved_key(it, m->entry))) {
-            iter_next(m);
+    for (; m->valid; iter_next(m)) {
+        const struct iter_entry *entry = m->entry;
+        if (has_left && entry->head == last.head && slice_equal(entry->key, last.key)) {
+            last.key = entry->key;
             continue;
         }
-        if (past_limit(it, m->entry->key))
+        has_left = !is_unseen(it, entry);
+        if (!has_left)
+            continue;
+        if (past_limit(it, entry->key))
             return;
-        if (entry_type_of(m->entry->trailer) == ENTRY_PUT) {
-            it->shown = m->entry;
+        if (entry_type_of(entry->trailer) == ENTRY_PUT) {
+            it->shown = entry;
             return;
         }
-        if (!save_key(it, m->entry))
-            return;
-        skip = true;
-        iter_next(m);
+        last.head = entry->head;
+        last.key = entry->key;
     }
     if (m->status != LSM_OK)
         iter_failed(it, m->status);
@@ -212,7 +219,7 @@ LSM_API void lsm_iter_first(lsm_iter *it)
         iter_seek(it->merged, buffer_slice(&it->first), ENTRY_MAX_TRAILER);
     else
         it->merged->ops->first(it->merged);
-    settle_forwards(it, false);
+    settle_forwards(it, NULL);
     walked_up(it);
 }
 
@@ -247,7 +254,7 @@ LSM_API void lsm_iter_seek(lsm_iter *it, lsm_slice key)
     epoch_enter(); /* once instead of in every source */
     iter_seek(it->merged, key, has_own ? ENTRY_MAX_TRAILER : entry_seek_trailer(it->sequence));
     epoch_exit();
-    settle_forwards(it, false);
+    settle_forwards(it, NULL);
     walked_up(it);
 }
 
@@ -283,8 +290,8 @@ static void next_forwards(lsm_iter *it)
     bool same = m->valid && m->entry->head == head && slice_equal(m->entry->key, key);
     if (__builtin_expect(m->valid && !same && is_plain(it, m->entry), 1))
         it->shown = m->entry;
-    else if (!same || save_key(it, m->entry))
-        settle_forwards(it, same);
+    else
+        settle_forwards(it, same ? m->entry : NULL);
 }
 
 static __attribute__((noinline)) void next_by_any_way(lsm_iter *it)
@@ -293,7 +300,7 @@ static __attribute__((noinline)) void next_by_any_way(lsm_iter *it)
         return;
     if (it->backwards) {
         iter_seek(it->merged, it->saved.key, 0);
-        settle_forwards(it, true);
+        settle_forwards(it, &it->saved);
     } else {
         next_forwards(it);
     }
