@@ -17,7 +17,8 @@
  * an error. Out-parameters stay untouched on failure unless said otherwise.
  *
  * Manual: lsm(7) for the ideas, lsm_open(3), lsm_put(3), lsm_get(3), lsm_batch(3), lsm_ingest(3), lsm_iter(3),
- * lsm_snapshot(3), lsm_txn(3), lsm_async(3), lsm_cf(3), lsm_compact(3), lsm_property(3) for the calls.
+ * lsm_snapshot(3), lsm_txn(3), lsm_async(3), lsm_cf(3), lsm_compact(3), lsm_checkpoint(3),
+ * lsm_property(3) for the calls.
  */
 #ifndef ENGINE_LSM_H
 #define ENGINE_LSM_H
@@ -748,6 +749,41 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_compact_cancel(lsm_db *db, uint32_t timeou
 
 /* Waits until no flush and no compaction is due. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err);
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+typedef struct lsm_checkpoint_options {
+    size_t struct_size; /* sizeof(lsm_checkpoint_options); set by LSM_CHECKPOINT_OPTIONS_INIT */
+    bool copy;          /* of the tables; default: share their files where that is possible */
+    lsm_progress progress; /* NULL: none; on the calling thread; false cancels */
+    void *progress_context;
+} lsm_checkpoint_options;
+
+#define LSM_CHECKPOINT_OPTIONS_INIT {.struct_size = sizeof(lsm_checkpoint_options)}
+
+/*
+ * Makes a database of its own in the new directory `path`, with all families as they are at one
+ * moment of the call: every write acknowledged before it is in, and of any batch all or nothing.
+ * Others, in all processes, go on reading and writing meanwhile.
+ *
+ * On the same file system tables become hard links, so that a checkpoint costs time and space of
+ * what is in memtables alone; space that they share is freed when both databases have done with it.
+ * No table is ever changed, so neither can harm the other. Elsewhere, and with options->copy, they
+ * are copied. The copy has the uuid of the original.
+ *
+ * It is built in "<path>.partial", and has its name when all of it is durable; what a call that
+ * was interrupted left there the next one of that path removes.
+ *
+ * options, err  may be NULL.
+ *
+ * LSM_EXISTS: there is something at `path`. LSM_BUSY: a checkpoint is being made there by somebody
+ * else. LSM_CANCELLED; LSM_MISSING: there is no directory to put it in; LSM_NO_SPACE, LSM_IO,
+ * LSM_NO_MEMORY, LSM_INVALID. After a failure there is nothing at `path`. Any thread may call; a
+ * database that was opened for reading only will do.
+ */
+LSM_API LSM_MUST_CHECK lsm_status lsm_checkpoint(lsm_db *db, const char *path,
+                                                 const lsm_checkpoint_options *options,
+                                                 lsm_error *err);
 
 /* ---- ingests --------------------------------------------------------------------------------- */
 

@@ -27,6 +27,11 @@ static const char help[] =
     "                          map size that mdb_load needs; native: with count and hash; jsonl\n"
     CLI_RANGE_HELP
     "\n"
+    "A database in the place of text:\n"
+    "      --checkpoint=DIR    make DIR, a database that holds what this one holds now; it shares\n"
+    "                          the table files where it can\n"
+    "      --copy              with table files of its own\n"
+    "\n"
     "What stands in the files, which are only read, however damaged:\n"
     "      --manifest[=FILE]   every edit of the manifest in force, or of FILE\n"
     "      --sst=FILE          one table; without it the next five are of all\n"
@@ -52,6 +57,8 @@ enum {
     OPTION_DIGEST = CLI_OPTION_OWN,
     OPTION_COMPAT,
     OPTION_AT,
+    OPTION_CHECKPOINT,
+    OPTION_COPY,
     OPTION_MANIFEST,
     OPTION_SST,
     OPTION_BLOCKS,
@@ -75,6 +82,8 @@ static const struct option long_options[] = {
     {"digest", no_argument, NULL, OPTION_DIGEST},
     {"compat", required_argument, NULL, OPTION_COMPAT},
     {"at", required_argument, NULL, OPTION_AT},
+    {"checkpoint", required_argument, NULL, OPTION_CHECKPOINT},
+    {"copy", no_argument, NULL, OPTION_COPY},
     {"salvage", no_argument, NULL, 'r'},
     {"aggressive", no_argument, NULL, 'R'},
     {"manifest", optional_argument, NULL, OPTION_MANIFEST},
@@ -205,6 +214,13 @@ static void take_option(struct dumper *d, int option, const char *argument)
     case OPTION_AT:
         d->at = argument;
         break;
+    case OPTION_CHECKPOINT:
+        take_work(d, DUMP_CHECKPOINT, NULL);
+        d->checkpoint = argument;
+        break;
+    case OPTION_COPY:
+        d->is_copy = true;
+        break;
     default:
         if (!take_inspection(d, option, argument))
             cli_take_option(&d->cli, option, argument);
@@ -231,9 +247,14 @@ static void check_options(struct dumper *d)
     struct cli *cli = &d->cli;
     if (d->wants_all && cli->family_count > 0)
         cli_usage(cli, "-a and --cf contradict each other");
+    if (d->is_copy && d->work != DUMP_CHECKPOINT)
+        cli_usage(cli, "--copy is for --checkpoint");
+    if (d->work == DUMP_CHECKPOINT && (d->file != NULL || cli->family_count > 0 || cli->has_start ||
+                                       cli->has_end || cli->has_prefix))
+        cli_usage(cli, "--checkpoint makes a directory of all that there is");
     if ((d->work == DUMP_NAMES || d->work == DUMP_DIGESTS) && d->file != NULL)
         cli_usage(cli, "-f is for contents and files, not for -l or --digest");
-    if (d->work >= DUMP_MANIFESTS && (d->is_salvage || d->at != NULL || d->compat_given))
+    if (d->work >= DUMP_CHECKPOINT && (d->is_salvage || d->at != NULL || d->compat_given))
         cli_usage(cli, "--salvage, --at and --compat are for contents, not for files");
     if (d->work == DUMP_IMAGE) {
         if (d->shows_data)
@@ -291,9 +312,13 @@ int main(int argc, char **argv)
     struct dumper d = {0};
     cli_init(&d.cli, "lsm-dump", help);
     take_options(&d, argc, argv);
-    const char *const written[] = {d.file, NULL};
-    sandbox_enter(&d.cli, &(struct sandbox_wish){.write_files = written});
-    int code = d.work >= DUMP_MANIFESTS ? dump_inspect(&d) : dump_database(&d);
+    const char *const written[] = {d.checkpoint != NULL ? d.checkpoint : d.file, NULL};
+    /* A file can only be linked from where as much is allowed as where it is linked to. */
+    sandbox_enter(&d.cli, &(struct sandbox_wish){.write_files = written,
+                                                 .writes_database = d.checkpoint != NULL});
+    int code = d.work >= DUMP_MANIFESTS    ? dump_inspect(&d)
+               : d.work == DUMP_CHECKPOINT ? dump_checkpoint(&d)
+                                           : dump_database(&d);
     text_release(&d.directory);
     text_release(&d.find_key);
     cli_release(&d.cli);

@@ -75,6 +75,7 @@ struct compact_env {
     struct version_set *set;
     uint64_t rate;              /* bytes a second written; 0: no limit */
     bool in_haste;              /* somebody waits for a flush: it leaves compression for later */
+    uint64_t limit_sequence;    /* a flush leaves out entries from here on; 0: none */
     const _Atomic bool *cancel; /* checked now and then: LSM_CANCELLED */
     /* Where it is told now and then how far the job is; NULL: nowhere. */
     _Atomic uint64_t *told_read, *told_written;

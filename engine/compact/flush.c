@@ -97,7 +97,7 @@ static lsm_status flush_family(struct flush *f, const struct version_cf *cf, lsm
 {
     struct iter *source = NULL;
     struct output *output = NULL;
-    struct pump pump = {.env = f->env};
+    struct pump pump = {.env = f->env, .limit_sequence = f->env->limit_sequence};
     bool apart = false;
     lsm_status status = open_source(f->memtables, f->memtable_count, cf->id, &source, err);
     if (status == LSM_OK)

@@ -10,6 +10,7 @@ struct pump {
     struct iter *source; /* on its first entry; borrowed */
     struct output *output;
     struct visible visible;
+    uint64_t limit_sequence; /* entries from here on are left out; 0: none */
 
     /* For deletions that nothing older hides behind: the levels below the output, searched with a
      * cursor each, as keys ascend. NULL: deletions stay. */

@@ -60,6 +60,8 @@ lsm_status pump_run(struct pump *p, lsm_error *err)
     for (; status == LSM_OK && source->valid; iter_next(source)) {
         bool is_new_key;
         enum visible_verdict verdict;
+        if (p->limit_sequence != 0 && entry_sequence(source->entry->trailer) >= p->limit_sequence)
+            continue;
         status = visible_next(&p->visible, source->entry->head, source->entry->key,
                               source->entry->trailer, &is_new_key, &verdict);
         if (status != LSM_OK)

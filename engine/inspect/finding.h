@@ -114,7 +114,7 @@
       "something else than a file in the place of a file of the database",                         \
       "moved to lost+found; the file counts as missing")                                           \
     X(HARD_LINK, 2, LSM_WARNING, "2-hard-link",                                                    \
-      "a file of the database has further names: changes may reach it through them",               \
+      "a file that changes has further names: what is written through them reaches it",            \
       "nothing: copy the file")                                                                    \
     X(UNREADABLE, 2, LSM_DAMAGE, "2-unreadable",                                                   \
       "a file of the database cannot be read",                                                     \

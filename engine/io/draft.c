@@ -297,9 +297,21 @@ static int dir_unlink(struct io_dir *dir, const char *name)
     return take_name(draft_of(dir->io), dir_of(dir)->folder, name) == NULL ? ENOMEM : 0;
 }
 
+static int dir_link(struct io_dir *from, const char *name, struct io_dir *to)
+{
+    (void)from, (void)name, (void)to;
+    return EROFS;
+}
+
 static int dir_remove(struct io *io, const char *path)
 {
     (void)io, (void)path;
+    return EROFS;
+}
+
+static int dir_move(struct io *io, const char *from, const char *to)
+{
+    (void)io, (void)from, (void)to;
     return EROFS;
 }
 
@@ -587,7 +599,9 @@ static const struct io_ops draft_ops = {
     .dir_describe = dir_describe,
     .dir_rename = dir_rename,
     .dir_unlink = dir_unlink,
+    .dir_link = dir_link,
     .dir_remove = dir_remove,
+    .dir_move = dir_move,
     .file_open = file_open,
     .file_close = file_close,
     .file_identity = file_identity,

@@ -256,10 +256,42 @@ int host_dir_unlink(struct io_dir *dir, const char *name)
     return unlinkat(dir_fd(dir), name, 0) == 0 ? 0 : errno;
 }
 
+int host_dir_link(struct io_dir *from, const char *name, struct io_dir *to)
+{
+    return linkat(dir_fd(from), name, dir_fd(to), name, 0) == 0 ? 0 : errno;
+}
+
 int host_dir_remove(struct io *io, const char *path)
 {
     (void)io;
     return rmdir(path) == 0 ? 0 : errno;
+}
+
+/* Without RENAME_NOREPLACE only an empty directory that was made since the look can be replaced. */
+static int move_without_replacing(const char *from, const char *to)
+{
+    struct stat about;
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return errno;
+    if (lstat(to, &about) == 0)
+        return EEXIST;
+    return errno == ENOENT && rename(from, to) == 0 ? 0 : errno;
+}
+
+int host_dir_move(struct io *io, const char *from, const char *to)
+{
+    (void)io;
+    int number = move_without_replacing(from, to);
+    if (number != 0)
+        return number;
+    int fd = open_directory(AT_FDCWD, to);
+    if (fd < 0)
+        return errno;
+    number = sync_parent(to, fd);
+    close(fd);
+    return number;
 }
 
 /* ---- opening files --------------------------------------------------------------------------- */
@@ -401,6 +433,22 @@ int host_file_write(struct io_file *file, const void *memory, size_t size, uint6
                                  .size = size,
                                  .offset = offset};
     return transfer(&request);
+}
+
+int host_file_copy(struct io_file *from, struct io_file *to, uint64_t offset, size_t size,
+                   size_t *copied)
+{
+    off_t from_offset = (off_t)offset, to_offset = (off_t)offset;
+    ssize_t n;
+    do
+        n = copy_file_range(file_fd(from), &from_offset, file_fd(to), &to_offset, size, 0);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0) {
+        *copied = (size_t)n;
+        return 0;
+    }
+    bool is_refused = errno == ENOSYS || errno == EINVAL || errno == EOPNOTSUPP || errno == EPERM;
+    return is_refused ? EXDEV : errno;
 }
 
 int host_file_sync(struct io_file *file)

@@ -36,7 +36,9 @@ int host_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_status 
 int host_dir_describe(struct io_dir *dir, const char *name, struct io_entry *entry);
 int host_dir_rename(struct io_dir *dir, const char *from, const char *to);
 int host_dir_unlink(struct io_dir *dir, const char *name);
+int host_dir_link(struct io_dir *from, const char *name, struct io_dir *to);
 int host_dir_remove(struct io *io, const char *path);
+int host_dir_move(struct io *io, const char *from, const char *to);
 
 int host_file_open(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
                    struct io_file **file);
@@ -44,6 +46,8 @@ void host_file_close(struct io_file *file);
 int host_file_identity(struct io_file *file, struct io_identity *identity);
 int host_file_read(struct io_file *file, void *memory, size_t size, uint64_t offset, size_t *got);
 int host_file_write(struct io_file *file, const void *memory, size_t size, uint64_t offset);
+int host_file_copy(struct io_file *from, struct io_file *to, uint64_t offset, size_t size,
+                   size_t *copied);
 int host_file_sync(struct io_file *file);
 int host_file_size(struct io_file *file, uint64_t *size);
 int host_file_truncate(struct io_file *file, uint64_t size);
@@ -79,6 +83,7 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
     .dir_open = host_dir_open, .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,   \
     .dir_remote_name = host_dir_remote_name, .dir_lacks_barriers = host_dir_lacks_barriers, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
     .dir_describe = host_dir_describe, .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
+    .dir_link = host_dir_link, .dir_move = host_dir_move, .file_copy = host_file_copy,             \
     .file_open = host_file_open, .file_close = host_file_close,                                    \
     .file_identity = host_file_identity, .file_read = host_file_read,                              \
     .file_write = host_file_write, .file_sync = host_file_sync, .file_size = host_file_size,       \

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define COPY_STEP ((size_t)1 << 20) /* bytes moved at once where the kernel does not copy */
+
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 /* The sentence of a failed operation on `path`. */
@@ -330,6 +332,31 @@ lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, ls
     return LSM_OK;
 }
 
+static bool is_no_place_for_links(int number)
+{
+    return number == EXDEV || number == EPERM || number == EMLINK || number == EOPNOTSUPP ||
+           number == ENOSYS;
+}
+
+lsm_status io_dir_link(struct io_dir *from, const char *name, struct io_dir *to, lsm_error *err)
+{
+    lsm_status status = check_name(name, from->path, err);
+    if (status != LSM_OK)
+        return status;
+    int before = cancel_hold();
+    int number = from->io->ops->dir_link(from, name, to);
+    cancel_release(before);
+    if (number == 0)
+        return LSM_OK;
+    if (!is_no_place_for_links(number))
+        return fail(err, number, name, LSM_NO_OFFSET, "cannot link '%s/%s' into '%s'", from->path,
+                    name, to->path);
+    status = lsm_fail(err, LSM_UNSUPPORTED, "'%s/%s' can have no second name in '%s'", from->path,
+                      name, to->path);
+    status_place(err, name, LSM_NO_OFFSET);
+    return status;
+}
+
 lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err)
 {
     int before = cancel_hold();
@@ -339,6 +366,17 @@ lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err)
         return LSM_OK;
     return fail(err, number == EEXIST ? ENOTEMPTY : number, path, LSM_NO_OFFSET,
                 "cannot remove directory '%s'", path);
+}
+
+lsm_status io_dir_move(struct io *io, const char *from, const char *to, lsm_error *err)
+{
+    int before = cancel_hold();
+    int number = io->ops->dir_move(io, from, to);
+    cancel_release(before);
+    if (number == 0)
+        return LSM_OK;
+    return fail(err, number == ENOTEMPTY || number == ENOTDIR ? EEXIST : number, to, LSM_NO_OFFSET,
+                "cannot give directory '%s' the name '%s'", from, to);
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -451,6 +489,45 @@ lsm_status io_file_write(struct io_file *file, const void *memory, size_t size, 
         number = file->writable ? file->io->ops->file_write(file, memory, size, offset) : EBADF;
     cancel_release(before);
     return number == 0 ? LSM_OK : fail_transfer(file, "write", size, offset, number, err);
+}
+
+static lsm_status copy_by_hand(struct io_file *from, struct io_file *to, uint64_t offset,
+                               uint64_t size, lsm_error *err)
+{
+    size_t room = size < COPY_STEP ? (size_t)size : COPY_STEP;
+    void *memory = mem_alloc(room);
+    if (memory == NULL)
+        return lsm_fail_memory(err, room);
+    lsm_status status = LSM_OK;
+    for (uint64_t done = 0; status == LSM_OK && done < size;) {
+        size_t step = size - done < room ? (size_t)(size - done) : room;
+        status = io_file_read_exact(from, memory, step, offset + done, err);
+        if (status == LSM_OK)
+            status = io_file_write(to, memory, step, offset + done, err);
+        done += step;
+    }
+    mem_free(memory);
+    return status;
+}
+
+lsm_status io_file_copy(struct io_file *from, struct io_file *to, uint64_t offset, uint64_t size,
+                        lsm_error *err)
+{
+    uint64_t done = 0;
+    while (from->io->ops->file_copy != NULL && done < size) {
+        size_t step = size - done < IO_TRANSFER_MAX ? (size_t)(size - done) : IO_TRANSFER_MAX;
+        size_t copied = 0;
+        int before = cancel_hold();
+        int number = from->io->ops->file_copy(from, to, offset + done, step, &copied);
+        cancel_release(before);
+        if (number == EXDEV || (number == 0 && copied == 0))
+            break; /* by hand, which also tells an early end */
+        if (number != 0)
+            return fail(err, number, to->name, offset + done, "cannot copy '%s' to '%s'",
+                        from->path, to->path);
+        done += copied;
+    }
+    return done < size ? copy_by_hand(from, to, offset + done, size - done, err) : LSM_OK;
 }
 
 lsm_status io_file_sync(struct io_file *file, lsm_error *err)

@@ -131,8 +131,20 @@ lsm_status io_dir_describe(struct io_dir *dir, const char *name, struct io_entry
 lsm_status io_dir_rename(struct io_dir *dir, const char *from, const char *to, lsm_error *err);
 /* *existed (may be NULL) tells whether there was something to remove; a missing one is LSM_OK. */
 lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, lsm_error *err);
+/*
+ * Gives a file of `from` the same name in `to` besides: one file with two names. LSM_UNSUPPORTED
+ * where that cannot be (another file system, one without links, too many of them, not allowed): it
+ * can be copied. LSM_EXISTS, LSM_MISSING.
+ */
+lsm_status io_dir_link(struct io_dir *from, const char *name, struct io_dir *to, lsm_error *err);
 /* Removes the empty directory `path` itself. LSM_EXISTS when it is not empty. */
 lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err);
+/*
+ * Gives the directory `from` the path `to`, on the same file system, durably. Open handles stay
+ * good, but their messages go on to say `from`. LSM_EXISTS when something is there already: nothing
+ * is ever replaced.
+ */
+lsm_status io_dir_move(struct io *io, const char *from, const char *to, lsm_error *err);
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
@@ -172,6 +184,11 @@ lsm_status io_file_read_exact(struct io_file *file, void *memory, size_t size, u
                               lsm_error *err);
 lsm_status io_file_write(struct io_file *file, const void *memory, size_t size, uint64_t offset,
                          lsm_error *err);
+/* Writes [offset, offset + size) of `from` to the same place in `to`, in the kernel where it can,
+ * which shares the blocks on file systems that do. An earlier end of `from` is LSM_CORRUPT. Neither
+ * is opened with IO_FILE_DIRECT. */
+lsm_status io_file_copy(struct io_file *from, struct io_file *to, uint64_t offset, uint64_t size,
+                        lsm_error *err);
 /* fdatasync: bytes and size durable (the name needs io_dir_sync). Never retry a failed one. */
 lsm_status io_file_sync(struct io_file *file, lsm_error *err);
 lsm_status io_file_size(struct io_file *file, uint64_t *size, lsm_error *err);

@@ -100,7 +100,9 @@ struct io_ops {
     int (*dir_describe)(struct io_dir *dir, const char *name, struct io_entry *entry);
     int (*dir_rename)(struct io_dir *dir, const char *from, const char *to);
     int (*dir_unlink)(struct io_dir *dir, const char *name);
+    int (*dir_link)(struct io_dir *from, const char *name, struct io_dir *to);
     int (*dir_remove)(struct io *io, const char *path);
+    int (*dir_move)(struct io *io, const char *from, const char *to); /* durable on return */
 
     int (*file_open)(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
                      struct io_file **file);
@@ -108,6 +110,9 @@ struct io_ops {
     int (*file_identity)(struct io_file *file, struct io_identity *identity);
     int (*file_read)(struct io_file *file, void *memory, size_t size, uint64_t offset, size_t *got);
     int (*file_write)(struct io_file *file, const void *memory, size_t size, uint64_t offset);
+    /* Some of it, *copied > 0 unless `from` ends; EXDEV: by hand, please. NULL: the same. */
+    int (*file_copy)(struct io_file *from, struct io_file *to, uint64_t offset, size_t size,
+                     size_t *copied);
     int (*file_sync)(struct io_file *file);
     int (*file_size)(struct io_file *file, uint64_t *size);
     int (*file_truncate)(struct io_file *file, uint64_t size);

@@ -307,6 +307,39 @@ static int dir_unlink(struct io_dir *dir, const char *name)
     return number;
 }
 
+static int link_locked(struct sim_disk *disk, struct sim_folder *from, const char *name,
+                       struct sim_folder *to)
+{
+    struct sim_inode *inode = sim_names_find(&from->current, name);
+    if (inode == NULL || to->removed)
+        return ENOENT;
+    if (sim_names_find(&to->current, name) != NULL)
+        return EEXIST;
+    int number = sim_folder_record_locked(to, SIM_NAME_CREATE, "", name, inode);
+    if (number != 0)
+        return number;
+    number = sim_names_set_locked(disk, &to->current, name, inode);
+    if (number != 0)
+        sim_folder_withdraw_locked(disk, to);
+    else
+        inode->use_count++;
+    return number;
+}
+
+static int dir_link(struct io_dir *from, const char *name, struct io_dir *to)
+{
+    struct sim_disk *disk = NULL;
+    int number = enter_for_names(from->io, &disk);
+    if (number != 0)
+        return number;
+    number = sim_fault_locked(disk, SIM_FAULT_LINK);
+    if (number == 0)
+        number = link_locked(disk, ((struct sim_dir *)from)->folder, name,
+                             ((struct sim_dir *)to)->folder);
+    sim_leave(disk);
+    return number;
+}
+
 static int dir_remove(struct io *io, const char *path)
 {
     struct sim_disk *disk = NULL;
@@ -323,6 +356,24 @@ static int dir_remove(struct io *io, const char *path)
         if (folder->handle_count == 0)
             sim_folder_free_locked(disk, folder);
     }
+    sim_leave(disk);
+    return number;
+}
+
+/* Directories have no names of their own here: whether one is there is durable at once. */
+static int dir_move(struct io *io, const char *from, const char *to)
+{
+    struct sim_disk *disk = NULL;
+    int number = enter_for_names(io, &disk);
+    if (number != 0)
+        return number;
+    struct sim_folder *folder = sim_folder_find_locked(disk, from);
+    if (folder == NULL)
+        number = ENOENT;
+    else if (sim_folder_find_locked(disk, to) != NULL)
+        number = EEXIST;
+    else
+        number = sim_folder_move_locked(folder, to);
     sim_leave(disk);
     return number;
 }
@@ -734,7 +785,9 @@ static const struct io_ops sim_ops = {
     .dir_lacks_barriers = dir_lacks_barriers,
     .dir_rename = dir_rename,
     .dir_unlink = dir_unlink,
+    .dir_link = dir_link,
     .dir_remove = dir_remove,
+    .dir_move = dir_move,
     .file_open = file_open,
     .file_close = file_close,
     .file_identity = file_identity,

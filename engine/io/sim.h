@@ -70,7 +70,8 @@ enum sim_fault_kind {
                          * for what was stored through a mapping */
     SIM_FAULT_ALLOCATE, /* */
     SIM_FAULT_OPEN,     /* */
-    SIM_FAULT_NAME,     /* rename and unlink */
+    SIM_FAULT_NAME,     /* rename, link and unlink */
+    SIM_FAULT_LINK,     /* link alone; with EXDEV for ever there are two file systems */
     SIM_FAULT_KINDS,
 };
 /* The operation of that kind after `count` more fails with `os_errno`, once or for ever. */

@@ -118,6 +118,17 @@ int sim_folder_make_locked(struct sim_disk *disk, const char *path, struct sim_f
     return 0;
 }
 
+int sim_folder_move_locked(struct sim_folder *folder, const char *path)
+{
+    char *copy = mem_copy_text(path);
+    if (copy == NULL)
+        return ENOMEM;
+    copy[path_length(path)] = '\0';
+    mem_free(folder->path);
+    folder->path = copy;
+    return 0;
+}
+
 void sim_folder_forget_locked(struct sim_disk *disk, struct sim_folder *folder)
 {
     for (size_t i = 0; i < folder->op_count; i++)

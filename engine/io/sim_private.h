@@ -197,6 +197,7 @@ bool sim_chance_locked(struct sim_disk *disk, unsigned of); /* one in `of` */
 
 struct sim_folder *sim_folder_find_locked(struct sim_disk *disk, const char *path);
 int sim_folder_make_locked(struct sim_disk *disk, const char *path, struct sim_folder **folder);
+int sim_folder_move_locked(struct sim_folder *folder, const char *path);
 void sim_folder_free_locked(struct sim_disk *disk, struct sim_folder *folder);
 int sim_folder_sync_locked(struct sim_disk *disk, struct sim_folder *folder);
 int sim_folder_record_locked(struct sim_folder *folder, enum sim_name_op_kind kind,

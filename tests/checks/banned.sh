@@ -5,7 +5,7 @@ heap='malloc|calloc|realloc|reallocarray|free|strdup|strndup|asprintf|vasprintf|
 heap="$heap|posix_memalign"
 files='open|openat|creat|fopen|read|pread|preadv|write|pwrite|pwritev|fsync|fdatasync|rename|renameat'
 files="$files|unlink|unlinkat|mkdir|rmdir|opendir|stat|fstat|ftruncate|fallocate|mmap|munmap|flock"
-files="$files|fcntl|ioctl|io_uring_[a-z_]*"
+files="$files|fcntl|ioctl|io_uring_[a-z_]*|linkat|renameat2|copy_file_range"
 failed=0
 
 # calls NAMES FILE...: lines that call one of NAMES, comments and strings aside.

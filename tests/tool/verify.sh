@@ -131,7 +131,7 @@ if truncate -s 1T long/STAGE 2>truncate.err; then
 fi
 cp -r sound open
 chmod 666 "open/$(basename "$table")"
-ln "open/$(basename "$table")" second-name
+ln open/CURRENT second-name
 touch open/rubbish open/7.sst
 expect 0 lsm-verify -v open
 for id in 0-mode-open 2-hard-link 2-foreign-file 2-odd-name; do

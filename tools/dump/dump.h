@@ -11,6 +11,7 @@ enum dump_work {
     DUMP_CONTENTS,
     DUMP_NAMES,
     DUMP_DIGESTS,
+    DUMP_CHECKPOINT,
     DUMP_MANIFESTS, /* what the files hold, from here on */
     DUMP_TABLES,
     DUMP_LOG,
@@ -38,8 +39,10 @@ struct dumper {
     enum dump_work work;
     struct dump_style style;
     bool compat_given;
-    const char *file; /* of -f; NULL: stdout */
-    const char *at;   /* a token or a sequence number; NULL: now */
+    const char *file;       /* of -f; NULL: stdout */
+    const char *at;         /* a token or a sequence number; NULL: now */
+    const char *checkpoint; /* of --checkpoint */
+    bool is_copy;           /* of its tables */
     bool wants_all;
     struct text directory; /* of `inspected`, where that is a path */
     bool is_salvage;
@@ -76,6 +79,11 @@ struct dumper {
 int dump_open_database(struct dumper *d);
 /* Also when it was not opened. Returns `code`, or that of a failure with it. */
 int dump_close_database(struct dumper *d, int code);
+
+/* ---- dump_checkpoint.c: a database of one moment of it ----------------------------------------
+ */
+
+int dump_checkpoint(struct dumper *d);
 
 /* ---- salvage.c: what is whole of a damaged one ----------------------------------------------- */
 

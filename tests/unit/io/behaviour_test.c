@@ -311,6 +311,71 @@ static lsm_status note_name(void *context, const char *name, lsm_error *err)
     return LSM_OK;
 }
 
+START_TEST(test_dir_link_is_the_same_file_in_another_directory)
+{
+    BEGIN
+    char other_path[240], moved_path[240];
+    struct io_dir *other = NULL, *moved = NULL;
+    struct io_identity one, two;
+    snprintf(other_path, sizeof other_path, "%s.other", b.path);
+    snprintf(moved_path, sizeof moved_path, "%s.moved", b.path);
+    ck_ok(io_dir_open(b.io, other_path, IO_DIR_CREATE, 0, &other, err));
+    struct io_file *f = backend_file(&b, "a", RW), *g = NULL;
+    ck_ok(io_file_write(f, "bytes", 5, 0, err));
+    ck_ok(io_dir_link(b.dir, "a", other, err));
+    ck_ok(io_file_open(other, "a", 0, 0, &g, err));
+    ck_ok(io_file_identity(f, &one, err));
+    ck_ok(io_file_identity(g, &two, err));
+    ck_assert(io_identity_equal(one, two));
+    ck_ok(io_dir_unlink(b.dir, "a", NULL, err));
+    char got[5];
+    ck_ok(io_file_read_exact(g, got, 5, 0, err));
+    ck_assert_mem_eq(got, "bytes", 5);
+    io_file_close(f);
+    io_file_close(g);
+    lsm_error error = {0};
+    ck_assert_int_eq(io_dir_link(b.dir, "a", other, &error), LSM_MISSING);
+    io_file_close(backend_file(&b, "a", RW));
+    ck_assert_int_eq(io_dir_link(b.dir, "a", other, &error), LSM_EXISTS);
+
+    ck_assert_int_eq(io_dir_move(b.io, other_path, b.path, &error), LSM_EXISTS);
+    ck_ok(io_dir_move(b.io, other_path, moved_path, err));
+    ck_assert_int_ne(io_dir_move(b.io, other_path, moved_path, &error), LSM_OK);
+    ck_ok(io_dir_open(b.io, moved_path, 0, 0, &moved, err));
+    ck_ok(io_file_open(moved, "a", 0, 0, &g, err)); /* by either handle it is the same one */
+    io_file_close(g);
+    ck_ok(io_dir_unlink(other, "a", NULL, err));
+    io_dir_close(other);
+    io_dir_close(moved);
+    ck_ok(io_dir_remove(b.io, moved_path, err));
+    backend_close(&b);
+}
+END_TEST
+
+START_TEST(test_file_copy_has_the_same_bytes)
+{
+    BEGIN
+    enum { SIZE = 3 << 20 };
+    uint8_t *bytes = malloc(SIZE), *got = malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++)
+        bytes[i] = (uint8_t)(i * 2654435761u >> 24);
+    struct io_file *f = backend_file(&b, "a", RW), *g = backend_file(&b, "b", RW);
+    ck_ok(io_file_write(f, bytes, SIZE, 0, err));
+    ck_ok(io_file_copy(f, g, 0, 0, err));
+    ck_ok(io_file_copy(f, g, 0, 1000, err));
+    ck_ok(io_file_copy(f, g, 1000, SIZE - 1000, err));
+    ck_ok(io_file_read_exact(g, got, SIZE, 0, err));
+    ck_assert_mem_eq(got, bytes, SIZE);
+    lsm_error error = {0};
+    ck_assert_int_eq(io_file_copy(f, g, SIZE - 10, 11, &error), LSM_CORRUPT);
+    io_file_close(f);
+    io_file_close(g);
+    free(bytes);
+    free(got);
+    backend_close(&b);
+}
+END_TEST
+
 START_TEST(test_dir_list_visits_every_entry_until_stopped)
 {
     BEGIN
@@ -677,6 +742,8 @@ int main(void)
         test_dir_missing_is_told_and_made_when_asked,
         test_dir_unlink_tells_whether_there_was_one,
         test_dir_rename_replaces,
+        test_dir_link_is_the_same_file_in_another_directory,
+        test_file_copy_has_the_same_bytes,
         test_dir_list_visits_every_entry_until_stopped,
         test_mapping_and_transfers_show_each_other,
         test_mapping_past_the_end_is_refused,

@@ -1,0 +1,182 @@
+/*
+ * Where a checkpoint is built: in PATH.partial, which becomes PATH by one rename when all of it is
+ * durable. So PATH is a whole database or nothing.
+ *
+ * Who builds holds the lock of a database that somebody opens, on LOCK in that directory. A death
+ * lets go of it, and the next checkpoint of that name clears up. The lock may be had a moment after
+ * the directory got its name, or was removed: then it is on a file that PATH.partial does not hold,
+ * and the whole is begun again.
+ */
+#include "engine/db/checkpoint_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/base/step.h"
+#include "engine/format/file_name.h"
+#include "engine/shm/attach.h"
+
+#include <string.h>
+
+#define PLACE_SUFFIX ".partial"
+#define PLACE_TRIES  100 /* to find the directory where it was a moment ago */
+
+static lsm_status make_paths(struct checkpoint_place *p, const char *path, lsm_error *err)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    p->path = mem_alloc(length + 1);
+    p->partial_path = mem_alloc(length + sizeof PLACE_SUFFIX);
+    if (p->path == NULL || p->partial_path == NULL)
+        return lsm_fail_memory(err, length + sizeof PLACE_SUFFIX);
+    memcpy(p->path, path, length);
+    p->path[length] = '\0';
+    memcpy(p->partial_path, path, length);
+    memcpy(p->partial_path + length, PLACE_SUFFIX, sizeof PLACE_SUFFIX);
+    return LSM_OK;
+}
+
+static lsm_status check_free(struct checkpoint_place *p, lsm_error *err)
+{
+    struct io_dir *dir = NULL;
+    lsm_status status = io_dir_open(p->io, p->path, 0, 0, &dir, err);
+    if (status == LSM_MISSING)
+        return LSM_OK;
+    if (status != LSM_OK)
+        return status;
+    io_dir_close(dir);
+    status = lsm_fail(err, LSM_EXISTS, "a checkpoint goes to a new directory, but there is '%s'",
+                      p->path);
+    status_place(err, p->path, LSM_NO_OFFSET);
+    return status;
+}
+
+/* ---- the lock -------------------------------------------------------------------------------- */
+
+static lsm_status open_lock_file(struct io_dir *dir, unsigned flags, struct io_file **file,
+                                 lsm_error *err)
+{
+    char name[FILE_NAME_SIZE];
+    return io_file_open(dir, file_name_make(FILE_LOCK, 0, name), flags, 0, file, err);
+}
+
+/* Is the file what PATH.partial/LOCK stands for now? */
+static lsm_status still_there(struct checkpoint_place *p, struct io_file *locked, bool *is_there,
+                              lsm_error *err)
+{
+    struct io_dir *dir = NULL;
+    struct io_file *file = NULL;
+    struct io_identity mine, found;
+    *is_there = false;
+    lsm_status status = io_dir_open(p->io, p->partial_path, 0, 0, &dir, err);
+    if (status == LSM_OK)
+        status = open_lock_file(dir, 0, &file, err);
+    if (status == LSM_OK)
+        status = io_file_identity(file, &found, err);
+    if (status == LSM_OK)
+        status = io_file_identity(locked, &mine, err);
+    if (status == LSM_OK)
+        *is_there = io_identity_equal(mine, found);
+    io_file_close(file);
+    io_dir_close(dir);
+    return status == LSM_MISSING ? LSM_OK : status;
+}
+
+static lsm_status in_use(const struct checkpoint_place *p, lsm_error *err)
+{
+    lsm_status status =
+        lsm_fail(err, LSM_BUSY, "somebody else makes a checkpoint in '%s' now", p->partial_path);
+    status_place(err, p->partial_path, LSM_NO_OFFSET);
+    return status;
+}
+
+/* LOCK of the directory that was opened; none is in one that was removed since. */
+static lsm_status lock(struct checkpoint_place *p, struct io_file **file, lsm_error *err)
+{
+    lsm_status status = open_lock_file(p->dir, IO_FILE_WRITE | IO_FILE_CREATE, file, err);
+    if (status == LSM_MISSING)
+        return LSM_OK;
+    if (status == LSM_OK)
+        status = io_try_lock(*file, SHM_LOCK_ATTACH, &p->lock, err);
+    return status == LSM_BUSY ? in_use(p, err) : status;
+}
+
+/* One try; the directory is open afterwards when it is taken. */
+static lsm_status take(struct checkpoint_place *p, uint32_t mode, bool *is_taken, lsm_error *err)
+{
+    struct io_file *file = NULL;
+    *is_taken = false;
+    lsm_status status = io_dir_open(p->io, p->partial_path, IO_DIR_CREATE, mode, &p->dir, err);
+    if (status == LSM_OK)
+        status = lock(p, &file, err);
+    if (status == LSM_OK && p->lock != NULL)
+        status = still_there(p, file, is_taken, err);
+    io_file_close(file);
+    if (*is_taken)
+        return LSM_OK;
+    io_unlock(p->lock);
+    p->lock = NULL;
+    io_dir_close(p->dir);
+    p->dir = NULL;
+    if (status != LSM_OK)
+        (void)io_dir_remove(p->io, p->partial_path, NULL); /* where it is empty */
+    return status;
+}
+
+/* ---- what is in it --------------------------------------------------------------------------- */
+
+static lsm_status remove_own_file(void *context, const char *name, lsm_error *err)
+{
+    struct checkpoint_place *p = context;
+    enum file_kind kind;
+    uint64_t number;
+    if (file_name_parse(name, &kind, &number))
+        return kind == FILE_LOCK ? LSM_OK : io_dir_unlink(p->dir, name, NULL, err);
+    lsm_status status =
+        lsm_fail(err, LSM_EXISTS, "'%s' holds '%s', which is no file of a database; remove it",
+                 p->partial_path, name);
+    status_place(err, name, LSM_NO_OFFSET);
+    return status;
+}
+
+lsm_status checkpoint_place_open(struct checkpoint_place *place, struct io *io, const char *path,
+                                 uint32_t mode, lsm_error *err)
+{
+    bool is_taken = false;
+    place->io = io;
+    lsm_status status = make_paths(place, path, err);
+    if (status == LSM_OK)
+        status = check_free(place, err);
+    for (unsigned i = 0; status == LSM_OK && !is_taken; i++)
+        status = i < PLACE_TRIES ? take(place, mode, &is_taken, err) : in_use(place, err);
+    STEP("checkpoint: place taken");
+    return status == LSM_OK ? io_dir_list(place->dir, remove_own_file, place, err) : status;
+}
+
+lsm_status checkpoint_place_finish(struct checkpoint_place *place, lsm_error *err)
+{
+    lsm_status status = io_dir_sync(place->dir, err);
+    STEP("checkpoint: durable");
+    if (status == LSM_OK)
+        status = io_dir_move(place->io, place->partial_path, place->path, err);
+    STEP("checkpoint: named");
+    if (status != LSM_OK)
+        return status;
+    io_unlock(place->lock);
+    place->lock = NULL;
+    return LSM_OK;
+}
+
+void checkpoint_place_close(struct checkpoint_place *place)
+{
+    char name[FILE_NAME_SIZE];
+    if (place->lock != NULL) {
+        (void)io_dir_list(place->dir, remove_own_file, place, NULL);
+        (void)io_dir_unlink(place->dir, file_name_make(FILE_LOCK, 0, name), NULL, NULL);
+        (void)io_dir_remove(place->io, place->partial_path, NULL);
+        io_unlock(place->lock);
+    }
+    io_dir_close(place->dir);
+    mem_free(place->path);
+    mem_free(place->partial_path);
+    *place = (struct checkpoint_place){0};
+}
