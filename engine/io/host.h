@@ -29,6 +29,7 @@ int host_dir_open(struct io *io, const char *path, unsigned flags, uint32_t mode
 void host_dir_close(struct io_dir *dir);
 int host_dir_real_path(struct io_dir *dir, char *path, size_t size);
 const char *host_dir_remote_name(struct io_dir *dir);
+uint64_t host_dir_free_bytes(struct io_dir *dir);
 bool host_dir_lacks_barriers(struct io_dir *dir);
 int host_dir_sync(struct io_dir *dir);
 int host_dir_list(struct io_dir *dir, io_visit visit, void *context, lsm_status *stopped,
@@ -81,7 +82,7 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
     .now_ns = host_now_ns, .wall_ms = host_wall_ms, .random = host_random,                         \
     .describe_process = host_describe_process, .describe_thread = host_describe_thread,            \
     .dir_open = host_dir_open, .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,   \
-    .dir_remote_name = host_dir_remote_name, .dir_lacks_barriers = host_dir_lacks_barriers, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
+    .dir_remote_name = host_dir_remote_name, .dir_free_bytes = host_dir_free_bytes, .dir_lacks_barriers = host_dir_lacks_barriers, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
     .dir_describe = host_dir_describe, .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
     .dir_link = host_dir_link, .dir_move = host_dir_move, .file_copy = host_file_copy,             \
     .file_open = host_file_open, .file_close = host_file_close,                                    \

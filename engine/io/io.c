@@ -256,6 +256,16 @@ const char *io_dir_remote_name(struct io_dir *dir)
     return name;
 }
 
+uint64_t io_dir_free_bytes(struct io_dir *dir)
+{
+    if (dir->io->ops->dir_free_bytes == NULL)
+        return UINT64_MAX;
+    int before = cancel_hold();
+    uint64_t bytes = dir->io->ops->dir_free_bytes(dir);
+    cancel_release(before);
+    return bytes;
+}
+
 bool io_dir_lacks_barriers(struct io_dir *dir)
 {
     int before = cancel_hold();

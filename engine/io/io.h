@@ -97,6 +97,9 @@ lsm_status io_dir_real_path(struct io_dir *dir, char *path, size_t size, lsm_err
  * and mappings there need not hold between all who use it. NULL for a local one. Static storage. */
 const char *io_dir_remote_name(struct io_dir *dir);
 
+/* What the file system has left; UINT64_MAX where it has no limit, or does not tell. */
+uint64_t io_dir_free_bytes(struct io_dir *dir);
+
 /* Whether it is mounted so that a sync does not reach the medium (no barriers). False when that is
  * not told. */
 bool io_dir_lacks_barriers(struct io_dir *dir);

@@ -92,6 +92,7 @@ struct io_ops {
     void (*dir_close)(struct io_dir *dir);
     int (*dir_real_path)(struct io_dir *dir, char *path, size_t size);
     const char *(*dir_remote_name)(struct io_dir *dir);
+    uint64_t (*dir_free_bytes)(struct io_dir *dir); /* NULL: there is always room */
     bool (*dir_lacks_barriers)(struct io_dir *dir);
     int (*dir_sync)(struct io_dir *dir);
     /* `stopped` gets the status of a visit that was not LSM_OK. */

@@ -108,6 +108,14 @@ const char *host_dir_remote_name(struct io_dir *dir)
     return NULL;
 }
 
+uint64_t host_dir_free_bytes(struct io_dir *dir)
+{
+    struct statfs about;
+    if (fstatfs(((struct host_dir *)dir)->fd, &about) != 0 || about.f_blocks == 0)
+        return UINT64_MAX; /* a tmpfs without a limit has no blocks at all */
+    return (uint64_t)about.f_bavail * (uint64_t)about.f_bsize;
+}
+
 /* One of the words between commas? */
 static bool has_option(const char *options, const char *word)
 {

@@ -17,6 +17,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/parse.h"
 #include "engine/base/step.h"
+#include "engine/shm/frames.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,6 +25,10 @@
 
 #define SEGMENT_DIRECTORY "/dev/shm"
 #define SEGMENT_DIR_MODE  0700u
+
+/* What shm_segment_has_room() leaves to others: so many arenas, and some more. */
+#define SPARED_ARENAS 4
+#define SPARED_BYTES  ((uint64_t)16 << 20)
 
 #define PRESENCE_BYTE 0  /* of the file; shared by everybody who has it mapped */
 #define CREATE_TRIES  16 /* names, before it is given up that each is removed at once */
@@ -216,6 +221,19 @@ lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t 
     return LSM_OK;
 }
 
+lsm_status shm_segment_back(struct shm_segment *segment, uint64_t offset, uint64_t size,
+                            lsm_error *err)
+{
+    assert(offset + size <= segment->layout->ident.segment_size);
+    return back(segment, offset, size, err);
+}
+
+bool shm_segment_has_room(const struct shm_segment *segment)
+{
+    uint64_t spared = SPARED_ARENAS * segment->layout->ident.arena_size + SPARED_BYTES;
+    return io_dir_free_bytes(segment->dir) >= spared;
+}
+
 uint64_t shm_segment_bytes(const struct shm_segment *segment)
 {
     const struct shm_layout *layout = segment->layout;
@@ -239,6 +257,9 @@ static lsm_status check_options(const struct shm_options *options, lsm_error *er
     if (options->arena_size == 0 || options->arena_size > UINT64_MAX / 16 / SHM_MAX_MEMTABLES)
         return lsm_fail(err, LSM_INVALID, "a memtable of %" PRIu64 " bytes cannot be mapped",
                         options->arena_size);
+    if (options->frames_capacity > UINT64_MAX / 16)
+        return lsm_fail(err, LSM_INVALID, "%" PRIu64 " bytes of blocks cannot be mapped",
+                        options->frames_capacity);
     return LSM_OK;
 }
 
@@ -263,9 +284,21 @@ uint64_t shm_layout_hash(void)
         offsetof(struct shm_slot, report),
         sizeof(struct shm_report),
         SHM_MAX_PENDING,
+        shm_frames_layout_hash(),
         BYTES_LE32(1), /* differs with the byte order */
     };
     return hash_bytes(facts, sizeof facts, 0);
+}
+
+static uint64_t frames_offset_of(const struct shm_options *options)
+{
+    return round_up(sizeof(struct shm_layout), IO_ALIGNMENT) +
+           options->memtable_count * round_up(options->arena_size, IO_ALIGNMENT);
+}
+
+static uint64_t size_for(const struct shm_options *options)
+{
+    return frames_offset_of(options) + shm_frames_region(options->frames_capacity);
 }
 
 /* The file is all zeros, which is the right start of everything that is not set here. */
@@ -282,6 +315,9 @@ static lsm_status init_layout(struct shm_segment *segment, const struct shm_opti
         .segment_size = segment_size,
         .arena_size = arena_size,
         .arenas_offset = round_up(sizeof *layout, IO_ALIGNMENT),
+        .frames_offset = frames_offset_of(options),
+        .frames_capacity =
+            shm_frames_region(options->frames_capacity) == 0 ? 0 : options->frames_capacity,
         .memtable_count = options->memtable_count,
         .slot_count = SHM_MAX_SLOTS,
         .lock_file = options->lock_file,
@@ -379,12 +415,6 @@ lsm_status shm_segment_directory(struct io *io, const char *directory, char *pat
     return status;
 }
 
-static uint64_t size_for(const struct shm_options *options)
-{
-    return round_up(sizeof(struct shm_layout), IO_ALIGNMENT) +
-           options->memtable_count * round_up(options->arena_size, IO_ALIGNMENT);
-}
-
 lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
                               struct shm_segment **segment, lsm_error *err)
 {
@@ -413,6 +443,8 @@ lsm_status shm_segment_create(struct io *io, const struct shm_options *options,
     STEP("segment: mapped");
     if (status == LSM_OK)
         status = init_layout(s, options, nonce, size, err);
+    if (status == LSM_OK)
+        status = shm_frames_make(s, err);
     if (status != LSM_OK) {
         shm_segment_destroy(s);
         return status;
@@ -445,7 +477,8 @@ static lsm_status check_layout(struct shm_segment *segment, uint64_t file_size, 
         return differs(segment, LSM_UNSUPPORTED, "layout's hash", shm_layout_hash(),
                        ident->layout_hash, err);
     struct shm_options options = {.arena_size = ident->arena_size,
-                                  .memtable_count = ident->memtable_count};
+                                  .memtable_count = ident->memtable_count,
+                                  .frames_capacity = ident->frames_capacity};
     lsm_status status = check_options(&options, err);
     if (status != LSM_OK)
         return differs(segment, LSM_CORRUPT, "count of memtables", SHM_MAX_MEMTABLES,

@@ -3,7 +3,7 @@
  * holds whatever they must agree on at once: locks, positions of the log, the published sequence
  * number, the state of each memtable, and the memtables' arenas. Offsets only, never pointers.
  *
- *   ident | ctl | locks | commit | intent | version | memtables[] | slots[] | arenas[]
+ *   ident | ctl | locks | commit | intent | version | memtables[] | slots[] | arenas[] | frames
  *
  * Groups are 64-byte aligned; who may write a field is said beside it. The segment is never the
  * only home of acknowledged data: log and stage file are (see engine/wal).
@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 4
+#define SHM_LAYOUT_VERSION 5
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256
@@ -43,6 +43,8 @@ struct shm_ident { /* written once, before ctl.ready */
     uint64_t segment_size;        /* bytes */
     uint64_t arena_size;          /* bytes of one memtable's arena */
     uint64_t arenas_offset;       /* of the first arena, from the segment's start */
+    uint64_t frames_offset;       /* of the shared blocks: engine/shm/frames.h */
+    uint64_t frames_capacity;     /* bytes of them; 0: none */
     uint32_t memtable_count;
     uint32_t slot_count;
     struct io_identity lock_file; /* the LOCK file it belongs to; zero where there is none */
@@ -298,6 +300,7 @@ struct shm_options {
     uint8_t uuid[SHM_UUID_SIZE];
     uint64_t arena_size;
     uint32_t memtable_count;
+    uint64_t frames_capacity;     /* bytes of blocks that all share; 0: none */
     uint32_t mode;                /* of the file; 0: 0600 */
     struct io_identity lock_file; /* the LOCK file that the caller holds; zero: none */
 };
@@ -357,7 +360,13 @@ void *shm_arena(struct shm_segment *segment, uint32_t index);
 #define SHM_BACK_STEP ((uint64_t)1 << 20)
 lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t low, uint64_t high,
                           lsm_error *err);
-/* Bytes of memory the segment takes now. */
+/* The same for [offset, offset + size) of the segment, whole pages, each time it is called. */
+lsm_status shm_segment_back(struct shm_segment *segment, uint64_t offset, uint64_t size,
+                            lsm_error *err);
+/* Whether there is so much shared memory left that some may be used for what can do without: the
+ * memtables to come have theirs. */
+bool shm_segment_has_room(const struct shm_segment *segment);
+/* Bytes of memory the segment takes now, without its frames. */
 uint64_t shm_segment_bytes(const struct shm_segment *segment);
 
 #endif
