@@ -10,22 +10,28 @@
 
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
+#include "engine/version/search.h"
 
 #include <assert.h>
 
+/* The filters of memtables and tables are on their way to the cache before one is asked. */
 static lsm_status find(lsm_db *db, const struct reading *r, lsm_slice key, struct hit *hit,
                        lsm_error *err)
 {
     uint64_t hash = hash_key(key.data, key.size);
+    for (size_t i = 0; i < r->state->memtable_count; i++)
+        memtable_prefetch(r->state->memtables[i]->table, r->cf, hash);
+    const struct version_cf *family = version_find_cf(r->state->version, r->cf);
+    struct version_lookup lookup;
+    if (family != NULL)
+        version_lookup_begin(&lookup, family, key, hash, r->sequence);
     if (find_in_memtables(r, key, hash, hit))
         return LSM_OK;
-    const struct version_cf *family = version_find_cf(r->state->version, r->cf);
     if (family == NULL)
         return dropped_family(db, r->cf, err);
     bool is_found = false;
     struct table_found found;
-    lsm_status status = version_get(r->state->version, family, key, hash, r->sequence,
-                                    r->table_flags, &is_found, &found, err);
+    lsm_status status = version_lookup_end(&lookup, hash, r->table_flags, &is_found, &found, err);
     if (status == LSM_OK)
         hit_from_table(hit, is_found, &found);
     return status;

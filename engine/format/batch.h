@@ -34,7 +34,7 @@ void batch_append(struct buffer *batch, enum entry_type type, uint32_t cf, lsm_s
 
 struct batch_reader {
     struct cursor cursor;
-    uint32_t left;  /* entries not read yet */
+    uint32_t left; /* entries not read yet */
     bool corrupt;
 };
 

@@ -205,72 +205,184 @@ static bool entry_is_wanted(const struct block_view *v, size_t index, const stru
     return block_trailer(v, index) <= trailer;
 }
 
+/* The tags of a group that equal `tag`, one bit each. */
+static inline uint32_t match_portable(const struct block_view *v, uint32_t first, uint8_t tag)
+{
+    const uint8_t *tags = v->data + BLOCK_HEADER_SIZE + first;
+    uint32_t hits = 0;
+    for (uint32_t i = 0; i < BLOCK_TAG_GROUP; i++)
+        hits |= (uint32_t)(tags[i] == tag) << i;
+    return hits;
+}
+
+#ifdef BLOCK_HAS_AVX2
+#define BLOCK_AVX2 __attribute__((target("avx2")))
+
+BLOCK_AVX2 static inline uint32_t match_avx2(const struct block_view *v, uint32_t first,
+                                             uint8_t tag)
+{
+    const void *tags = v->data + BLOCK_HEADER_SIZE + first;
+    __m256i group = _mm256_loadu_si256((const __m256i *)tags);
+    return (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(group, _mm256_set1_epi8((char)tag)));
+}
+
+static inline bool use_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") &&
+           !atomic_load_explicit(&portable_only, memory_order_relaxed);
+}
+#endif
+
+typedef uint32_t (*match_function)(const struct block_view *v, uint32_t first, uint8_t tag);
+
+/* The first entry at or after *at that has the tag; false: none has. *hits are those of its group
+ * that are left, to be zeroed before the first call. */
+static inline __attribute__((always_inline)) bool next_hit(const struct block_view *v, uint8_t tag,
+                                                           uint32_t *group, uint32_t *hits,
+                                                           uint32_t *index, match_function match)
+{
+    while (*hits == 0) {
+        if (*group >= v->count)
+            return false;
+        *hits = match(v, *group, tag);
+        if (v->count - *group < BLOCK_TAG_GROUP)
+            *hits &= (UINT32_C(1) << (v->count - *group)) - 1;
+        *group += (uint32_t)BLOCK_TAG_GROUP;
+    }
+    *index = *group - (uint32_t)BLOCK_TAG_GROUP + (uint32_t)__builtin_ctz(*hits);
+    *hits &= *hits - 1;
+    return true;
+}
+
 /* Versions stand newest first, so the first match is the answer. */
+static inline __attribute__((always_inline)) bool find_with(const struct block_view *v,
+                                                            const struct wanted *w, uint8_t tag,
+                                                            uint64_t trailer, uint32_t *index,
+                                                            match_function match)
+{
+    uint32_t group = 0, hits = 0;
+    while (next_hit(v, tag, &group, &hits, index, match)) {
+        if (entry_is_wanted(v, *index, w, trailer))
+            return true;
+    }
+    return false;
+}
+
+static inline __attribute__((always_inline)) void approach_with(const struct block_view *v,
+                                                                uint8_t tag, match_function match)
+{
+    uint32_t group = 0, hits = 0, index;
+    size_t offset_size = v->flags & BLOCK_WIDE_OFFSETS ? 4 : 2;
+    while (next_hit(v, tag, &group, &hits, &index, match)) {
+        __builtin_prefetch(v->heads + index * BLOCK_HEAD_SIZE);
+        __builtin_prefetch(v->offsets + index * offset_size);
+    }
+}
+
+static inline __attribute__((always_inline)) uint32_t first_with_head(const struct block_view *v,
+                                                                      uint8_t tag, uint64_t head,
+                                                                      match_function match)
+{
+    uint32_t group = 0, hits = 0, index;
+    while (next_hit(v, tag, &group, &hits, &index, match)) {
+        if (block_head(v, index) == head)
+            return index;
+    }
+    return v->count;
+}
+
 static bool find_portable(const struct block_view *v, const struct wanted *w, uint8_t tag,
                           uint64_t trailer, uint32_t *index)
 {
-    const uint8_t *tags = v->data + BLOCK_HEADER_SIZE;
-    for (uint32_t i = 0; i < v->count; i++) {
-        const uint8_t *hit = memchr(tags + i, tag, v->count - i);
-        if (hit == NULL)
-            return false;
-        i = (uint32_t)(hit - tags);
-        if (entry_is_wanted(v, i, w, trailer)) {
-            *index = i;
-            return true;
-        }
-    }
-    return false;
+    return find_with(v, w, tag, trailer, index, match_portable);
 }
 
 #ifdef BLOCK_HAS_AVX2
-__attribute__((target("avx2"))) static bool find_avx2(const struct block_view *v,
-                                                      const struct wanted *w, uint8_t tag,
-                                                      uint64_t trailer, uint32_t *index)
+BLOCK_AVX2 static bool find_avx2(const struct block_view *v, const struct wanted *w, uint8_t tag,
+                                 uint64_t trailer, uint32_t *index)
 {
-    const uint8_t *tags = v->data + BLOCK_HEADER_SIZE;
-    __m256i pattern = _mm256_set1_epi8((char)tag);
-    for (uint32_t first = 0; first < v->count; first += BLOCK_TAG_GROUP) {
-        __m256i group = _mm256_loadu_si256((const __m256i *)(const void *)(tags + first));
-        uint32_t hits = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(group, pattern));
-        if (v->count - first < BLOCK_TAG_GROUP)
-            hits &= (UINT32_C(1) << (v->count - first)) - 1;
-        for (; hits != 0; hits &= hits - 1) {
-            uint32_t i = first + (uint32_t)__builtin_ctz(hits);
-            if (entry_is_wanted(v, i, w, trailer)) {
-                *index = i;
-                return true;
-            }
-        }
-    }
-    return false;
+    return find_with(v, w, tag, trailer, index, match_avx2);
+}
+
+BLOCK_AVX2 static void approach_avx2(const struct block_view *v, uint8_t tag)
+{
+    approach_with(v, tag, match_avx2);
+}
+
+BLOCK_AVX2 static uint32_t first_with_head_avx2(const struct block_view *v, uint8_t tag,
+                                                uint64_t head)
+{
+    return first_with_head(v, tag, head, match_avx2);
 }
 #endif
+
+static inline uint8_t tag_of(uint64_t hash)
+{
+    return (uint8_t)(hash >> 32);
+}
+
+/* Last, as it may wait for a line of its own and hardly ever fails. */
+static inline bool prefix_fits(const struct block_view *v, lsm_slice key, size_t shared)
+{
+    return v->prefix_size <= shared || has_prefix(v, key);
+}
 
 bool block_find(const struct block_view *v, lsm_slice key, uint64_t hash, uint64_t trailer,
-                uint32_t *index)
+                size_t shared, uint32_t *index)
 {
-    if (!has_prefix(v, key))
+    if (key.size < v->prefix_size)
         return false;
     struct wanted w = wanted_of(v, key);
-    uint8_t tag = (uint8_t)(hash >> 32);
+    bool is_found;
 #ifdef BLOCK_HAS_AVX2
-    if (__builtin_cpu_supports("avx2") &&
-        !atomic_load_explicit(&portable_only, memory_order_relaxed))
-        return find_avx2(v, &w, tag, trailer, index);
+    if (use_avx2())
+        is_found = find_avx2(v, &w, tag_of(hash), trailer, index);
+    else
 #endif
-    return find_portable(v, &w, tag, trailer, index);
+        is_found = find_portable(v, &w, tag_of(hash), trailer, index);
+    return is_found && prefix_fits(v, key, shared);
 }
 
-void block_prefetch(const struct block_view *v, uint64_t hash)
+void block_approach(const struct block_view *v, uint64_t hash, size_t shared)
 {
-    const uint8_t *tags = v->data + BLOCK_HEADER_SIZE;
-    const uint8_t *hit = memchr(tags, (uint8_t)(hash >> 32), v->count);
-    if (hit == NULL)
+    if (v->prefix_size > shared)
+        __builtin_prefetch(v->prefix);
+#ifdef BLOCK_HAS_AVX2
+    if (use_avx2()) {
+        approach_avx2(v, tag_of(hash));
         return;
-    size_t index = (size_t)(hit - tags), offset_size = v->flags & BLOCK_WIDE_OFFSETS ? 4 : 2;
-    __builtin_prefetch(v->heads + index * BLOCK_HEAD_SIZE);
-    __builtin_prefetch(v->offsets + index * offset_size);
+    }
+#endif
+    approach_with(v, tag_of(hash), match_portable);
+}
+
+uint32_t block_approach_entry(const struct block_view *v, lsm_slice key, uint64_t hash)
+{
+    if (key.size < v->prefix_size)
+        return v->count;
+    uint64_t head = wanted_of(v, key).head;
+    uint32_t entry;
+#ifdef BLOCK_HAS_AVX2
+    if (use_avx2())
+        entry = first_with_head_avx2(v, tag_of(hash), head);
+    else
+#endif
+        entry = first_with_head(v, tag_of(hash), head, match_portable);
+    if (entry < v->count)
+        __builtin_prefetch(v->data + block_offset(v, entry));
+    return entry;
+}
+
+bool block_find_at(const struct block_view *v, lsm_slice key, uint64_t hash, uint64_t trailer,
+                   size_t shared, uint32_t entry, uint32_t *index)
+{
+    if (entry == v->count)
+        return false;
+    struct wanted w = wanted_of(v, key);
+    if (!entry_is_wanted(v, entry, &w, trailer)) /* an older version may be, or another key */
+        return block_find(v, key, hash, trailer, shared, index);
+    *index = entry;
+    return prefix_fits(v, key, shared);
 }
 
 /* ---- ordered search -------------------------------------------------------------------------- */

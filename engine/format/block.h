@@ -159,12 +159,22 @@ static inline size_t block_copy_suffix(const struct block_view *v, size_t index,
 /* Appends the whole key to `key`, emptied before. False when out of memory. */
 bool block_copy_key(const struct block_view *v, size_t index, struct buffer *key);
 
-/* The newest version of `key` whose trailer is at most `trailer`; `hash` is hash_key(key). */
+/* The newest version of `key` whose trailer is at most `trailer`; `hash` is hash_key(key), and its
+ * first `shared` bytes are known to be those of all keys of the block. */
 bool block_find(const struct block_view *v, lsm_slice key, uint64_t hash, uint64_t trailer,
-                uint32_t *index);
+                size_t shared, uint32_t *index);
 
-/* Fetches what block_find() will most likely read, but for the tags. */
-void block_prefetch(const struct block_view *v, uint64_t hash);
+/*
+ * block_find() in steps, so that searches in several blocks wait for memory together. Each begins
+ * to fetch what the next one reads: of the entries with the key's tag the columns, then the bytes
+ * of the first that has its head. Returns that entry; the entry count: there is none.
+ *
+ * `shared` bytes of the key are known to be those of all keys of the block.
+ */
+void block_approach(const struct block_view *v, uint64_t hash, size_t shared);
+uint32_t block_approach_entry(const struct block_view *v, lsm_slice key, uint64_t hash);
+bool block_find_at(const struct block_view *v, lsm_slice key, uint64_t hash, uint64_t trailer,
+                   size_t shared, uint32_t entry, uint32_t *index);
 
 /* The first entry at or after (key, trailer); the entry count when there is none. */
 uint32_t block_seek(const struct block_view *v, lsm_slice key, uint64_t trailer);

@@ -1,4 +1,6 @@
-/* Interpolation finds the place in a few steps when heads are spread evenly; bisection bounds it.
+/*
+ * A search reads the samples first, which are few and stay in the processor's cache, and then one
+ * group of entries. No branch depends on a head.
  */
 #include "engine/format/table_index.h"
 
@@ -133,16 +135,23 @@ static bool refuse(struct table_problem *problem, const char *what, uint64_t exp
     return false;
 }
 
+static size_t group_count(const struct table_index *index)
+{
+    return ((size_t)index->count + (TABLE_INDEX_GROUP - 1)) / TABLE_INDEX_GROUP;
+}
+
 static bool allocate(struct table_index *index, size_t bytes)
 {
     size_t count = index->count;
     index->entries = mem_alloc_aligned(64, count * sizeof *index->entries);
+    index->samples = mem_alloc(group_count(index) * sizeof *index->samples);
     index->offsets = mem_alloc((count + 1) * sizeof *index->offsets);
     index->ends = mem_alloc((count + 1) * sizeof *index->ends);
     index->bytes = mem_alloc(bytes);
-    index->memory = count * sizeof *index->entries + (count + 1) * 12 + bytes;
-    return index->entries != NULL && index->offsets != NULL && index->ends != NULL &&
-           index->bytes != NULL;
+    index->memory = count * sizeof *index->entries + group_count(index) * sizeof *index->samples +
+                    (count + 1) * 12 + bytes;
+    return index->entries != NULL && index->samples != NULL && index->offsets != NULL &&
+           index->ends != NULL && index->bytes != NULL;
 }
 
 static const char *take_columns(struct table_index *index, const uint8_t *heads,
@@ -166,6 +175,8 @@ static const char *take_columns(struct table_index *index, const uint8_t *heads,
                          index->offsets[i] < index->offsets[i - 1])
             return "the entries of the index are out of order";
     }
+    for (size_t i = 0; i < group_count(index); i++)
+        index->samples[i] = index->entries[i * TABLE_INDEX_GROUP].head;
     index->offsets[index->count] = data_size;
     if (index->offsets[index->count - 1] >= data_size ||
         data_size - index->offsets[index->count - 1] < TABLE_FRAME_SIZE)
@@ -215,6 +226,7 @@ bool table_index_decode(lsm_slice payload, uint64_t data_size, struct table_inde
 void table_index_release(struct table_index *index)
 {
     mem_free(index->entries);
+    mem_free(index->samples);
     mem_free(index->offsets);
     mem_free(index->ends);
     mem_free(index->bytes);
@@ -223,39 +235,36 @@ void table_index_release(struct table_index *index)
 
 /* ---- searching ------------------------------------------------------------------------------- */
 
+/* The first entry of the last group that begins with a head of at most `head`: the first of all
+ * begins with 0. */
+static uint32_t group_of(const struct table_index *index, uint64_t head)
+{
+    const uint64_t *at = index->samples;
+    for (size_t count = group_count(index); count > 1;) {
+        size_t half = count / 2;
+        at = at[half] <= head ? at + half : at;
+        count -= half;
+    }
+    return (uint32_t)(at - index->samples) * TABLE_INDEX_GROUP;
+}
+
+/* How many heads are at most `head`, as the group that begins with entry `first` says. */
+static uint32_t count_in_group(const struct table_index *index, uint32_t first, uint64_t head)
+{
+    uint32_t left = index->count - first;
+    const struct table_index_entry *at = &index->entries[first];
+    for (uint32_t count = left < TABLE_INDEX_GROUP ? left : TABLE_INDEX_GROUP; count > 1;) {
+        uint32_t half = count / 2;
+        at = at[half].head <= head ? at + half : at;
+        count -= half;
+    }
+    return (uint32_t)(at - index->entries) + 1;
+}
+
 /* How many heads are at most `head`; at least 1, as the first is 0. */
 static uint32_t count_at_most(const struct table_index *index, uint64_t head)
 {
-    const struct table_index_entry *entries = index->entries;
-    uint32_t first = 1, limit = index->count; /* the answer is in [first, limit] */
-    /* Guesses from the spread of heads; each also bounds the answer when it is wrong. */
-    for (int guess = 0; guess < 2 && limit - first > 8; guess++) {
-        uint64_t low = entries[first].head, high = entries[limit - 1].head;
-        if (head < low)
-            return first;
-        if (head >= high)
-            return limit;
-        uint32_t span = limit - first, margin = span / 64 + 2;
-        uint32_t step = (uint32_t)((double)(head - low) / (double)(high - low) * span);
-        uint32_t from = first + (step > margin ? step - margin : 0);
-        uint32_t to = first + step + margin;
-        if (from >= limit || entries[from - 1].head > head)
-            limit = from < limit ? from - 1 : limit;
-        else
-            first = from;
-        if (to < limit && entries[to].head > head)
-            limit = to;
-        else if (to < limit)
-            first = to + 1;
-    }
-    while (first < limit) {
-        uint32_t middle = first + (limit - first) / 2;
-        if (entries[middle].head <= head)
-            first = middle + 1;
-        else
-            limit = middle;
-    }
-    return first;
+    return count_in_group(index, group_of(index, head), head);
 }
 
 /* Block's separator (after the prefix) against a key suffix whose head is equal. */
@@ -306,18 +315,64 @@ static uint32_t count_in_run(const struct table_index *index, uint32_t first, ui
     return first;
 }
 
-uint32_t table_index_find(const struct table_index *index, lsm_slice key, uint64_t trailer)
+#define CACHE_LINE 64
+
+static inline bool search_begin(const struct table_index *index, lsm_slice key,
+                                struct table_index_search *s)
 {
     lsm_slice prefix = {index->bytes, index->prefix_size};
-    if (!slice_begins_with(key, prefix))
-        return slice_compare(key, prefix) < 0 ? 0 : index->count - 1;
-    lsm_slice suffix = suffix_of(index, key);
-    uint64_t head = bytes_head(suffix.data, suffix.size);
-    uint32_t limit = count_at_most(index, head);
+    s->is_over = !slice_begins_with(key, prefix);
+    if (s->is_over) {
+        s->first = slice_compare(key, prefix) < 0 ? 0 : index->count - 1;
+        return false;
+    }
+    s->suffix = suffix_of(index, key);
+    s->head = bytes_head(s->suffix.data, s->suffix.size);
+    s->first = group_of(index, s->head);
+    return true;
+}
+
+void table_index_search_begin(const struct table_index *index, lsm_slice key,
+                              struct table_index_search *s)
+{
+    if (!search_begin(index, key, s))
+        return;
+    const uint8_t *group = (const uint8_t *)&index->entries[s->first];
+    for (size_t i = 0; i < TABLE_INDEX_GROUP * sizeof *index->entries; i += CACHE_LINE)
+        __builtin_prefetch(group + i);
+}
+
+static uint32_t search_end(const struct table_index *index, const struct table_index_search *s,
+                           uint64_t trailer)
+{
+    uint32_t limit = count_in_group(index, s->first, s->head);
     uint32_t last = limit - 1;
-    if (last == 0 || index->entries[last].head != head ||
+    if (last == 0 || index->entries[last].head != s->head ||
         index->ends[last] == index->ends[last + 1])
         return last;
-    uint32_t first = head == 0 ? 1 : count_at_most(index, head - 1);
-    return count_in_run(index, first, limit, suffix, trailer) - 1;
+    uint32_t first = s->head == 0 ? 1 : count_at_most(index, s->head - 1);
+    return count_in_run(index, first, limit, s->suffix, trailer) - 1;
+}
+
+uint32_t table_index_search_end(const struct table_index *index, const struct table_index_search *s,
+                                uint64_t trailer, uint32_t *shared)
+{
+    *shared = 0;
+    if (s->is_over)
+        return s->first;
+    uint32_t block = search_end(index, s, trailer);
+    /* What its separator and the next one begin with, every key between them begins with. A key
+     * that ends within a head has zeros there: whoever counts on bytes looks at its size. */
+    *shared = index->prefix_size;
+    if (block + 1 < index->count && block + 1 - s->first < TABLE_INDEX_GROUP) {
+        uint64_t differ = index->entries[block].head ^ index->entries[block + 1].head;
+        *shared += differ == 0 ? 8 : (uint32_t)__builtin_clzll(differ) / 8;
+    }
+    return block;
+}
+
+uint32_t table_index_find(const struct table_index *index, lsm_slice key, uint64_t trailer)
+{
+    struct table_index_search s;
+    return search_begin(index, key, &s) ? search_end(index, &s, trailer) : s.first;
 }

@@ -49,8 +49,11 @@ struct table_index_entry {
     void *_Atomic slot; /* the reader's: NULL, or the block in memory */
 };
 
+#define TABLE_INDEX_GROUP 16u /* entries: four lines of memory */
+
 struct table_index {
     struct table_index_entry *entries; /* owned, as all arrays here */
+    uint64_t *samples;                 /* the first head of each group of entries */
     uint64_t *offsets;                 /* count + 1: the last is the end of the data */
     uint32_t *ends;                    /* count + 1, the first is 0: full separators */
     uint8_t *bytes;                    /* the prefix, then the separators */
@@ -69,6 +72,22 @@ void table_index_release(struct table_index *index);
 
 /* The block in which an entry equal to (key, trailer) would be: the last with a separator <= it. */
 uint32_t table_index_find(const struct table_index *index, lsm_slice key, uint64_t trailer);
+
+/*
+ * table_index_find() in two steps, so that searches in several indexes, or for several keys, wait
+ * for memory together: the first finds the group of entries and begins to fetch it.
+ */
+struct table_index_search {
+    lsm_slice suffix; /* of the key, behind the index's prefix; borrowed */
+    uint64_t head;    /* of the suffix */
+    uint32_t first;   /* entry of the group; or the answer, */
+    bool is_over;     /* which is known */
+};
+void table_index_search_begin(const struct table_index *index, lsm_slice key,
+                              struct table_index_search *s);
+/* *shared bytes of the key are those of all keys that are in the block. */
+uint32_t table_index_search_end(const struct table_index *index, const struct table_index_search *s,
+                                uint64_t trailer, uint32_t *shared);
 
 /* The order of block `block`'s separator against (key, trailer): <0, 0, >0. Not for block 0. */
 int table_index_compare(const struct table_index *index, uint32_t block, lsm_slice key,

@@ -5,7 +5,7 @@
  * Counters are stored as absolute values, entry count and end of the records in one word, so that a
  * death between two stores leaves nothing that a redo would count twice.
  */
-#include "engine/memtable/memtable_private.h"
+#include "engine/memtable/btree_private.h"
 
 #include "engine/base/memory.h"
 #include "engine/base/status.h"
@@ -335,14 +335,45 @@ bool memtable_inserted(const struct memtable *mt, size_t *position, struct memta
 
 /* ---- look up --------------------------------------------------------------------------------- */
 
+/* From the root alone, whose line few inserts touch. */
+static inline bool is_empty(const struct memtable *mt)
+{
+    if (mt->kind != MEMTABLE_BTREE)
+        return memtable_entry_count(mt) == 0;
+    uint64_t root = btree_root(mt);
+    return BTREE_ROOT_HEIGHT(root) == 0 &&
+           perm_count(node_perm(node_at(mt, BTREE_ROOT_NODE(root)))) == 0;
+}
+
+#ifdef BTREE_HAS_SIMD
+/* filter_may_contain(), all words at once. */
+BTREE_SIMD static bool may_contain_simd(const struct filter_block *block, uint64_t hash)
+{
+    __m256i salts = _mm256_loadu_si256((const __m256i *)(const void *)filter_salts);
+    __m256i bits = _mm256_loadu_si256((const __m256i *)(const void *)block->words);
+    __m256i shift =
+        _mm256_srli_epi32(_mm256_mullo_epi32(_mm256_set1_epi32((int)(uint32_t)hash), salts), 27);
+    return _mm256_testc_si256(bits, _mm256_sllv_epi32(_mm256_set1_epi32(1), shift)) != 0;
+}
+#endif
+
 bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash)
 {
+    if (is_empty(mt))
+        return false;
     uint64_t mixed = filter_hash(cf, hash);
-    return filter_may_contain(filter_block(mt->filter, mt->filter_block_count, mixed), mixed);
+    const struct filter_block *block = filter_block(mt->filter, mt->filter_block_count, mixed);
+#ifdef BTREE_HAS_SIMD
+    if (mt->has_simd)
+        return may_contain_simd(block, mixed);
+#endif
+    return filter_may_contain(block, mixed);
 }
 
 void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash)
 {
+    if (is_empty(mt))
+        return;
     __builtin_prefetch(filter_block(mt->filter, mt->filter_block_count, filter_hash(cf, hash)));
 }
 

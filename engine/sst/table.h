@@ -15,7 +15,8 @@
 #ifndef ENGINE_SST_TABLE_H
 #define ENGINE_SST_TABLE_H
 
-#include "engine/format/entry.h"
+#include "engine/format/block.h"
+#include "engine/format/table_index.h"
 #include "engine/format/table_meta.h"
 #include "engine/io/io.h"
 #include "engine/iter/iter.h"
@@ -89,22 +90,33 @@ struct table_probe {
     unsigned flags;
     struct table_found found;
     struct io_request request; /* owner is the caller's to set, before begin */
-    void *read_memory;         /* the probe's */
-    uint32_t block_index;      /* the probe's */
-    bool located;              /* the probe's: zeroed before the first step */
+    /* The probe's own; the two flags are false before the first step. */
+    bool is_located, has_block_index;
+    uint32_t block_index;
+    uint32_t shared; /* bytes of the key that all keys of the block begin with */
+    uint32_t entry;  /* which the key may be at */
+    void *read_memory;
+    struct block *block;    /* seen in memory; NULL: not there */
+    struct block_view view; /* its data is NULL: not made yet */
+    struct table_index_search search;
 };
 
 void table_prefetch_filter(const struct table *table, uint64_t hash);
-/* A step that may be taken before begin, so that many probes wait for memory together: tests the
- * filter, finds the block, and fetches its first lines. False: the key is certainly not here. */
+/*
+ * Steps that may be taken before begin, in this order, so that many probes wait for memory
+ * together: each begins to fetch what the next one reads. locate tests the filter; false: the key
+ * is certainly not here.
+ */
 bool table_probe_locate(struct table_probe *probe);
-/* One more such step, for a located one: finds the places in the block that begin will read. */
-void table_probe_approach(const struct table_probe *probe);
+void table_probe_find_block(struct table_probe *probe);
+void table_probe_approach(struct table_probe *probe);
+void table_probe_approach_entry(struct table_probe *probe);
 /* table, key, hash, max_sequence and flags were set. Inside an epoch that lasts until finish. */
 lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
                              lsm_error *err);
-/* A probe whose read was reaped; frees its memory also on failure. A version chain that goes on in
- * the next block may ask for another read. */
+/* Two probes that took the step find_block: would begin have both read the same block? */
+bool table_probe_wants_same(const struct table_probe *a, const struct table_probe *b);
+/* A probe whose read was reaped; frees its memory also on failure. */
 lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state *state,
                               lsm_error *err);
 

@@ -10,25 +10,53 @@ void table_prefetch_filter(const struct table *table, uint64_t hash)
         __builtin_prefetch(table->filter + table_filter_offset(table->filter_size, hash));
 }
 
-/* Looks into a block; a block that holds no answer is dropped when it is owned. */
-static bool find_in_block(const struct table *table, struct block *block, bool owned, lsm_slice key,
-                          uint64_t hash, uint64_t max_sequence, struct table_found *found)
+#define CACHE_LINE           64
+#define GET_PREFETCH_LINES   10 /* of a block's data: the columns of some forty entries */
+#define PROBE_PREFETCH_LINES 2  /* the header and the tags of most blocks */
+
+/* Begins to fetch what is read first of a block, if it is in memory. */
+static inline void prefetch_block(const struct block *block, size_t lines)
+{
+    if (block == NULL)
+        return;
+    __builtin_prefetch(block, 1); /* its references will be counted */
+    for (size_t i = 0; i < lines; i++)
+        __builtin_prefetch(block->data + i * CACHE_LINE);
+}
+
+static inline struct block_view view_of(const struct table *table, const struct block *block)
 {
     struct block_view view = block_view_of(block->data);
     block_view_raise(&view, table->properties.sequence_base);
-    uint32_t index;
-    if (!block_find(&view, key, hash, entry_seek_trailer(max_sequence), &index)) {
+    return view;
+}
+
+/* The answer of a block; one that holds none is dropped when it is owned. */
+static inline bool take_answer(bool is_there, const struct block_view *view, uint32_t index,
+                               struct block *block, bool owned, struct table_found *found)
+{
+    if (!is_there) {
         if (owned)
             block_drop(block);
         return false;
     }
     *found = (struct table_found){
-        .trailer = block_trailer(&view, index),
-        .value = block_value(&view, index),
+        .trailer = block_trailer(view, index),
+        .value = block_value(view, index),
         .block = block,
         .owned = owned,
     };
     return true;
+}
+
+static bool find_in_block(const struct table *table, struct block *block, bool owned, lsm_slice key,
+                          uint64_t hash, uint64_t max_sequence, uint32_t shared,
+                          struct table_found *found)
+{
+    struct block_view view = view_of(table, block);
+    uint32_t index;
+    bool is_there = block_find(&view, key, hash, entry_seek_trailer(max_sequence), shared, &index);
+    return take_answer(is_there, &view, index, block, owned, found);
 }
 
 lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t max_sequence,
@@ -38,27 +66,26 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
     *is_found = false;
     if (!table_filter_may_have(table->filter, table->filter_size, hash))
         return LSM_OK;
-    uint32_t index = table_index_find(&table->index, key, entry_seek_trailer(max_sequence));
+    struct table_index_search search;
+    uint32_t shared;
+    table_index_search_begin(&table->index, key, &search);
+    uint32_t index =
+        table_index_search_end(&table->index, &search, entry_seek_trailer(max_sequence), &shared);
+    prefetch_block(block_cache_peek(&table->index.entries[index].slot), GET_PREFETCH_LINES);
     struct block *block;
     bool owned;
     lsm_status status = table_block_get(table, index, flags, &block, &owned, err);
     if (status == LSM_OK)
-        *is_found = find_in_block(table, block, owned, key, hash, max_sequence, found);
+        *is_found = find_in_block(table, block, owned, key, hash, max_sequence, shared, found);
     return status;
 }
 
 /* ---- in steps -------------------------------------------------------------------------------- */
 
-static void probe_block(struct table_probe *probe, struct block *block, bool owned,
-                        enum table_probe_state *state)
+static void *_Atomic *slot_of(const struct table_probe *probe)
 {
-    bool is_found = find_in_block(probe->table, block, owned, probe->key, probe->hash,
-                                  probe->max_sequence, &probe->found);
-    *state = is_found ? TABLE_PROBE_FOUND : TABLE_PROBE_ABSENT;
+    return &probe->table->index.entries[probe->block_index].slot;
 }
-
-#define CACHE_LINE     64
-#define PREFETCH_LINES 3 /* of a block: its header, its tags, and where its heads begin */
 
 bool table_probe_locate(struct table_probe *probe)
 {
@@ -66,26 +93,58 @@ bool table_probe_locate(struct table_probe *probe)
     const struct table *table = probe->table;
     if (!table_filter_may_have(table->filter, table->filter_size, probe->hash))
         return false;
-    probe->block_index =
-        table_index_find(&table->index, probe->key, entry_seek_trailer(probe->max_sequence));
-    const struct block *block = block_cache_peek(&table->index.entries[probe->block_index].slot);
-    if (block != NULL) {
-        __builtin_prefetch(block);
-        for (size_t i = 0; i < PREFETCH_LINES; i++)
-            __builtin_prefetch(block->data + i * CACHE_LINE);
-    }
-    probe->located = true;
+    table_index_search_begin(&table->index, probe->key, &probe->search);
+    probe->is_located = true;
+    probe->has_block_index = false;
     return true;
 }
 
-void table_probe_approach(const struct table_probe *probe)
+void table_probe_find_block(struct table_probe *probe)
 {
-    const struct block *block =
-        block_cache_peek(&probe->table->index.entries[probe->block_index].slot);
-    if (block == NULL)
+    probe->block_index =
+        table_index_search_end(&probe->table->index, &probe->search,
+                               entry_seek_trailer(probe->max_sequence), &probe->shared);
+    probe->has_block_index = true;
+    probe->view.data = NULL;
+    probe->block = block_cache_peek(slot_of(probe));
+    prefetch_block(probe->block, PROBE_PREFETCH_LINES);
+}
+
+void table_probe_approach(struct table_probe *probe)
+{
+    if (probe->block == NULL)
         return;
-    struct block_view view = block_view_of(block->data);
-    block_prefetch(&view, probe->hash);
+    probe->view = view_of(probe->table, probe->block);
+    block_approach(&probe->view, probe->hash, probe->shared);
+}
+
+void table_probe_approach_entry(struct table_probe *probe)
+{
+    if (probe->block != NULL)
+        probe->entry = block_approach_entry(&probe->view, probe->key, probe->hash);
+}
+
+bool table_probe_wants_same(const struct table_probe *a, const struct table_probe *b)
+{
+    return a->table == b->table && a->block_index == b->block_index;
+}
+
+static void look_into(struct table_probe *probe, struct block *block, bool owned,
+                      enum table_probe_state *state)
+{
+    bool is_there;
+    uint32_t index;
+    uint64_t trailer = entry_seek_trailer(probe->max_sequence);
+    if (probe->view.data == block->data) {
+        is_there = block_find_at(&probe->view, probe->key, probe->hash, trailer, probe->shared,
+                                 probe->entry, &index);
+    } else {
+        probe->view = view_of(probe->table, block);
+        is_there =
+            block_find(&probe->view, probe->key, probe->hash, trailer, probe->shared, &index);
+    }
+    bool is_found = take_answer(is_there, &probe->view, index, block, owned, &probe->found);
+    *state = is_found ? TABLE_PROBE_FOUND : TABLE_PROBE_ABSENT;
 }
 
 lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *state,
@@ -95,12 +154,13 @@ lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *
     struct table *table = probe->table;
     probe->read_memory = NULL;
     *state = TABLE_PROBE_ABSENT;
-    if (!probe->located && !table_probe_locate(probe))
+    if (!probe->is_located && !table_probe_locate(probe))
         return LSM_OK;
-    struct block *block =
-        block_cache_find(table->env->cache, &table->index.entries[probe->block_index].slot);
+    if (!probe->has_block_index)
+        table_probe_find_block(probe);
+    struct block *block = block_cache_find(table->env->cache, slot_of(probe));
     if (block != NULL) {
-        probe_block(probe, block, false, state);
+        look_into(probe, block, false, state);
         return LSM_OK;
     }
     size_t size = table_fetch_size(table, probe->block_index);
@@ -124,7 +184,7 @@ lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state 
     lsm_status status = table_fetch_finish(probe->table, probe->block_index, probe->flags,
                                            &probe->request, &block, &owned, err);
     if (status == LSM_OK)
-        probe_block(probe, block, owned, state);
+        look_into(probe, block, owned, state);
     mem_free(probe->read_memory);
     probe->read_memory = NULL;
     return status;
@@ -150,5 +210,5 @@ struct block *table_fetch_cached(struct table *table, uint32_t index)
 bool table_fetch_look(const struct table *table, struct block *block, lsm_slice key, uint64_t hash,
                       uint64_t max_sequence, struct table_found *found)
 {
-    return find_in_block(table, block, false, key, hash, max_sequence, found);
+    return find_in_block(table, block, false, key, hash, max_sequence, 0, found);
 }

@@ -62,6 +62,7 @@ static struct live_cf *cf_clone(const struct version_cf *from, const char *name)
         cf->arrays[i] = array;
         cf->base.levels[i] = from->levels[i];
     }
+    cf->base.used_levels = from->used_levels;
     return cf;
 }
 
@@ -381,6 +382,8 @@ static lsm_status rebuild_level(struct build *b, struct live_cf *cf, struct chan
     level_files_drop(cf->arrays[index]);
     cf->arrays[index] = array;
     cf->base.levels[index] = array->level;
+    cf->base.used_levels &= ~(UINT32_C(1) << index);
+    cf->base.used_levels |= (uint32_t)(count > 0) << index;
 out:
     for (size_t i = 0; i < fresh; i++)
         file_free(live_file_of(files[kept + i]));

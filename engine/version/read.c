@@ -10,38 +10,59 @@
 /* ---- one key ----------------------------------------------------------------------------------
  */
 
-#define CANDIDATES 16 /* files whose filters are fetched together */
+/* The next files that may hold the key, their filters on the way to the cache. */
+static void collect_files(struct version_lookup *l, uint64_t hash)
+{
+    for (l->count = 0; l->count < VERSION_LOOKUP_FILES; l->count++) {
+        struct version_file *file = walk_next(&l->walk);
+        if (file == NULL)
+            break;
+        struct table_slot *slot = live_file_of(file)->slot;
+        l->slots[l->count] = slot;
+        struct table *table = table_slot_peek(slot);
+        if (table != NULL)
+            table_prefetch_filter(table, hash);
+    }
+}
+
+void version_lookup_begin(struct version_lookup *l, const struct version_cf *cf, lsm_slice key,
+                          uint64_t hash, uint64_t max_sequence)
+{
+    l->walk = walk_begin(cf, key, max_sequence);
+    l->count = 0;
+    if (cf->used_levels != 0)
+        collect_files(l, hash);
+}
+
+lsm_status version_lookup_end(struct version_lookup *l, uint64_t hash, unsigned table_flags,
+                              bool *is_found, struct table_found *found, lsm_error *err)
+{
+    const struct version_walk *w = &l->walk;
+    *is_found = false;
+    for (;;) {
+        for (size_t i = 0; i < l->count; i++) {
+            struct table *table;
+            lsm_status status = table_slot_get(l->slots[i], &table, err);
+            if (status == LSM_OK)
+                status = table_get(table, w->key, hash, w->max_sequence, table_flags, is_found,
+                                   found, err);
+            if (status != LSM_OK || *is_found)
+                return status;
+        }
+        if (l->count < VERSION_LOOKUP_FILES)
+            return LSM_OK;
+        collect_files(l, hash);
+    }
+}
 
 lsm_status version_get(const struct version *version, const struct version_cf *cf, lsm_slice key,
                        uint64_t hash, uint64_t max_sequence, unsigned table_flags, bool *is_found,
                        struct table_found *found, lsm_error *err)
 {
     (void)version;
-    struct version_walk walk = walk_begin(cf, key, max_sequence);
-    struct table_slot *slots[CANDIDATES];
-    size_t count;
-    *is_found = false;
-    do {
-        for (count = 0; count < CANDIDATES; count++) {
-            struct version_file *file = walk_next(&walk);
-            if (file == NULL)
-                break;
-            slots[count] = live_file_of(file)->slot;
-            struct table *table = table_slot_peek(slots[count]);
-            if (table != NULL)
-                table_prefetch_filter(table, hash);
-        }
-        for (size_t i = 0; i < count; i++) {
-            struct table *table;
-            lsm_status status = table_slot_get(slots[i], &table, err);
-            if (status == LSM_OK)
-                status =
-                    table_get(table, key, hash, max_sequence, table_flags, is_found, found, err);
-            if (status != LSM_OK || *is_found)
-                return status;
-        }
-    } while (count == CANDIDATES);
-    return LSM_OK;
+    struct version_lookup l;
+    version_lookup_begin(&l, cf, key, hash, max_sequence);
+    return version_lookup_end(&l, hash, table_flags, is_found, found, err);
 }
 
 /* ---- what is newer than a number --------------------------------------------------------------
@@ -144,6 +165,7 @@ struct pursuit {
     struct version_file *file; /* to be probed next */
     struct table_probe probe;
     bool is_reading;
+    bool is_following; /* waits for a block that another one reads */
 };
 
 struct group {
@@ -163,15 +185,15 @@ static void pursuit_init(struct pursuit *p, const struct version_cf *cf,
     p->probe.hash = wanted->hash;
     p->probe.max_sequence = wanted->max_sequence;
     p->probe.flags = table_flags;
-    p->probe.located = false;
     p->probe.request.owner = p;
     p->is_reading = false;
+    p->is_following = false;
 }
 
 /* The next file to look into, with its filter on the way to the cache. */
 static void pursuit_advance(struct pursuit *p)
 {
-    p->probe.located = false;
+    p->probe.is_located = false;
     p->file = walk_next(&p->walk);
     if (p->file == NULL) {
         p->wanted->done = true;
@@ -182,8 +204,7 @@ static void pursuit_advance(struct pursuit *p)
         table_prefetch_filter(table, p->wanted->hash);
 }
 
-/* Finds the block in the file, with its first lines on the way to the cache; or goes on to the next
- * file, when the filter says so. */
+/* Asks the file's filter; a file that does not have the key is passed over. */
 static lsm_status pursuit_locate(struct group *g, struct pursuit *p)
 {
     struct table *table;
@@ -210,7 +231,7 @@ static void pursuit_take_state(struct pursuit *p, enum table_probe_state state)
 
 static bool is_waiting(const struct pursuit *p)
 {
-    return p->wanted->done || p->is_reading;
+    return p->wanted->done || p->is_reading || p->is_following;
 }
 
 static lsm_status locate_all(struct group *g, bool *moved)
@@ -219,7 +240,7 @@ static lsm_status locate_all(struct group *g, bool *moved)
     *moved = false;
     for (size_t i = 0; i < g->count && status == LSM_OK; i++) {
         struct pursuit *p = &g->pursuits[i];
-        if (is_waiting(p) || p->probe.located)
+        if (is_waiting(p) || p->probe.is_located)
             continue;
         status = pursuit_locate(g, p);
         *moved = true;
@@ -227,12 +248,35 @@ static lsm_status locate_all(struct group *g, bool *moved)
     return status;
 }
 
+/* What lies between the filter and the comparison with the key, each step for all. */
 static void approach_all(struct group *g)
 {
     for (size_t i = 0; i < g->count; i++) {
         if (!is_waiting(&g->pursuits[i]))
+            table_probe_find_block(&g->pursuits[i].probe);
+    }
+    for (size_t i = 0; i < g->count; i++) {
+        if (!is_waiting(&g->pursuits[i]))
             table_probe_approach(&g->pursuits[i].probe);
     }
+    for (size_t i = 0; i < g->count; i++) {
+        if (!is_waiting(&g->pursuits[i]))
+            table_probe_approach_entry(&g->pursuits[i].probe);
+    }
+}
+
+/* Is the block of pursuit `at`, which is not in memory, being read for one before it? */
+static bool is_read_for_another(const struct group *g, size_t at)
+{
+    const struct table_probe *own = &g->pursuits[at].probe;
+    if (own->block != NULL)
+        return false;
+    for (size_t i = 0; i < at; i++) {
+        const struct pursuit *other = &g->pursuits[i];
+        if (other->is_reading && table_probe_wants_same(own, &other->probe))
+            return true;
+    }
+    return false;
 }
 
 static lsm_status search_all(struct group *g, bool *moved)
@@ -243,6 +287,9 @@ static lsm_status search_all(struct group *g, bool *moved)
         struct pursuit *p = &g->pursuits[i];
         enum table_probe_state state;
         if (is_waiting(p))
+            continue;
+        p->is_following = is_read_for_another(g, i);
+        if (p->is_following)
             continue;
         status = table_probe_begin(&p->probe, &state, g->err);
         if (status == LSM_OK)
@@ -286,6 +333,8 @@ static lsm_status group_read(struct group *g, bool *did_read)
     *did_read = in_flight > 0;
     if (in_flight > 0)
         status = io_queue_submit(g->queue, g->err);
+    for (size_t i = 0; i < g->count; i++)
+        g->pursuits[i].is_following = false;
     for (; in_flight > 0; in_flight--) {
         struct io_request *request = io_queue_reap(g->queue, true);
         assert(request != NULL);

@@ -17,10 +17,27 @@ struct version_walk {
     const struct version_cf *cf;
     lsm_slice key;
     uint64_t max_sequence;
-    uint64_t head; /* of the key behind level 0's prefix */
-    uint32_t level;
-    size_t left; /* files of level 0 not looked at yet */
+    uint64_t head;   /* of the key behind level 0's prefix */
+    uint32_t levels; /* below 0 not looked at yet, one bit each */
+    size_t left;     /* files of level 0 not looked at yet */
 };
+
+/*
+ * version_get() in two steps: between them the caller does something else while the filters of the
+ * files that may hold the key are fetched. All inside one epoch.
+ */
+#define VERSION_LOOKUP_FILES 16 /* whose filters are fetched together */
+
+struct version_lookup {
+    struct version_walk walk;
+    size_t count;
+    struct table_slot *slots[VERSION_LOOKUP_FILES];
+};
+
+void version_lookup_begin(struct version_lookup *l, const struct version_cf *cf, lsm_slice key,
+                          uint64_t hash, uint64_t max_sequence);
+lsm_status version_lookup_end(struct version_lookup *l, uint64_t hash, unsigned table_flags,
+                              bool *is_found, struct table_found *found, lsm_error *err);
 
 struct version_search {
     /* Set by the caller. The key stays where it is until the search is over. */

@@ -151,6 +151,8 @@ void version_cf_drop(struct live_cf *cf)
 const struct version_cf *version_find_cf(const struct version *version, uint32_t id)
 {
     size_t low = 0, limit = version->family_count;
+    if (limit > 0 && version->families[0]->id == id) /* most databases have one */
+        return version->families[0];
     while (low < limit) {
         size_t middle = low + (limit - low) / 2;
         if (version->families[middle]->id < id)

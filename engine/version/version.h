@@ -57,6 +57,7 @@ struct version_cf {
     uint32_t id;
     const char *name;
     lsm_cf_options options; /* every field resolved: no zeros that mean "default" */
+    uint32_t used_levels;   /* that have files, one bit each */
     struct version_level levels[VERSION_LEVELS];
 };
 

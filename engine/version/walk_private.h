@@ -8,8 +8,14 @@
 static inline struct version_walk walk_begin(const struct version_cf *cf, lsm_slice key,
                                              uint64_t max_sequence)
 {
-    struct version_walk w = {.cf = cf, .key = key, .max_sequence = max_sequence};
-    if (level_head(&cf->levels[0], key, &w.head))
+    struct version_walk w;
+    w.cf = cf;
+    w.key = key;
+    w.max_sequence = max_sequence;
+    w.head = 0;
+    w.levels = cf->used_levels & ~UINT32_C(1);
+    w.left = 0;
+    if ((cf->used_levels & 1) != 0 && level_head(&cf->levels[0], key, &w.head))
         w.left = cf->levels[0].count;
     return w;
 }
@@ -24,10 +30,9 @@ static inline struct version_file *walk_next(struct version_walk *w)
             level->files[at]->meta.min_sequence <= w->max_sequence)
             return level->files[at];
     }
-    while (++w->level < VERSION_LEVELS) {
-        level = &w->cf->levels[w->level];
-        if (level->count == 0)
-            continue;
+    while (w->levels != 0) {
+        level = &w->cf->levels[__builtin_ctz(w->levels)];
+        w->levels &= w->levels - 1;
         struct version_file *file = level_file_of(level, w->key);
         if (file != NULL && file->meta.min_sequence <= w->max_sequence)
             return file;

@@ -15,9 +15,9 @@ static void search(const struct block_view *v, lsm_slice key, uint64_t trailer)
 {
     uint32_t fast = UINT32_MAX, portable = UINT32_MAX;
     uint64_t hash = hash_key(key.data, key.size);
-    bool found = block_find(v, key, hash, trailer, &fast);
+    bool found = block_find(v, key, hash, trailer, 0, &fast);
     block_use_portable(true);
-    require(block_find(v, key, hash, trailer, &portable) == found);
+    require(block_find(v, key, hash, trailer, 0, &portable) == found);
     block_use_portable(false);
     require(fast == portable && (!found || fast < v->count));
     uint32_t at = block_seek(v, key, trailer);

@@ -125,7 +125,17 @@ static void check_search(const struct block_view *v, const struct item *items, s
     for (int portable = 0; portable < 2; portable++) {
         uint32_t index = UINT32_MAX;
         block_use_portable(portable == 1);
-        ck_assert_int_eq(block_find(v, key, hash_key(key.data, key.size), trailer, &index), there);
+        ck_assert_int_eq(block_find(v, key, hash_key(key.data, key.size), trailer, 0, &index),
+                         there);
+        if (there)
+            ck_assert_uint_eq(index, wanted);
+        /* In steps, with what is known of the prefix, it is the same. */
+        size_t shared = slice_common_prefix(key, (lsm_slice){v->prefix, v->prefix_size});
+        uint64_t hash = hash_key(key.data, key.size);
+        block_approach(v, hash, shared);
+        uint32_t entry = block_approach_entry(v, key, hash);
+        index = UINT32_MAX;
+        ck_assert_int_eq(block_find_at(v, key, hash, trailer, shared, entry, &index), there);
         if (there)
             ck_assert_uint_eq(index, wanted);
     }
@@ -207,7 +217,7 @@ START_TEST(test_block_giant_entry_takes_wide_offsets)
     struct block_view v = block_view_of(data);
     ck_assert(v.flags & BLOCK_WIDE_OFFSETS);
     uint32_t index;
-    ck_assert(block_find(&v, k, hash_key(k.data, k.size), UINT64_MAX, &index));
+    ck_assert(block_find(&v, k, hash_key(k.data, k.size), UINT64_MAX, 0, &index));
     ck_assert(slice_equal(block_value(&v, index), longer));
     block_builder_release(&b);
     free(value);
@@ -229,7 +239,7 @@ static void use_block(const uint8_t *data, size_t size)
             last = ((const uint8_t *)value.data)[value.size - 1];
         uint32_t index = 0;
         ck_assert_uint_le(block_seek(&v, buffer_slice(&key), block_trailer(&v, i)), v.count);
-        if (block_find(&v, buffer_slice(&key), hash_key(key.data, key.size), UINT64_MAX, &index))
+        if (block_find(&v, buffer_slice(&key), hash_key(key.data, key.size), UINT64_MAX, 0, &index))
             ck_assert_uint_lt(index, v.count);
     }
     (void)last;

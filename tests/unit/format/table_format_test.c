@@ -365,6 +365,23 @@ static size_t random_pivots(struct random_state *r, int shape, struct pivot *piv
     return kept;
 }
 
+/* The search in two steps finds the same, and what it says of the key's first bytes is so. */
+static void check_steps(const struct table_index *index, const struct pivot *pivots,
+                        const struct pivot *wanted, uint32_t expected)
+{
+    struct table_index_search s;
+    uint32_t shared;
+    table_index_search_begin(index, pivot_key(wanted), &s);
+    ck_assert_uint_eq(table_index_search_end(index, &s, wanted->trailer, &shared), expected);
+    for (size_t i = 0; i < 2; i++) {
+        lsm_slice key = pivot_key(&pivots[expected * 2 + i]);
+        size_t common = slice_common_prefix(key, pivot_key(wanted)), known = shared;
+        known = known < key.size ? known : key.size;
+        known = known < wanted->size ? known : wanted->size;
+        ck_assert_uint_ge(common, known);
+    }
+}
+
 START_TEST(test_index_finds_the_block_of_every_entry)
 {
     struct random_state r = random_seeded(seed + (uint64_t)_i);
@@ -381,6 +398,7 @@ START_TEST(test_index_finds_the_block_of_every_entry)
     for (size_t i = 0; i < blocks * 2; i++) {
         const struct pivot *p = &pivots[i];
         ck_assert_uint_eq(table_index_find(&index, pivot_key(p), p->trailer), i / 2);
+        check_steps(&index, pivots, p, (uint32_t)(i / 2));
     }
     /* Others: not in a block that ends before them, nor in one whose follower begins at or before
      * them. */
@@ -391,6 +409,7 @@ START_TEST(test_index_finds_the_block_of_every_entry)
         ck_assert(at == 0 || table_index_compare(&index, at, pivot_key(&p), p.trailer) <= 0);
         ck_assert(at == 0 || compare_pivots(&pivots[at * 2 - 1], &p) < 0);
         ck_assert(at + 1 == blocks || compare_pivots(&p, &pivots[at * 2 + 2]) < 0);
+        check_steps(&index, pivots, &p, at);
     }
     table_index_release(&index);
     buffer_release(&bytes);

@@ -308,6 +308,54 @@ START_TEST(test_read_multi_get_submits_once_a_round)
 }
 END_TEST
 
+START_TEST(test_read_multi_get_reads_a_block_once)
+{
+    enum { COUNT = 32 };
+    struct random_state r = random_seeded(4);
+    struct tree t;
+    struct io_queue *queue;
+    memset(&t, 0, sizeof t);
+    t.key_count = 200;
+    rig_open(&t.rig, 1);
+    rig_ok(&t.rig, rig_create(&t.rig));
+    struct version_edit edit = {0};
+    add_level(&t, &r, 6, 1, &edit);
+    rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
+    edit_release(&edit);
+    qsort(t.entries, t.count, sizeof *t.entries, compare_entries);
+    rig_ok(&t.rig, io_queue_open(t.rig.io, COUNT, &queue, &t.rig.error));
+    struct version *v = version_set_current(t.rig.set);
+    char text[KEY_SIZE];
+    uint32_t there = 0;
+    while (reference_get(&t, there, ENTRY_MAX_SEQUENCE) == NULL)
+        there++;
+    lsm_slice key = make_key(&t, there, text);
+    for (unsigned round = 0; round < 2; round++) {
+        unsigned flags = round == 0 ? 0 : TABLE_NO_FILL;
+        struct version_probe probes[COUNT];
+        for (size_t i = 0; i < COUNT; i++)
+            probes[i] = (struct version_probe){.key = key,
+                                               .hash = hash_key(key.data, key.size),
+                                               .max_sequence = ENTRY_MAX_SEQUENCE};
+        epoch_enter();
+        rig_ok(&t.rig,
+               version_multi_get(v, v->families[0], probes, COUNT, flags, queue, &t.rig.error));
+        for (size_t i = 0; i < COUNT; i++) {
+            ck_assert(probes[i].is_found);
+            if (probes[i].found.owned)
+                block_drop(probes[i].found.block);
+        }
+        epoch_exit();
+        uint64_t hits, misses;
+        block_cache_counts(t.rig.env.cache, &hits, &misses);
+        ck_assert_uint_eq(misses, 1);
+    }
+    version_drop(v);
+    io_queue_close(queue);
+    tree_close(&t);
+}
+END_TEST
+
 /* ---- iterators --------------------------------------------------------------------------------
  */
 
@@ -908,6 +956,7 @@ int main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, test_read_gets_agree_with_the_reference);
     tcase_add_test(tcase, test_read_multi_get_submits_once_a_round);
+    tcase_add_test(tcase, test_read_multi_get_reads_a_block_once);
     tcase_add_test(tcase, test_read_iterators_agree_with_the_reference);
     tcase_add_test(tcase, test_read_iterators_leave_out_files_outside_the_range);
     tcase_add_test(tcase, test_read_iterators_tell_failing_reads);
