@@ -713,9 +713,10 @@ static lsm_status begin(struct walk *w, lsm_error *err)
             (w->ring.file_size == 0 || w->ring.file_size % IO_ALIGNMENT != 0 ||
              w->ring.file_size > WALK_LOG_MAX_STAGE)) {
             if (w->ring.file_size > WALK_LOG_MAX_STAGE)
-                w->ring.ring_size = 0; /* looking through it could take for ever */
-            status = tell_file(w, FINDING_STAGE_SIZE, w->ring.name, w->ring.file_size,
-                               "the stage file has a size that it cannot have", err);
+                w->ring.ring_size = 0;         /* looking through it could take for ever */
+            if (!o->clean || order->count > 0) /* else it is made anew, and nothing is lost */
+                status = tell_file(w, FINDING_STAGE_SIZE, w->ring.name, w->ring.file_size,
+                                   "the stage file has a size that it cannot have", err);
         }
         if (w->ring.ring_size == 0)
             log_place_close(&w->ring);

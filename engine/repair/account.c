@@ -132,10 +132,14 @@ static lsm_status tell_unreadable(struct lineage *l, lsm_error *err)
     return status;
 }
 
-static lsm_status tell_unseen(struct repair *r, lsm_error *err)
+lsm_status repair_tell_unseen(struct repair *r, lsm_error *err)
 {
     struct repair_loss loss = {
         .kinds = LSM_LOSS_UNSEEN, .first_open = true, .last_open = true, .offset = LSM_NO_OFFSET};
+    for (size_t i = 0; i < r->loss_count; i++) {
+        if (r->losses[i].kinds == LSM_LOSS_UNSEEN)
+            return LSM_OK;
+    }
     return repair_add_loss(r, &loss, (lsm_slice){0}, (lsm_slice){0}, err);
 }
 
@@ -151,7 +155,8 @@ lsm_status account_for_numbers(struct lineage *l, lsm_error *err)
     for (size_t i = 0; status == LSM_OK && i < l->unreadable.size / sizeof *unreadable; i++)
         status = note(&a, unreadable[i], err);
     if (status == LSM_OK)
-        status = l->facts.highest_mentioned > 0 ? tell_gaps(&a, l->r, err) : tell_unseen(l->r, err);
+        status = l->facts.highest_mentioned > 0 ? tell_gaps(&a, l->r, err)
+                                                : repair_tell_unseen(l->r, err);
     if (status == LSM_OK)
         status = tell_unreadable(l, err);
     mem_free(a.numbers);

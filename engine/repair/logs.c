@@ -377,6 +377,10 @@ lsm_status repair_look_at_log(struct repair *r, lsm_error *err)
     status = look_for_later(r, err);
     if (status == LSM_OK)
         status = take_unexpected(r, err);
+    /* Behind the last edit that is known only the log would miss a table. */
+    if (status == LSM_OK && r->state.is_rebuilt && !r->state.contradicts &&
+        r->log.record_count == 0)
+        status = repair_tell_unseen(r, err);
     if (status != LSM_OK)
         return status;
     if (walk_dir_find(&r->list, FILE_STAGE, 0) == NULL && r->log.segment_count > 0 &&

@@ -245,6 +245,8 @@ lsm_status repair_find_displaced(struct repair *r, lsm_error *err);
 /* The number in the name of the file that holds the table: mostly its own. */
 uint64_t repair_file_of_table(const struct repair *r, uint64_t number);
 lsm_status repair_read_manifests(struct repair *r, lsm_error *err);
+/* A file that is gone may not be missed. Told once. */
+lsm_status repair_tell_unseen(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_log(struct repair *r, lsm_error *err);
 

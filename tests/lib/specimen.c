@@ -15,6 +15,10 @@
 #define KEY_SIZE_MAX   40
 #define VALUE_SIZE_MAX 700
 
+/* The first lives end with a kill, the others with a close. */
+#define LIVES_KILLED 2u
+#define LIVES_ALL    4u
+
 /* What differs between specimens. */
 struct shape {
     unsigned scale; /* per cent of the keys */
@@ -223,12 +227,24 @@ static void live_again(struct maker *m)
     write_keys(m, SPECIMEN_DEFAULT, 200, 260, 4, 4);
 }
 
+/* Those that end with a close: tables above what was there. */
+static void live_shortly(struct maker *m, unsigned life)
+{
+    write_keys(m, SPECIMEN_DEFAULT, 20 * life, 20 * life + 60, 2, 5);
+    write_keys(m, SPECIMEN_LATE, 5 * life, 5 * life + 20, 1, 4);
+    if (m->db != NULL)
+        NEED(lsm_close(m->db, err));
+}
+
 static void live(struct maker *m, const char *path, unsigned life)
 {
     m->random = random_seeded(m->random.state + life);
     if (path != NULL)
         open_again(m, path);
-    (life == 0 ? live_first : live_again)(m);
+    if (life >= LIVES_KILLED)
+        live_shortly(m, life);
+    else
+        (life == 0 ? live_first : live_again)(m);
 }
 
 static struct maker make_maker(struct specimen *s, uint64_t seed, unsigned life)
@@ -239,20 +255,27 @@ static struct maker make_maker(struct specimen *s, uint64_t seed, unsigned life)
                           .value_count = (uint64_t)life << 32};
 }
 
-/* A process that does it and is killed. */
+static bool ended_as_wanted(int status, unsigned life)
+{
+    return life < LIVES_KILLED ? WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
+                               : WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* A process that does it, and is killed or closes the database. */
 static void live_and_die(struct specimen *s, const char *path, uint64_t seed, unsigned life)
 {
     pid_t child = fork();
     if (child == 0) {
         struct maker m = make_maker(s, seed, life);
         live(&m, path, life);
-        kill(getpid(), SIGKILL);
-        _exit(99);
+        if (life < LIVES_KILLED)
+            kill(getpid(), SIGKILL);
+        _exit(life < LIVES_KILLED ? 99 : 0);
     }
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
-    if (child < 0 || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+    if (child < 0 || !ended_as_wanted(status, life)) {
         fprintf(stderr, "the specimen was not made\n");
         exit(99);
     }
@@ -260,14 +283,26 @@ static void live_and_die(struct specimen *s, const char *path, uint64_t seed, un
     live(&m, NULL, life);
 }
 
-void specimen_make(struct specimen *s, const char *path, uint64_t seed)
+static void make(struct specimen *s, const char *path, uint64_t seed, unsigned lives)
 {
     *s = (struct specimen){0};
     model_init(&s->model);
-    live_and_die(s, path, seed, 0);
-    folder_load(&s->earlier, path);
-    live_and_die(s, path, seed, 1);
+    for (unsigned life = 0; life < lives; life++) {
+        if (life + 1 == lives)
+            folder_load(&s->earlier, path);
+        live_and_die(s, path, seed, life);
+    }
     folder_load(&s->files, path);
+}
+
+void specimen_make(struct specimen *s, const char *path, uint64_t seed)
+{
+    make(s, path, seed, LIVES_KILLED);
+}
+
+void specimen_make_closed(struct specimen *s, const char *path, uint64_t seed)
+{
+    make(s, path, seed, LIVES_ALL);
 }
 
 void specimen_release(struct specimen *s)

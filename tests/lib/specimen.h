@@ -4,7 +4,8 @@
  * families of which one was dropped and one has never been flushed, a log with records that are in
  * no table, tables that were replaced and are still there, two manifests, a spare.
  *
- * The process that wrote it was killed. What it ought to hold is in the model.
+ * The process that wrote it was killed, or, where a test asks for that, others came after it and
+ * closed it: then the log is empty. What it ought to hold is in the model.
  */
 #ifndef TESTS_LIB_SPECIMEN_H
 #define TESTS_LIB_SPECIMEN_H
@@ -24,7 +25,7 @@ enum specimen_family {
 struct specimen {
     struct model model;
     struct folder files;
-    struct folder earlier; /* before the second of the two lives that wrote it */
+    struct folder earlier; /* before the last of the lives that wrote it */
 };
 
 /*
@@ -33,6 +34,7 @@ struct specimen {
  * thread of the engine may run. Ends the program (99) on failure.
  */
 void specimen_make(struct specimen *s, const char *path, uint64_t seed);
+void specimen_make_closed(struct specimen *s, const char *path, uint64_t seed); /* and closed */
 void specimen_release(struct specimen *s);
 
 /* How tests open it: read-write; add ",read_only=true". */

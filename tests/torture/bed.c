@@ -4,17 +4,20 @@
 
 bool bed_begin(struct bed *bed, struct torture *t)
 {
-    return bed_begin_seeded(bed, t, 0);
+    return bed_begin_seeded(bed, t, 0, BED_KILLED);
 }
 
-bool bed_begin_seeded(struct bed *bed, struct torture *t, uint64_t seed)
+bool bed_begin_seeded(struct bed *bed, struct torture *t, uint64_t seed, enum bed_end end)
 {
+    struct folder nothing = {0};
     *bed = (struct bed){.torture = t};
-    specimen_make(&bed->specimen, t->path, seed);
+    folder_store(&nothing, t->path);
+    (end == BED_KILLED ? specimen_make : specimen_make_closed)(&bed->specimen, t->path, seed);
     bed_clear(bed);
     bool sound = atlas_make(&bed->atlas, &bed->specimen.files);
     trial_begin(&bed->trial, t, &bed->specimen.model, &bed->specimen.files, &bed->atlas);
-    torture_case(t, "specimen %" PRIu64 ", nothing damaged", seed);
+    torture_case(t, "specimen %" PRIu64 "%s, nothing damaged", seed,
+                 end == BED_KILLED ? "" : ", closed");
     if (!torture_check(t, sound, "the specimen is not sound"))
         return false;
     bed_run(bed, (struct trial_wants){0});

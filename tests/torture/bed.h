@@ -13,9 +13,17 @@ struct bed {
     struct folder work; /* what a case damages */
 };
 
-/* False when the specimen is not sound; bed_end() either way. Runs the case without damage. */
+/* How the life of the specimen ended. */
+enum bed_end {
+    BED_KILLED,
+    BED_CLOSED,
+};
+
+/* False when the specimen is not sound; bed_end() either way. Runs the case without damage. What
+ * is in the directory of the torture goes. */
 bool bed_begin(struct bed *bed, struct torture *t);
-bool bed_begin_seeded(struct bed *bed, struct torture *t, uint64_t seed); /* another specimen */
+/* Another specimen. */
+bool bed_begin_seeded(struct bed *bed, struct torture *t, uint64_t seed, enum bed_end end);
 void bed_end(struct bed *bed);
 
 /* Makes `work` sound again. */

@@ -87,10 +87,16 @@ static void pairs(struct bed *bed, uint64_t count)
 int suite_missing(struct torture *t)
 {
     struct bed bed;
+    uint64_t count = torture_cases(t, 30, UINT64_MAX);
     if (bed_begin(&bed, t)) {
         singles(&bed);
         add_foreign(&bed);
-        pairs(&bed, torture_cases(t, 30, UINT64_MAX));
+        pairs(&bed, count);
+    }
+    bed_end(&bed);
+    if (bed_begin_seeded(&bed, t, 0, BED_CLOSED)) {
+        singles(&bed);
+        pairs(&bed, count / 2);
     }
     bed_end(&bed);
     return TORTURE_DONE;

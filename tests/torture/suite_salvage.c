@@ -137,9 +137,8 @@ int suite_salvage(struct torture *t)
     for (uint64_t i = 0; i < count;) {
         struct bed bed;
         uint64_t seed = 1 + random_next(&t->random) % 1000000;
-        struct folder nothing = {0};
-        folder_store(&nothing, t->path);
-        if (bed_begin_seeded(&bed, t, seed)) {
+        enum bed_end end = random_below(&t->random, 3) == 0 ? BED_CLOSED : BED_KILLED;
+        if (bed_begin_seeded(&bed, t, seed, end)) {
             for (unsigned n = 0; n < CASES_EACH && i < count; n++)
                 try_one(&bed, i++, seed);
         } else {

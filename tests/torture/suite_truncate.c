@@ -65,11 +65,27 @@ static void all(struct bed *bed)
     }
 }
 
+/* Between two frames: the manifest is whole then, and is one that the database had once. */
+static void cut_at_frames(struct bed *bed)
+{
+    for (size_t i = 0; i < bed->atlas.part_count; i++) {
+        const struct atlas_part *part = &bed->atlas.parts[i];
+        if (part->kind == ATLAS_MANIFEST_FRAME && part->is_live)
+            resize(bed, part->file, part->offset, false);
+    }
+}
+
 int suite_truncate(struct torture *t)
 {
     struct bed bed;
+    uint64_t count = torture_cases(t, 150, 0);
+    if (bed_begin_seeded(&bed, t, 0, BED_CLOSED)) {
+        cut_at_frames(&bed);
+        while (t->case_count < count / 3)
+            try_one(&bed);
+    }
+    bed_end(&bed);
     if (bed_begin(&bed, t)) {
-        uint64_t count = torture_cases(t, 150, 0);
         while (t->case_count < count)
             try_one(&bed);
         if (t->is_full && t->cases == 0)

@@ -27,12 +27,13 @@ void trial_end(struct trial *trial)
 /* ---- what the damage touches ----------------------------------------------------------------- */
 
 struct touch {
-    bool any;      /* something differs */
-    bool live;     /* a part that the database needs */
-    bool proven;   /* such a part, and no torn tail looks like that */
-    bool log;      /* a live record or segment */
-    bool manifest; /* CURRENT or the manifest in force */
-    bool is_cut;   /* the manifest in force lacks its end, and nothing else differs */
+    bool any;       /* something differs */
+    bool live;      /* a part that the database needs */
+    bool proven;    /* such a part, and no torn tail looks like that */
+    bool log;       /* a live record or segment */
+    bool manifest;  /* CURRENT or the manifest in force */
+    bool last_edit; /* the last one in the manifest in force */
+    bool is_cut;    /* the manifest in force lacks its end, and nothing else differs */
 };
 
 static bool part_is_touched(const struct atlas_part *part, const struct folder *sound,
@@ -49,9 +50,11 @@ static bool part_is_touched(const struct atlas_part *part, const struct folder *
     return a->size != b->size || memcmp(a->bytes, b->bytes, a->size) != 0;
 }
 
-static bool is_log(const char *name)
+/* Behind a close nothing is in the stage file that counts. */
+static bool is_log(const struct trial *trial, const char *name)
 {
-    return strcmp(name, "STAGE") == 0 || strstr(name, ".wal") != NULL;
+    bool is_closed = atlas_nth(trial->atlas, ATLAS_SEGMENT_HEADER, 0) == NULL;
+    return (strcmp(name, "STAGE") == 0 && !is_closed) || strstr(name, ".wal") != NULL;
 }
 
 /* The sizes of files that are needed count, and which segments of the log there are. */
@@ -64,8 +67,8 @@ static void compare_files(const struct trial *trial, const struct folder *a, con
         const struct atlas_part *part = atlas_find(trial->atlas, name, 0);
         if (other != NULL && other->size == a->files[i].size)
             continue;
-        touch->log = touch->log || is_log(name);
-        touch->live = touch->live || is_log(name) || (part != NULL && part->is_live);
+        touch->log = touch->log || is_log(trial, name);
+        touch->live = touch->live || is_log(trial, name) || (part != NULL && part->is_live);
     }
 }
 
@@ -131,6 +134,8 @@ static struct touch find_touch(struct trial *trial, const struct folder *damaged
             touch.proven || part->is_proven ||
             (part->kind == ATLAS_SEGMENT_HEADER && folder_find(damaged, part->file) != NULL);
         touch.log = touch.log || part->kind == ATLAS_RECORD || part->kind == ATLAS_SEGMENT_HEADER;
+        touch.last_edit =
+            touch.last_edit || (part->kind == ATLAS_MANIFEST_FRAME && !part->is_proven);
         touch.manifest = touch.manifest || part->kind <= ATLAS_MANIFEST_FRAME;
     }
     touch.is_cut = touch.manifest && is_manifest_cut(trial->sound, damaged, trial->atlas);
@@ -178,7 +183,10 @@ static void verify_damaged(struct trial *trial, const struct touch *touch,
                       "the manifest is cut, and all is %sthere, but verify says: %s",
                       is_all_there ? "" : "not ", examination_text(&e));
     } else if (touch->live && !wants->may_hide) {
-        if (touch->proven)
+        /* Without its last edit, as a crash leaves it, the manifest may need nothing of the rest.
+         */
+        bool is_needed = touch->proven && !(touch->last_edit && is_all_there);
+        if (is_needed)
             torture_check(t, e.damage_count > 0, "verify does not see the damage: %s",
                           examination_text(&e));
         else
@@ -245,6 +253,20 @@ static bool is_touched(const struct trial *trial, const struct atlas_entry *entr
     return false;
 }
 
+/* A key that was erased for good is kept away by the table that was written without it: where that
+ * is damaged, one that it replaced may have to speak for it again. */
+static bool may_come_back(const struct trial *trial, enum survey_kind kind, uint32_t family)
+{
+    for (size_t i = 0; kind == SURVEY_REVIVED && i < trial->atlas->part_count; i++) {
+        const struct atlas_part *part = &trial->atlas->parts[i];
+        bool is_of_table = part->kind >= ATLAS_BLOCK && part->kind <= ATLAS_FOOTER;
+        if (trial->touched[i] && part->is_live && is_of_table &&
+            (part->family == family || part->kind == ATLAS_FOOTER))
+            return true;
+    }
+    return false;
+}
+
 /* The file that held it is gone, with all that named it, and the report says that this would not be
  * noticed. */
 static bool went_unseen(const struct judge *j, const struct atlas_entry *entry)
@@ -274,7 +296,9 @@ static void judge_key(void *context, enum survey_kind kind, uint32_t family, lsm
     trial->counts[kind - 1]++;
     note(j, FAULT_CORRUPT, kind == SURVEY_CORRUPT, kind, family, key);
     note(j, FAULT_NOT_BACK, j->all_back, kind, family, key);
-    note(j, FAULT_NOT_DAMAGED, newest == NULL || !is_touched(trial, newest), kind, family, key);
+    note(j, FAULT_NOT_DAMAGED,
+         newest == NULL ? !may_come_back(trial, kind, family) : !is_touched(trial, newest), kind,
+         family, key);
     /* Nobody can miss what looks as if it had never been acknowledged. */
     if (newest != NULL && newest->sequence >= trial->tail)
         return;
