@@ -155,6 +155,8 @@ typedef struct lsm_cf_options {
                                       * hold before all are merged; 0: 200 */
     int32_t compression_above;    /* zstd level of what compaction writes above the lowest level;
                                    * 0: raw */
+    uint32_t blob_threshold;      /* bytes from which a value is written to a blob file, once, and
+                                   * merges move a reference to it; 64 or more; 0: none is */
 } lsm_cf_options;
 
 /* Limits of compression_level. */
@@ -945,7 +947,8 @@ typedef struct lsm_verify_result {
     uint64_t ignored;        /* findings that options.ignored left out */
     uint64_t unmeasured;     /* things that could not be looked at */
     uint64_t bytes_read;     /* */
-    uint64_t tables;         /* verified */
+    uint64_t tables;         /* verified, */
+    uint64_t blob_files;     /* the same */
     uint64_t tables_skipped; /* by skip_table */
     uint64_t blocks;         /* read */
     uint64_t entries;        /* in them */

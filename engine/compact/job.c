@@ -200,21 +200,24 @@ static struct output output_of(const struct compact_env *env, const struct versi
     return output;
 }
 
-static lsm_status run_merge(const struct compact_env *env, const struct version_cf *cf,
-                            const struct compaction *c, const uint64_t *snapshots,
-                            size_t snapshot_count, struct version_edit *edit,
-                            struct compact_result *result, lsm_error *err)
+static lsm_status run_merge(const struct compact_env *env, const struct version *version,
+                            const struct version_cf *cf, const struct compaction *c,
+                            const uint64_t *snapshots, size_t snapshot_count,
+                            struct version_edit *edit, struct compact_result *result,
+                            lsm_error *err)
 {
     struct iter *source = NULL;
     struct inputs inputs;
     lsm_status status = inputs_of(env, c, &inputs, err);
     struct output output = output_of(env, cf, c, &inputs);
-    struct pump pump = {.env = env,
-                        .output = &output,
-                        .deeper = c->output_level > 0 ? cf : NULL, /* level 0 has older runs */
-                        .deeper_from = c->output_level + 1,
-                        .total_bytes = c->input_bytes,
-                        .raw_total = raw_bytes(c)};
+    struct pump pump = {
+        .env = env,
+        .output = &output,
+        .deeper = c->output_level > 0 ? cf : NULL, /* level 0 has older runs */
+        .deeper_from = c->output_level + 1,
+        .values = {.version = version, .options = {.flags = TABLE_NO_FILL, .whole = true}},
+        .total_bytes = c->input_bytes,
+        .raw_total = raw_bytes(c)};
     visible_init(&pump.visible, snapshots, snapshot_count);
     if (status == LSM_OK)
         status = open_source(c, &source, err);
@@ -232,11 +235,12 @@ static lsm_status run_merge(const struct compact_env *env, const struct version_
         status = remove_inputs(c, edit, err);
     if (status == LSM_OK)
         status = output_give(&output, edit, result, err);
-    result->bytes_read += c->input_bytes;
+    result->bytes_read += c->input_bytes + pump.moved_bytes;
     result->entries_read += pump.entries;
 out:
     iter_release(source);
     visible_release(&pump.visible);
+    value_reader_release(&pump.values);
     output_release(&output, status == LSM_OK);
     inputs_release(&inputs);
     return status;
@@ -253,5 +257,5 @@ lsm_status compact_run(const struct compact_env *env, const struct version *vers
         return remove_inputs(c, edit, err);
     if (c->trivial)
         return run_move(c, edit, result, err);
-    return run_merge(env, cf, c, snapshots, snapshot_count, edit, result, err);
+    return run_merge(env, version, cf, c, snapshots, snapshot_count, edit, result, err);
 }

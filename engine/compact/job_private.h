@@ -4,6 +4,7 @@
 
 #include "engine/compact/output.h"
 #include "engine/compact/visible.h"
+#include "engine/version/values.h"
 
 struct pump {
     const struct compact_env *env;
@@ -11,6 +12,7 @@ struct pump {
     struct output *output;
     struct visible visible;
     uint64_t limit_sequence; /* entries from here on are left out; 0: none */
+    struct value_reader values; /* over the version of the source; released by the caller */
 
     /* For deletions that nothing older hides behind: the levels below the output, searched with a
      * cursor each, as keys ascend. NULL: deletions stay. */
@@ -21,7 +23,8 @@ struct pump {
     uint64_t total_bytes; /* what progress counts up to */
     uint64_t raw_total;   /* of keys and values, where known */
     uint64_t raw_bytes;   /* passed so far */
-    uint64_t raw_told;    /* when the caller was asked last */
+    uint64_t moved_bytes; /* of values that came along out of blob files */
+    uint64_t raw_told;    /* the sum of both when the caller was asked last */
     uint64_t entries;
 };
 

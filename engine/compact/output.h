@@ -1,6 +1,6 @@
 /*
  * The tables that a job writes: begun when there is an entry for them, cut between user keys, taken
- * back when the job fails.
+ * back when the job fails. Large values go to blob files beside them, of a family that wants so.
  */
 #ifndef ENGINE_COMPACT_OUTPUT_H
 #define ENGINE_COMPACT_OUTPUT_H
@@ -8,6 +8,9 @@
 #include "engine/compact/compact.h"
 
 #define LEVEL0_TABLE_SIZE (UINT64_C(1) << 30) /* bytes at which a table of level 0 is cut */
+#define BLOB_FILE_TABLES  8                   /* table sizes at which a blob file is cut */
+#define BLOB_BLOCK_SIZE   UINT32_C(4096)      /* at most: a read of one value reads little else */
+#define TABLE_MAX_BLOBS   4096                /* blob files that one table may refer to */
 
 struct output {
     /* set at init */
@@ -35,16 +38,30 @@ struct output {
     struct table_meta *tables;   /* finished; owned */
     size_t count, room;
     uint64_t bytes, entries;
+
+    struct table_writer *blob; /* NULL: none is begun */
+    uint64_t blob_number;
+    uint64_t blob_unchecked; /* bytes added since its size was looked at */
+    struct blob_meta *blobs; /* finished; owned */
+    size_t blob_count, blob_room;
 };
+
+/* Is a value of this size written to a blob file? */
+static inline bool output_separates(const struct output *o, size_t value_size)
+{
+    uint32_t threshold = o->cf->options.blob_threshold;
+    return threshold != 0 && value_size >= threshold;
+}
 
 /* Adds an entry; `is_new_key`: a table may end before it. */
 lsm_status output_add(struct output *o, lsm_slice key, uint64_t trailer, lsm_slice value,
                       bool is_new_key, lsm_error *err);
 /* Written so far, with the table in work. */
 uint64_t output_bytes(const struct output *o);
-/* Finishes the last table. */
+/* Finishes the last blob file and the last table, in this order: a job that wrote its last table
+ * has written all. */
 lsm_status output_finish(struct output *o, lsm_error *err);
-/* Hands the tables over to the edit; the directory was synced. */
+/* Hands the files over to the edit; the directory was synced. */
 lsm_status output_give(struct output *o, struct version_edit *edit, struct compact_result *result,
                        lsm_error *err);
 /* Frees; `keep` tells whether the files stay. */

@@ -19,7 +19,7 @@ static lsm_status check_cancel(struct pump *p, lsm_error *err)
         p->raw_bytes < p->raw_total
             ? (uint64_t)((double)p->total_bytes * (double)p->raw_bytes / (double)p->raw_total)
             : p->total_bytes;
-    p->raw_told = p->raw_bytes;
+    p->raw_told = p->raw_bytes + p->moved_bytes;
     tell(p, done);
     if (env->cancel != NULL && atomic_load_explicit(env->cancel, memory_order_relaxed))
         return lsm_fail(err, LSM_CANCELLED, "a job in '%s' was cancelled",
@@ -53,6 +53,29 @@ static lsm_status unknown_type(const struct iter *source, lsm_error *err)
                     (unsigned)(source->entry->trailer & 0xff));
 }
 
+/* A value that stays where it is passes as a reference. It comes along when too little of its blob
+ * file is live, or when the family does not want it there any more. */
+static bool value_stays(const struct pump *p, const struct version_blob *blob, uint64_t size)
+{
+    return output_separates(p->output, (size_t)size) && !version_blob_is_sparse(blob);
+}
+
+static lsm_status add_separated(struct pump *p, const struct iter_entry *e, bool is_new_key,
+                                lsm_error *err)
+{
+    const struct version_blob *blob = NULL;
+    lsm_slice value = e->value;
+    uint64_t size = 0, trailer = e->trailer;
+    lsm_status status = version_blob_of(p->values.version, e->value, &blob, &size, err);
+    if (status == LSM_OK && !value_stays(p, blob, size)) {
+        status = value_reader_get(&p->values, e->key, e->trailer, e->value, &value, err);
+        trailer = entry_trailer(entry_sequence(trailer), ENTRY_PUT);
+        p->moved_bytes += size;
+    }
+    return status == LSM_OK ? output_add(p->output, e->key, trailer, value, is_new_key, err)
+                            : status;
+}
+
 lsm_status pump_run(struct pump *p, lsm_error *err)
 {
     struct iter *source = p->source;
@@ -74,10 +97,12 @@ lsm_status pump_run(struct pump *p, lsm_error *err)
             verdict == VISIBLE_HIDDEN || (verdict == VISIBLE_OLDEST && p->deeper != NULL &&
                                           entry_type_of(source->entry->trailer) == ENTRY_DELETE &&
                                           !deeper_may_hold(p, source->entry->key));
-        if (!is_dropped)
+        if (!is_dropped && entry_type_of(source->entry->trailer) == ENTRY_BLOB)
+            status = add_separated(p, source->entry, is_new_key, err);
+        else if (!is_dropped)
             status = output_add(p->output, source->entry->key, source->entry->trailer,
                                 source->entry->value, is_new_key, err);
-        if (status == LSM_OK && p->raw_bytes - p->raw_told >= CHECK_BYTES)
+        if (status == LSM_OK && p->raw_bytes + p->moved_bytes - p->raw_told >= CHECK_BYTES)
             status = check_cancel(p, err);
     }
     return status == LSM_OK ? source->status : status;

@@ -19,14 +19,37 @@ static void store(lsm_async *async, struct async_search *search, const struct hi
         hit_pin(async->db, hit, &request->pins[search - request->searches]);
 }
 
-static void search_is_over(lsm_async *async, struct async_search *search)
+/* A value in a blob file is waited for. */
+static lsm_status read_value(struct async_search *search, const struct db_state *state,
+                             lsm_error *err)
+{
+    struct version_search *s = &search->search;
+    if (!s->is_found || entry_type_of(s->found.trailer) != ENTRY_BLOB)
+        return LSM_OK;
+    return version_blob_get(state->version, s->key, s->hash, search->request->table_flags,
+                            &s->found, err);
+}
+
+/* `state` is held, or borrowed inside this epoch. */
+static void search_is_over(lsm_async *async, struct async_search *search,
+                           const struct db_state *state)
 {
     struct async_request *request = search->request;
-    if (request->status == LSM_OK) {
+    if (request->status != LSM_OK)
+        return;
+    lsm_error error;
+    epoch_enter();
+    lsm_status status = read_value(search, state, &error);
+    if (status == LSM_OK) {
         struct hit hit;
         hit_from_table(&hit, search->search.is_found, &search->search.found);
         store(async, search, &hit);
+        if (request->kind == ASYNC_GET_INTO)
+            hit_let_go(&hit);
+    } else {
+        async_request_fail(request, status, &error);
     }
+    epoch_exit();
 }
 
 /* One search less to wait for; the last one finishes the request. */
@@ -63,7 +86,7 @@ static bool search_run(lsm_async *async, struct async_search *search, struct db_
     if (status != LSM_OK)
         async_request_fail(request, status, &error);
     else
-        search_is_over(async, search);
+        search_is_over(async, search, state);
     return true;
 }
 
@@ -75,7 +98,7 @@ void async_search_arrived(lsm_async *async, struct async_search *search, struct 
         async_request_fail(request, status, error);
     else if (request->status == LSM_OK) {
         if (version_search_look(&search->search, block))
-            search_is_over(async, search);
+            search_is_over(async, search, request->state);
         else if (!search_run(async, search, request->state))
             return;
     }

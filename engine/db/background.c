@@ -61,6 +61,16 @@ static void leave_out_dropped_locked(lsm_db *db, struct version_edit *edit)
     }
     edit->added_count = kept;
     kept = 0;
+    for (size_t i = 0; i < edit->blob_count; i++) {
+        const struct blob_meta *meta = &edit->blobs[i];
+        char name[FILE_NAME_SIZE];
+        if (version_find_cf(version, meta->cf) != NULL)
+            edit->blobs[kept++] = *meta;
+        else
+            (void)io_dir_unlink(db->dir, file_name_make(FILE_BLOB, meta->number, name), NULL, NULL);
+    }
+    edit->blob_count = kept;
+    kept = 0;
     for (size_t i = 0; i < edit->removed_count; i++) {
         if (version_find_cf(version, edit->removed[i].cf) != NULL)
             edit->removed[kept++] = edit->removed[i];
@@ -83,6 +93,11 @@ void db_edit_forget_tables(lsm_db *db, const struct version_edit *edit)
     for (size_t i = 0; i < edit->added_count; i++) {
         char name[FILE_NAME_SIZE];
         file_name_make(FILE_TABLE, edit->added[i].number, name);
+        (void)io_dir_unlink(db->dir, name, NULL, NULL);
+    }
+    for (size_t i = 0; i < edit->blob_count; i++) {
+        char name[FILE_NAME_SIZE];
+        file_name_make(FILE_BLOB, edit->blobs[i].number, name);
         (void)io_dir_unlink(db->dir, name, NULL, NULL);
     }
 }

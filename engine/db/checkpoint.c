@@ -1,7 +1,8 @@
 /*
  * A checkpoint: the state of one moment as a database of its own, while others write.
  *
- * Tables never change, so those of the current version become the checkpoint's by a second name.
+ * Tables and blob files never change, so those of the current version become the checkpoint's by a
+ * second name.
  * What is in memtables is written to tables of the checkpoint's own, numbered by the counter of
  * all, so that no log is needed: log segments and the stage file are written in place and could not
  * be shared. The manifest is one snapshot and says that the database was closed cleanly.
@@ -77,6 +78,8 @@ static uint64_t last_in_tables(const struct version *version, uint64_t *bytes)
             }
         }
     }
+    for (size_t i = 0; i < version->blob_count; i++)
+        *bytes += version->blobs[i].meta.size;
     return last;
 }
 
@@ -185,6 +188,10 @@ static lsm_status take_tables(struct checkpoint *c, lsm_error *err)
                 status = take_file(c, FILE_TABLE, meta->number, meta->size, err);
             }
         }
+    }
+    for (size_t i = 0; status == LSM_OK && i < c->version->blob_count; i++) {
+        const struct blob_meta *meta = &c->version->blobs[i].meta;
+        status = take_file(c, FILE_BLOB, meta->number, meta->size, err);
     }
     return status;
 }

@@ -58,6 +58,27 @@ static inline bool is_unseen(const lsm_iter *it, const struct iter_entry *entry)
     return sequence > it->sequence && sequence != ENTRY_MAX_SEQUENCE;
 }
 
+static inline bool has_value(const struct iter_entry *entry)
+{
+    enum entry_type type = entry_type_of(entry->trailer);
+    return type == ENTRY_PUT || type == ENTRY_BLOB;
+}
+
+/* Shows the entry, with its value at hand: who asks for that cannot be told of a failure. */
+static void show(lsm_iter *it, const struct iter_entry *entry)
+{
+    it->shown = entry;
+    if (entry_type_of(entry->trailer) != ENTRY_BLOB || it->keys_only)
+        return;
+    it->values.version = it->state->version;
+    it->values.options =
+        (struct table_iter_options){.flags = it->table_flags, .readahead = it->readahead};
+    lsm_status status = value_reader_get(&it->values, entry->key, entry->trailer, entry->value,
+                                         &it->blob_value, &it->error);
+    if (status != LSM_OK)
+        iter_failed(it, status);
+}
+
 /* ---- forwards -------------------------------------------------------------------------------- */
 
 /*
@@ -83,8 +104,8 @@ static void settle_forwards(lsm_iter *it, const struct iter_entry *left)
             continue;
         if (past_limit(it, entry->key))
             return;
-        if (entry_type_of(entry->trailer) == ENTRY_PUT) {
-            it->shown = entry;
+        if (has_value(entry)) {
+            show(it, entry);
             return;
         }
         last.head = entry->head;
@@ -96,10 +117,10 @@ static void settle_forwards(lsm_iter *it, const struct iter_entry *left)
 
 /* ---- backwards ------------------------------------------------------------------------------- */
 
-static const struct iter_entry *show_saved(lsm_iter *it)
+static void show_saved(lsm_iter *it)
 {
     it->saved.value = buffer_slice(&it->saved_value);
-    return &it->saved;
+    show(it, &it->saved);
 }
 
 /* From the merge's place on towards the beginning, the next key to show. */
@@ -108,11 +129,11 @@ static void settle_backwards(lsm_iter *it)
     struct iter *m = it->merged;
     it->backwards = true;
     it->shown = NULL;
-    bool has_key = false, has_value = false;
+    bool has_key = false, has_saved = false;
     while (m->valid) {
         bool same = has_key && is_saved_key(it, m->entry);
         if (!same) {
-            if (has_value)
+            if (has_saved)
                 break;
             if (before_first(it, m->entry->key))
                 break;
@@ -121,16 +142,17 @@ static void settle_backwards(lsm_iter *it)
             has_key = true;
         }
         if (!is_unseen(it, m->entry)) {
-            has_value = entry_type_of(m->entry->trailer) == ENTRY_PUT;
-            if (has_value && !save(it, &it->saved_value, m->entry->value))
+            has_saved = has_value(m->entry);
+            it->saved.trailer = m->entry->trailer;
+            if (has_saved && !save(it, &it->saved_value, m->entry->value))
                 return;
         }
         iter_prev(m);
     }
     if (m->status != LSM_OK)
         iter_failed(it, m->status);
-    else
-        it->shown = has_value ? show_saved(it) : NULL;
+    else if (has_saved)
+        show_saved(it);
 }
 
 /* ---- what a transaction's iterator walks over ------------------------------------------------ */
@@ -361,7 +383,7 @@ LSM_API lsm_slice lsm_iter_value(const lsm_iter *it)
 {
     if (!is_shown(it) || it->keys_only)
         return (lsm_slice){NULL, 0};
-    return it->shown->value;
+    return entry_type_of(it->shown->trailer) == ENTRY_BLOB ? it->blob_value : it->shown->value;
 }
 
 LSM_API lsm_status lsm_iter_status(const lsm_iter *it, lsm_error *err)

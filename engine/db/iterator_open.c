@@ -154,6 +154,7 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
         return status;
     }
     iter_release(it->merged);
+    value_reader_release(&it->values);
     db_state_drop(it->state);
     it->merged = merged;
     it->limit_head =
@@ -172,6 +173,7 @@ static void iter_free(lsm_iter *it)
 {
     iter_release(it->merged);
     read_lane_release(&it->lane);
+    value_reader_release(&it->values);
     db_state_drop(it->state);
     buffer_release(&it->first);
     buffer_release(&it->limit);
@@ -216,6 +218,7 @@ static bool park(lsm_iter *it)
         it->shown = NULL;
         iter_rest(it->merged);
         read_lane_release(&it->lane);
+        value_reader_release(&it->values);
         park_at(db, i, it);
         return true;
     }

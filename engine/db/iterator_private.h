@@ -4,6 +4,7 @@
 
 #include "engine/db/txn_private.h"
 #include "engine/iter/iter.h"
+#include "engine/version/values.h"
 
 struct lsm_iter {
     lsm_db *db;
@@ -25,10 +26,12 @@ struct lsm_iter {
 
     const struct iter_entry *shown; /* the merge's (forwards) or `saved`; NULL: not valid */
     bool backwards;
-    struct buffer saved_key;   /* the key shown (backwards), or being left (forwards) */
-    struct buffer saved_value; /* the value shown (backwards) */
-    struct iter_entry saved;   /* over both */
-    struct txn_scan scan;      /* zeroed unless a transaction's */
+    struct buffer saved_key;    /* the key shown (backwards), or being left (forwards) */
+    struct buffer saved_value;  /* the value shown (backwards) */
+    struct iter_entry saved;    /* over both */
+    struct value_reader values; /* of blob files */
+    lsm_slice blob_value;       /* of the entry shown, when it only refers to one */
+    struct txn_scan scan;       /* zeroed unless a transaction's */
     lsm_status status;
     lsm_error error;
 };

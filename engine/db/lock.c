@@ -26,7 +26,8 @@ static lsm_status note_file(void *context, const char *name, lsm_error *err)
     if (!file_name_parse(name, &kind, &number))
         return LSM_OK;
     bool unfinished = kind == FILE_MANIFEST && number == 1; /* a creation that was cut short */
-    if (kind == FILE_TABLE || kind == FILE_WAL || (kind == FILE_MANIFEST && !unfinished)) {
+    if (kind == FILE_TABLE || kind == FILE_BLOB || kind == FILE_WAL ||
+        (kind == FILE_MANIFEST && !unfinished)) {
         c->has_data = true;
         snprintf(c->example, sizeof c->example, "%s", name);
     }

@@ -71,6 +71,7 @@ static const struct option options_table[] = {
     {"level0_slowdown", OPTION_COUNT, AT(cf.level0_slowdown), 0, 0, 0, 0, NULL},
     {"level0_stop", OPTION_COUNT, AT(cf.level0_stop), 0, 0, 0, 0, NULL},
     {"compression_above", OPTION_ABOVE, AT(cf), 0, 0, 0, 0, NULL},
+    {"blob_threshold", OPTION_SIZE32, AT(cf.blob_threshold), 0, 0, 0, 0, NULL},
     {"compaction", OPTION_STYLE, AT(cf), 0, 0, 0, 0, NULL},
     {"ttl", OPTION_COUNT, AT(cf.ttl), 0, 0, 0, 0, NULL},
     {"fifo_size", OPTION_SIZE, AT(cf.fifo_size), 0, 0, 0, 0, NULL},

@@ -24,7 +24,7 @@ static lsm_status find(lsm_db *db, const struct reading *r, lsm_slice key, struc
     const struct version_cf *family = version_find_cf(r->state->version, r->cf);
     struct version_lookup lookup;
     if (family != NULL)
-        version_lookup_begin(&lookup, family, key, hash, r->sequence);
+        version_lookup_begin(&lookup, r->state->version, family, key, hash, r->sequence);
     if (find_in_memtables(r, key, hash, hit))
         return LSM_OK;
     if (family == NULL)

@@ -62,7 +62,7 @@ bool batch_next(struct batch_reader *r, struct batch_entry *entry)
     entry->key = take_slice(c, LSM_MAX_KEY_SIZE);
     if (type == ENTRY_PUT)
         entry->value = take_slice(c, LSM_MAX_VALUE_SIZE);
-    if (c->failed || cf > UINT32_MAX || !entry_type_is_known(type)) {
+    if (c->failed || cf > UINT32_MAX || !entry_type_is_logged(type)) {
         r->corrupt = true;
         return false;
     }

@@ -10,15 +10,18 @@
 #include "engine/format/proto_alloc.h"
 #include "proto/manifest.pb-c.h"
 
-/* A bit of `incompatible`: never renumber. */
+/* Bits of `incompatible`: never renumber. */
 #define EDIT_NEEDS_STYLES       UINT32_C(1) /* a family is not merged level by level */
-#define EDIT_INCOMPATIBLE_KNOWN EDIT_NEEDS_STYLES
+#define EDIT_NEEDS_BLOBS        UINT32_C(2) /* tables refer to blob files */
+#define EDIT_INCOMPATIBLE_KNOWN (EDIT_NEEDS_STYLES | EDIT_NEEDS_BLOBS)
 
 typedef Lsm__Manifest__VersionEdit proto_edit;
 typedef Lsm__Manifest__Family proto_family;
 typedef Lsm__Manifest__Options proto_options;
 typedef Lsm__Manifest__Table proto_table;
 typedef Lsm__Manifest__Removal proto_removal;
+typedef Lsm__Manifest__BlobUse proto_use;
+typedef Lsm__Manifest__Blob proto_blob;
 
 /* ---- building ---------------------------------------------------------------------------------
  */
@@ -39,6 +42,7 @@ void edit_release(struct version_edit *edit)
         table_meta_release(&edit->added[i]);
     mem_free(edit->added);
     mem_free(edit->removed);
+    mem_free(edit->blobs);
     *edit = (struct version_edit){0};
 }
 
@@ -113,6 +117,14 @@ lsm_status edit_remove_table(struct version_edit *edit, uint32_t cf, uint32_t le
     return LSM_OK;
 }
 
+lsm_status edit_add_blob(struct version_edit *edit, const struct blob_meta *meta, lsm_error *err)
+{
+    if (!GROW(edit->blobs, edit->blob_count))
+        return lsm_fail_memory(err, (edit->blob_count + 1) * sizeof *edit->blobs);
+    edit->blobs[edit->blob_count++] = *meta;
+    return LSM_OK;
+}
+
 /* ---- encoding ---------------------------------------------------------------------------------
  */
 
@@ -124,6 +136,8 @@ struct packing {
     proto_options *options; /* of created */
     proto_table *tables;
     proto_removal *removals;
+    proto_blob *blobs;
+    proto_use *uses; /* of tables, one table's after the other's */
     void **pointers; /* to all of them, in that order */
     void *memory;
 };
@@ -138,10 +152,14 @@ static void *piece(uint8_t **at, size_t count, size_t element_size)
 static bool packing_allocate(struct packing *p, const struct version_edit *edit)
 {
     size_t families = edit->created_count + edit->renamed_count;
-    size_t pointers = families + edit->added_count + edit->removed_count;
+    size_t uses = 0;
+    for (size_t i = 0; i < edit->added_count; i++)
+        uses += edit->added[i].blob_count;
+    size_t pointers = families + edit->added_count + edit->removed_count + edit->blob_count + uses;
     size_t size = families * sizeof *p->families + edit->created_count * sizeof *p->options +
                   edit->added_count * sizeof *p->tables +
-                  edit->removed_count * sizeof *p->removals + pointers * sizeof *p->pointers;
+                  edit->removed_count * sizeof *p->removals + edit->blob_count * sizeof *p->blobs +
+                  uses * sizeof *p->uses + pointers * sizeof *p->pointers;
     p->memory = mem_alloc(size);
     if (p->memory == NULL)
         return false;
@@ -151,6 +169,8 @@ static bool packing_allocate(struct packing *p, const struct version_edit *edit)
     p->options = piece(&at, edit->created_count, sizeof *p->options);
     p->tables = piece(&at, edit->added_count, sizeof *p->tables);
     p->removals = piece(&at, edit->removed_count, sizeof *p->removals);
+    p->blobs = piece(&at, edit->blob_count, sizeof *p->blobs);
+    p->uses = piece(&at, uses, sizeof *p->uses);
     return true;
 }
 
@@ -186,6 +206,7 @@ static proto_options pack_options(const lsm_cf_options *from)
     to.min_merge_width = from->min_merge_width;
     to.max_size_amplification = from->max_size_amplification;
     to.compression_above = from->compression_above;
+    to.blob_threshold = from->blob_threshold;
     return to;
 }
 
@@ -227,6 +248,51 @@ static proto_removal pack_removal(const struct edit_file_removal *from)
     return to;
 }
 
+static proto_use pack_use(const struct blob_use *from)
+{
+    proto_use to = LSM__MANIFEST__BLOB_USE__INIT;
+    to.number = from->number;
+    to.entry_count = from->entry_count;
+    to.bytes = from->bytes;
+    return to;
+}
+
+static proto_blob pack_blob(const struct blob_meta *from)
+{
+    proto_blob to = LSM__MANIFEST__BLOB__INIT;
+    to.number = from->number;
+    to.size = from->size;
+    to.family = from->cf;
+    to.entry_count = from->entry_count;
+    to.raw_size = from->raw_size;
+    return to;
+}
+
+/* The blob files, and what the packed tables refer to; returns the next free pointer. */
+static void **pack_blobs(struct packing *p, const struct version_edit *edit, void **next)
+{
+    proto_use *use = p->uses;
+    for (size_t i = 0; i < edit->added_count; i++) {
+        const struct table_meta *table = &edit->added[i];
+        p->tables[i].n_blobs = table->blob_count;
+        p->tables[i].blobs = (proto_use **)next;
+        for (size_t k = 0; k < table->blob_count; k++) {
+            *use = pack_use(&table->blobs[k]);
+            *next++ = use++;
+        }
+        if (table->blob_count > 0)
+            p->edit.incompatible |= EDIT_NEEDS_BLOBS;
+    }
+    p->edit.n_blobs = edit->blob_count;
+    p->edit.blobs = (proto_blob **)next;
+    for (size_t i = 0; i < edit->blob_count; i++) {
+        p->blobs[i] = pack_blob(&edit->blobs[i]);
+        *next++ = &p->blobs[i];
+        p->edit.incompatible |= EDIT_NEEDS_BLOBS;
+    }
+    return next;
+}
+
 static void pack_lists(struct packing *p, const struct version_edit *edit)
 {
     void **next = p->pointers;
@@ -258,6 +324,7 @@ static void pack_lists(struct packing *p, const struct version_edit *edit)
         p->removals[i] = pack_removal(&edit->removed[i]);
         *next++ = &p->removals[i];
     }
+    (void)pack_blobs(p, edit, next);
     p->edit.n_dropped = edit->dropped_count;
     p->edit.dropped = edit->dropped;
 }
@@ -346,6 +413,7 @@ static lsm_status unpack_options(const proto_options *from, uint32_t id, lsm_cf_
         .min_merge_width = from->min_merge_width,
         .max_size_amplification = from->max_size_amplification,
         .compression_above = from->compression_above,
+        .blob_threshold = from->blob_threshold,
     };
     return LSM_OK;
 }
@@ -382,7 +450,43 @@ static const char *table_fault(const proto_table *t)
         return "has impossible sequence numbers";
     if (t->entry_count == 0 || t->delete_count > t->entry_count)
         return "has impossible counts";
+    uint64_t entries = 0;
+    for (size_t i = 0; i < t->n_blobs; i++) {
+        const proto_use *use = t->blobs[i];
+        if (use->number <= (i > 0 ? t->blobs[i - 1]->number : 0) || use->entry_count == 0 ||
+            use->entry_count > t->entry_count - t->delete_count - entries)
+            return "refers to blob files in an impossible way";
+        entries += use->entry_count;
+    }
     return NULL;
+}
+
+static lsm_status unpack_blob(const proto_blob *from, struct version_edit *edit, lsm_error *err)
+{
+    if (from->number == 0 || from->size == 0 || from->entry_count == 0)
+        return lsm_fail(err, LSM_CORRUPT, "blob file %" PRIu64 " has no number, bytes or entries",
+                        from->number);
+    struct blob_meta meta = {.number = from->number,
+                             .size = from->size,
+                             .cf = from->family,
+                             .entry_count = from->entry_count,
+                             .raw_size = from->raw_size};
+    return edit_add_blob(edit, &meta, err);
+}
+
+static lsm_status unpack_uses(const proto_table *from, struct table_meta *meta, lsm_error *err)
+{
+    if (from->n_blobs == 0)
+        return LSM_OK;
+    meta->blobs = mem_alloc(from->n_blobs * sizeof *meta->blobs);
+    if (meta->blobs == NULL)
+        return lsm_fail_memory(err, from->n_blobs * sizeof *meta->blobs);
+    for (size_t i = 0; i < from->n_blobs; i++)
+        meta->blobs[i] = (struct blob_use){.number = from->blobs[i]->number,
+                                           .entry_count = from->blobs[i]->entry_count,
+                                           .bytes = from->blobs[i]->bytes};
+    meta->blob_count = from->n_blobs;
+    return LSM_OK;
 }
 
 static lsm_status unpack_table(const proto_table *from, struct version_edit *edit, lsm_error *err)
@@ -406,7 +510,11 @@ static lsm_status unpack_table(const proto_table *from, struct version_edit *edi
         .oldest_time = from->oldest_time,
         .newest_time = from->newest_time,
     };
-    return edit_add_table(edit, &meta, err);
+    lsm_status status = unpack_uses(from, &meta, err);
+    if (status == LSM_OK)
+        status = edit_add_table(edit, &meta, err);
+    mem_free(meta.blobs);
+    return status;
 }
 
 static lsm_status unpack_lists(const proto_edit *from, struct version_edit *edit, lsm_error *err)
@@ -428,6 +536,8 @@ static lsm_status unpack_lists(const proto_edit *from, struct version_edit *edit
                             r->number, r->level);
         status = edit_remove_table(edit, r->family, r->level, r->number, err);
     }
+    for (size_t i = 0; status == LSM_OK && i < from->n_blobs; i++)
+        status = unpack_blob(from->blobs[i], edit, err);
     return status;
 }
 

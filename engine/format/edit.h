@@ -52,6 +52,10 @@ struct version_edit {
     size_t added_count;
     struct edit_file_removal *removed;
     size_t removed_count;
+
+    /* Blob files added. One is live as long as a table refers to it: nothing says that it goes. */
+    struct blob_meta *blobs;
+    size_t blob_count;
 };
 
 void edit_release(struct version_edit *edit); /* becomes empty */
@@ -64,6 +68,7 @@ lsm_status edit_drop_cf(struct version_edit *edit, uint32_t id, lsm_error *err);
 lsm_status edit_add_table(struct version_edit *edit, const struct table_meta *meta, lsm_error *err);
 lsm_status edit_remove_table(struct version_edit *edit, uint32_t cf, uint32_t level,
                              uint64_t number, lsm_error *err);
+lsm_status edit_add_blob(struct version_edit *edit, const struct blob_meta *meta, lsm_error *err);
 
 /*
  * The protobuf bytes, appended to `bytes`; LSM_TOO_LARGE when they are over EDIT_MAX_SIZE.

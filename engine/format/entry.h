@@ -18,7 +18,7 @@ enum entry_type {
     ENTRY_RANGE_DELETE = 2, /* reserved: [key, value) is gone */
     ENTRY_MERGE = 3,        /* reserved: value is an operand of a merge operator */
     ENTRY_PUT_EXPIRING = 4, /* reserved: value begins with its expiry time */
-    ENTRY_BLOB = 5,         /* reserved: value says where in a blob file the value is */
+    ENTRY_BLOB = 5,         /* in tables only: value says in which blob file the value is */
 };
 
 #define ENTRY_MAX_SEQUENCE ((UINT64_C(1) << 56) - 1)
@@ -45,8 +45,14 @@ static inline uint64_t entry_seek_trailer(uint64_t sequence)
     return sequence << 8 | 0xff;
 }
 
-/* True for the types this version of the library writes and reads. */
+/* True for the types this version of the library writes to tables, and reads there. */
 static inline bool entry_type_is_known(uint64_t trailer)
+{
+    return (trailer & 0xff) <= ENTRY_PUT || (trailer & 0xff) == ENTRY_BLOB;
+}
+
+/* The same for batches and the log. */
+static inline bool entry_type_is_logged(uint64_t trailer)
 {
     return (trailer & 0xff) <= ENTRY_PUT;
 }

@@ -18,6 +18,7 @@ static const struct pattern patterns[] = {
     [FILE_STAGE] = {"STAGE", "", false},     [FILE_MANIFEST] = {"MANIFEST-", "", true},
     [FILE_TABLE] = {"", ".sst", true},       [FILE_WAL] = {"", ".wal", true},
     [FILE_WAL_SPARE] = {"", ".spare", true}, [FILE_TEMPORARY] = {"", ".tmp", true},
+    [FILE_BLOB] = {"", ".blob", true},
 };
 
 const char *file_name_make(enum file_kind kind, uint64_t number, char *name)

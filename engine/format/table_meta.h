@@ -2,7 +2,7 @@
 #ifndef ENGINE_FORMAT_TABLE_META_H
 #define ENGINE_FORMAT_TABLE_META_H
 
-#include "engine/base/slice.h"
+#include "engine/format/blob.h"
 
 struct table_meta {
     uint64_t number; /* of the file */
@@ -18,9 +18,12 @@ struct table_meta {
     /* When the oldest and the newest of its entries were flushed: seconds since 1970; 0: not known.
      */
     uint64_t oldest_time, newest_time;
+    /* The blob files that it refers to, by number; owned as the keys are. */
+    struct blob_use *blobs;
+    size_t blob_count;
 };
 
-/* Frees the keys. copy: `to` owns copies; LSM_NO_MEMORY is the only failure. */
+/* Frees keys and uses. copy: `to` owns copies; LSM_NO_MEMORY is the only failure. */
 void table_meta_release(struct table_meta *meta);
 lsm_status table_meta_copy(struct table_meta *to, const struct table_meta *from, lsm_error *err);
 

@@ -10,11 +10,33 @@
 
 #include <limits.h>
 
-#define NEEDS_SEQUENCE_BASE UINT64_C(1) /* a bit of `incompatible`: never renumber */
+/* Bits of `incompatible`: never renumber. */
+#define NEEDS_SEQUENCE_BASE UINT64_C(1)
+#define NEEDS_BLOBS         UINT64_C(2) /* it refers to blob files, or is one */
+#define NEEDS_KNOWN         (NEEDS_SEQUENCE_BASE | NEEDS_BLOBS)
+
+typedef Lsm__Table__BlobUse proto_use;
 
 static ProtobufCBinaryData borrow(lsm_slice s)
 {
     return (ProtobufCBinaryData){s.size, (uint8_t *)(uintptr_t)s.data};
+}
+
+/* The uses as protobuf-c wants them: pointers, then what they point to. NULL without memory. */
+static proto_use **pack_blobs(const struct blob_use *blobs, size_t count)
+{
+    proto_use **pointers = mem_alloc(count * (sizeof(proto_use *) + sizeof(proto_use)));
+    if (pointers == NULL)
+        return NULL;
+    proto_use *uses = (proto_use *)(void *)(pointers + count);
+    for (size_t i = 0; i < count; i++) {
+        uses[i] = (proto_use)LSM__TABLE__BLOB_USE__INIT;
+        uses[i].number = blobs[i].number;
+        uses[i].entry_count = blobs[i].entry_count;
+        uses[i].bytes = blobs[i].bytes;
+        pointers[i] = &uses[i];
+    }
+    return pointers;
 }
 
 lsm_status table_properties_encode(const struct table_properties *p, struct buffer *to,
@@ -52,18 +74,45 @@ lsm_status table_properties_encode(const struct table_properties *p, struct buff
     m.sequence_base = p->sequence_base;
     m.oldest_time = p->oldest_time;
     m.newest_time = p->newest_time;
-    m.incompatible = p->sequence_base != 0 ? NEEDS_SEQUENCE_BASE : 0;
+    m.incompatible = (p->sequence_base != 0 ? NEEDS_SEQUENCE_BASE : 0) |
+                     (p->is_blob || p->blob_count > 0 ? NEEDS_BLOBS : 0);
+    m.is_blob = p->is_blob;
+    m.n_blobs = p->blob_count;
+    if (p->blob_count > 0)
+        m.blobs = pack_blobs(p->blobs, p->blob_count);
+    if (p->blob_count > 0 && m.blobs == NULL)
+        return lsm_fail_memory(err, p->blob_count * sizeof(proto_use));
 
+    lsm_status status = LSM_OK;
+    uint8_t *at = NULL;
     size_t size = lsm__table__properties__get_packed_size(&m);
     if (size > TABLE_PROPERTIES_MAX_SIZE)
-        return lsm_fail(err, LSM_TOO_LARGE,
-                        "the properties of table %" PRIu64 " take %zu bytes, at most %zu fit",
-                        p->number, size, TABLE_PROPERTIES_MAX_SIZE);
-    uint8_t *at = buffer_grow(to, size);
-    if (at == NULL)
-        return lsm_fail_memory(err, size);
-    lsm__table__properties__pack(&m, at);
-    return LSM_OK;
+        status = lsm_fail(err, LSM_TOO_LARGE,
+                          "the properties of table %" PRIu64 " take %zu bytes, at most %zu fit",
+                          p->number, size, TABLE_PROPERTIES_MAX_SIZE);
+    else if ((at = buffer_grow(to, size)) == NULL)
+        status = lsm_fail_memory(err, size);
+    else
+        lsm__table__properties__pack(&m, at);
+    mem_free(m.blobs);
+    return status;
+}
+
+static const char *check_blobs(const Lsm__Table__Properties *m)
+{
+    uint64_t entries = 0;
+    if (((m->incompatible & NEEDS_BLOBS) != 0) != (m->is_blob || m->n_blobs > 0))
+        return "what it refers to in blob files and its mark disagree";
+    if (m->is_blob && (m->n_blobs > 0 || m->delete_count > 0 || m->sequence_base != 0))
+        return "a blob file can hold values only";
+    for (size_t i = 0; i < m->n_blobs; i++) {
+        const proto_use *use = m->blobs[i];
+        if (use->number <= (i > 0 ? m->blobs[i - 1]->number : 0) || use->entry_count == 0 ||
+            use->entry_count > m->entry_count - m->delete_count - entries)
+            return "what it refers to in blob files is impossible";
+        entries += use->entry_count;
+    }
+    return NULL;
 }
 
 /* NULL when the fields can be believed, else which cannot. */
@@ -87,7 +136,7 @@ static const char *check(const Lsm__Table__Properties *m)
         (m->sequence_base > ENTRY_MAX_SEQUENCE || m->min_sequence != m->sequence_base ||
          m->max_sequence != m->sequence_base || m->key_count != m->entry_count))
         return "the entries cannot all have one sequence number";
-    return NULL;
+    return check_blobs(m);
 }
 
 static lsm_slice copy_bytes(uint8_t **at, ProtobufCBinaryData bytes)
@@ -104,7 +153,9 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
 {
     size_t replaced = m->n_replaced * sizeof(uint64_t);
     size_t list = replaced + m->n_replaced_jobs * sizeof(uint64_t);
-    size_t size = list + m->family_name.len + m->smallest.len + m->largest.len + m->writer.len;
+    size_t uses = m->n_blobs * sizeof(struct blob_use);
+    size_t size =
+        uses + list + m->family_name.len + m->smallest.len + m->largest.len + m->writer.len;
     uint8_t *memory = mem_alloc(size);
     if (memory == NULL)
         return lsm_fail_memory(err, size);
@@ -112,7 +163,12 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
         memcpy(memory, m->replaced, replaced);
     if (list > replaced)
         memcpy(memory + replaced, m->replaced_jobs, list - replaced);
-    uint8_t *at = memory + list;
+    struct blob_use *blobs = (struct blob_use *)(void *)(memory + list);
+    for (size_t i = 0; i < m->n_blobs; i++)
+        blobs[i] = (struct blob_use){.number = m->blobs[i]->number,
+                                     .entry_count = m->blobs[i]->entry_count,
+                                     .bytes = m->blobs[i]->bytes};
+    uint8_t *at = memory + list + uses;
     *p = (struct table_properties){
         .number = m->number,
         .cf = m->family,
@@ -142,6 +198,9 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
         .sequence_base = m->sequence_base,
         .oldest_time = m->oldest_time,
         .newest_time = m->newest_time,
+        .is_blob = m->is_blob,
+        .blobs = blobs,
+        .blob_count = m->n_blobs,
     };
     p->cf_name = copy_bytes(&at, m->family_name);
     p->smallest = copy_bytes(&at, m->smallest);
@@ -166,11 +225,11 @@ lsm_status table_properties_decode(lsm_slice bytes, struct table_properties *p, 
                         alloc.exceeded ? "want more than 8 MiB of memory" : "do not parse");
     lsm_status status;
     const char *wrong = check(m);
-    if ((m->incompatible & ~NEEDS_SEQUENCE_BASE) != 0)
+    if ((m->incompatible & ~NEEDS_KNOWN) != 0)
         status = lsm_fail(err, LSM_NEWER_FORMAT,
                           "table properties need features 0x%" PRIx64
                           " that this version of the library does not have",
-                          m->incompatible & ~NEEDS_SEQUENCE_BASE);
+                          m->incompatible & ~NEEDS_KNOWN);
     else if (wrong != NULL)
         status = lsm_fail(err, LSM_CORRUPT, "table properties are damaged: %s", wrong);
     else

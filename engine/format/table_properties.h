@@ -8,6 +8,7 @@
 
 #include "engine/base/buffer.h"
 #include "engine/base/status.h"
+#include "engine/format/blob.h"
 
 #define TABLE_PROPERTIES_MAX_SIZE ((size_t)1 << 20) /* bytes of the message */
 
@@ -45,6 +46,9 @@ struct table_properties {
     /* When the oldest and the newest of its entries were flushed: seconds since 1970; 0: not known.
      */
     uint64_t oldest_time, newest_time;
+    bool is_blob;                 /* the file is no table but a blob file */
+    const struct blob_use *blobs; /* the blob files that it refers to, by number */
+    size_t blob_count;
 };
 
 /* Appends the message. LSM_NO_MEMORY; LSM_TOO_LARGE over TABLE_PROPERTIES_MAX_SIZE. */

@@ -3,8 +3,8 @@
  * about each. An id is a promise to scripts: it keeps its meaning for ever, and is not used again.
  *
  * The number is that of the pass that looks for it: 0 identity, 1 manifest, 2 inventory, 3 tables'
- * ends, 4 blocks, 5 values in files of their own (there are none in this format), 6 log, 7 across
- * files, 8 what the processes share.
+ * ends, 4 blocks, 5 blob files, 6 log, 7 across files, 8 what the processes share. A blob file has
+ * the form of a table: what is wrong with its own bytes is found by the passes 2 to 4 and 7.
  */
 #ifndef ENGINE_INSPECT_FINDING_H
 #define ENGINE_INSPECT_FINDING_H
@@ -207,6 +207,21 @@
     X(SEQUENCE_OUTSIDE, 4, LSM_DAMAGE, "4-sequence-outside",                                       \
       "a block holds sequence numbers outside of its table's range",                               \
       "table is written anew from its blocks")                                                     \
+    X(BLOB_MISSING, 5, LSM_DAMAGE, "5-blob-missing",                                               \
+      "a blob file that tables refer to is not there",                                             \
+      "what refers to it is taken out of the tables; its keys are reported as lost")               \
+    X(BLOB_ORPHAN, 5, LSM_NOTE, "5-blob-orphan",                                                   \
+      "a blob file that no table refers to",                                                       \
+      "removed by the next opening")                                                               \
+    X(BLOB_UNFINISHED, 5, LSM_NOTE, "5-blob-unfinished",                                           \
+      "a blob file that somebody may be writing",                                                  \
+      "nothing")                                                                                   \
+    X(BLOB_REFERENCE, 5, LSM_DAMAGE, "5-blob-reference",                                           \
+      "an entry refers to a value that its blob file does not hold",                               \
+      "left out; its key is reported as lost")                                                     \
+    X(BLOB_COUNTS, 5, LSM_DAMAGE, "5-blob-counts",                                                 \
+      "a table refers to more or less of a blob file than is said of it",                          \
+      "table is written anew from its blocks")                                                     \
     X(STAGE_MISSING, 6, LSM_NOTE, "6-stage-missing",                                               \
       "the stage file, which holds the end of the log, is not there",                              \
       "nothing: the next opening makes it; what the segments hold is kept")                        \
@@ -297,7 +312,7 @@
       "nothing while it is open; checked as any other after")                                      \
     X(TAKEOVER_DUE, 8, LSM_NOTE, "8-takeover-due",                                                 \
       "a process died in a change; the next one who makes one finishes it",                        \
-      "nothing")                                                                                   
+      "nothing")
 
 /* clang-format on */
 

@@ -16,6 +16,7 @@ void inspect_files_release(struct inspect_files *f)
         mem_free(f->families[i].name);
     mem_free(f->families);
     mem_free(f->tables);
+    mem_free(f->blobs);
     mem_free(f->damages);
     *f = (struct inspect_files){0};
 }
@@ -112,6 +113,42 @@ static lsm_status take_tables(struct inspect_files *f, const struct version_edit
     return LSM_OK;
 }
 
+static struct inspect_blob *find_blob(const struct inspect_files *f, uint64_t number)
+{
+    size_t low = 0, limit = f->blob_count;
+    while (low < limit) {
+        size_t middle = low + (limit - low) / 2;
+        if (f->blobs[middle].number < number)
+            low = middle + 1;
+        else
+            limit = middle;
+    }
+    return low < f->blob_count && f->blobs[low].number == number ? &f->blobs[low] : NULL;
+}
+
+/* A snapshot has them in the order of their numbers. */
+static lsm_status take_blobs(struct inspect_files *f, const struct version_edit *edit,
+                             lsm_error *err)
+{
+    size_t size = edit->blob_count * sizeof *f->blobs;
+    f->blobs = mem_alloc_zeroed(size > 0 ? size : 1);
+    if (f->blobs == NULL)
+        return lsm_fail_memory(err, size);
+    for (size_t i = 0; i < edit->blob_count; i++)
+        f->blobs[f->blob_count++] = (struct inspect_blob){.number = edit->blobs[i].number,
+                                                          .size = edit->blobs[i].size,
+                                                          .cf = edit->blobs[i].cf,
+                                                          .raw_bytes = edit->blobs[i].raw_size};
+    for (size_t i = 0; i < edit->added_count; i++) {
+        for (size_t k = 0; k < edit->added[i].blob_count; k++) {
+            struct inspect_blob *blob = find_blob(f, edit->added[i].blobs[k].number);
+            if (blob != NULL)
+                blob->live_bytes += edit->added[i].blobs[k].bytes;
+        }
+    }
+    return LSM_OK;
+}
+
 static lsm_status take_manifest(struct inspect_files *f, const struct manifest *m,
                                 const struct version_edit *edit, lsm_error *err)
 {
@@ -124,6 +161,8 @@ static lsm_status take_manifest(struct inspect_files *f, const struct manifest *
     lsm_status status = take_families(f, edit, err);
     if (status == LSM_OK)
         status = take_tables(f, edit, err);
+    if (status == LSM_OK)
+        status = take_blobs(f, edit, err);
     if (status != LSM_OK)
         return status;
     f->has_manifest = true;
@@ -207,6 +246,19 @@ static void add(struct inspect_sum *sum, uint64_t bytes)
     sum->bytes += bytes;
 }
 
+static lsm_status note_size(struct comparison *c, const char *what, const char *name,
+                            uint64_t wanted, uint64_t size, lsm_error *err)
+{
+    lsm_error damage = {0};
+    (void)lsm_fail(&damage, LSM_CORRUPT,
+                   "%s '%s' in '%s' has %" PRIu64 " bytes, the manifest says %" PRIu64
+                   "; see lsm-repair",
+                   what, name, io_dir_path(c->dir), size, wanted);
+    status_place(&damage, name, LSM_NO_OFFSET);
+    status_numbers(&damage, wanted, size);
+    return note_damage(c->files, &damage, err);
+}
+
 static lsm_status see_table(struct comparison *c, const char *name, uint64_t number, uint64_t size,
                             lsm_error *err)
 {
@@ -223,14 +275,18 @@ static lsm_status see_table(struct comparison *c, const char *name, uint64_t num
     add(&f->live, size);
     if (size == table->size)
         return LSM_OK;
-    lsm_error damage = {0};
-    (void)lsm_fail(&damage, LSM_CORRUPT,
-                   "table '%s' in '%s' has %" PRIu64 " bytes, the manifest says %" PRIu64
-                   "; see lsm-repair",
-                   name, io_dir_path(c->dir), size, table->size);
-    status_place(&damage, name, LSM_NO_OFFSET);
-    status_numbers(&damage, table->size, size);
-    return note_damage(f, &damage, err);
+    return note_size(c, "table", name, table->size, size, err);
+}
+
+static lsm_status see_blob(struct comparison *c, const char *name, uint64_t number, uint64_t size,
+                           lsm_error *err)
+{
+    const struct inspect_blob *blob = find_blob(c->files, number);
+    add(blob == NULL ? &c->files->other_blobs : &c->files->blob_files, size);
+    if (blob == NULL)
+        return LSM_OK;
+    c->seen[c->files->table_count + (size_t)(blob - c->files->blobs)] = true;
+    return size == blob->size ? LSM_OK : note_size(c, "blob file", name, blob->size, size, err);
 }
 
 static lsm_status see_file(void *context, const char *name, lsm_error *err)
@@ -244,6 +300,8 @@ static lsm_status see_file(void *context, const char *name, lsm_error *err)
     switch (kind) {
     case FILE_TABLE:
         return see_table(c, name, number, size, err);
+    case FILE_BLOB:
+        return see_blob(c, name, number, size, err);
     case FILE_STAGE:
         f->stage_bytes = size;
         break;
@@ -269,15 +327,18 @@ static lsm_status note_missing(struct comparison *c, lsm_error *err)
 {
     struct inspect_files *f = c->files;
     lsm_status status = LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < f->table_count; i++) {
+    for (size_t i = 0; status == LSM_OK && i < f->table_count + f->blob_count; i++) {
+        bool is_blob = i >= f->table_count;
+        uint64_t number = is_blob ? f->blobs[i - f->table_count].number : f->tables[i].number;
+        uint32_t cf = is_blob ? f->blobs[i - f->table_count].cf : f->tables[i].cf;
         char name[FILE_NAME_SIZE];
         lsm_error damage = {0};
         if (c->seen[i])
             continue;
-        file_name_make(FILE_TABLE, f->tables[i].number, name);
+        file_name_make(is_blob ? FILE_BLOB : FILE_TABLE, number, name);
         (void)lsm_fail(&damage, LSM_CORRUPT,
-                       "table '%s' of column family %u is missing in '%s'; see lsm-repair", name,
-                       f->tables[i].cf, io_dir_path(c->dir));
+                       "%s '%s' of column family %u is missing in '%s'; see lsm-repair",
+                       is_blob ? "blob file" : "table", name, cf, io_dir_path(c->dir));
         status_place(&damage, name, LSM_NO_OFFSET);
         status = note_damage(f, &damage, err);
     }
@@ -288,9 +349,10 @@ lsm_status inspect_read_directory(struct io_dir *dir, uint64_t job_limit,
                                   struct inspect_files *files, lsm_error *err)
 {
     struct comparison c = {.files = files, .dir = dir, .job_limit = job_limit};
-    c.seen = mem_alloc_zeroed(files->table_count > 0 ? files->table_count : 1);
+    size_t count = files->table_count + files->blob_count;
+    c.seen = mem_alloc_zeroed(count > 0 ? count : 1);
     if (c.seen == NULL)
-        return lsm_fail_memory(err, files->table_count);
+        return lsm_fail_memory(err, count);
     lsm_status status = io_dir_list(dir, see_file, &c, err);
     if (status == LSM_OK)
         status = note_missing(&c, err);

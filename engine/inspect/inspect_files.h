@@ -36,6 +36,14 @@ struct inspect_table {
     uint32_t level;
 };
 
+struct inspect_blob {
+    uint64_t number;
+    uint64_t size;
+    uint32_t cf;
+    uint64_t raw_bytes;  /* of keys and values in it */
+    uint64_t live_bytes; /* of these, what tables refer to */
+};
+
 struct inspect_files {
     uint8_t uuid[TABLE_UUID_SIZE];
 
@@ -52,14 +60,18 @@ struct inspect_files {
     size_t family_count;
     struct inspect_table *tables; /* by number; owned */
     size_t table_count;
+    struct inspect_blob *blobs; /* by number; owned */
+    size_t blob_count;
 
     /* of the directory */
-    struct inspect_sum live;       /* tables that the manifest names */
-    struct inspect_sum superseded; /* tables that were replaced and are not removed yet, or that
-                                      nobody names */
-    struct inspect_sum unfinished; /* tables that somebody may be writing */
-    struct inspect_sum segments;   /* of the log */
-    struct inspect_sum spares;     /* files that wait to become one */
+    struct inspect_sum live;        /* tables that the manifest names */
+    struct inspect_sum superseded;  /* tables that were replaced and are not removed yet, or that
+                                       nobody names */
+    struct inspect_sum unfinished;  /* tables that somebody may be writing */
+    struct inspect_sum blob_files;  /* that live tables refer to */
+    struct inspect_sum other_blobs; /* that none does: replaced, or somebody may be writing them */
+    struct inspect_sum segments;    /* of the log */
+    struct inspect_sum spares;      /* files that wait to become one */
     struct inspect_sum manifests;
     struct inspect_sum others; /* temporary files */
     uint64_t stage_bytes;

@@ -397,7 +397,7 @@ lsm_status walk_table_open(const struct walk_env *env, const struct walk_table_o
     char made[FILE_NAME_SIZE];
     const char *name = options->name;
     if (name == NULL)
-        name = file_name_make(FILE_TABLE, options->number, made);
+        name = file_name_make(options->is_blob ? FILE_BLOB : FILE_TABLE, options->number, made);
     w->env = *env;
     if (w->env.memory_limit == 0)
         w->env.memory_limit = WALK_MEMORY_LIMIT;

@@ -51,6 +51,7 @@ struct walk_table_options {
     uint64_t number;               /* of the file */
     const char *name;              /* NULL: made from the number */
     const struct table_meta *meta; /* what the manifest says of it; NULL: not known. Borrowed */
+    bool is_blob;                  /* the file is a blob file */
     bool any;                      /* accept any database and number: those of the footer */
     bool want_digest;              /* see walk_table_digest() */
     bool no_index;                 /* find blocks by their frames: what the index says is wrong */

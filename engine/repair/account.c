@@ -45,6 +45,8 @@ static lsm_status note_tables(struct account *a, const struct lineage *l, lsm_er
             status = note(a, p->replaced[k], err);
         for (size_t k = 0; status == LSM_OK && k < p->replaced_job_count; k++)
             status = note(a, p->replaced_jobs[k], err);
+        for (size_t k = 0; status == LSM_OK && k < p->blob_count; k++)
+            status = note(a, p->blobs[k].number, err);
     }
     return status;
 }
@@ -54,7 +56,8 @@ static lsm_status note_files(struct account *a, const struct repair *r, lsm_erro
     lsm_status status = r->current_is_good ? note(a, r->current_names, err) : LSM_OK;
     for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
         const struct walk_file *f = &r->list.files[i];
-        if (f->name == WALK_NAME_OURS && (f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY))
+        if (f->name == WALK_NAME_OURS &&
+            (f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY || f->kind == FILE_BLOB))
             status = note(a, f->number, err);
     }
     return status;
@@ -67,6 +70,9 @@ static lsm_status note_facts(struct account *a, const struct repair_facts *f, ls
         status = note(a, f->removed[i], err);
     for (size_t i = 0; status == LSM_OK && i < f->added_count; i++)
         status = note(a, f->added[i].number, err);
+    const uint64_t *blobs = (const uint64_t *)(const void *)f->blobs.data;
+    for (size_t i = 0; status == LSM_OK && i < f->blobs.size / sizeof *blobs; i++)
+        status = note(a, blobs[i], err);
     return status;
 }
 

@@ -32,6 +32,8 @@ static lsm_status join_keys(struct table_meta *m, lsm_status status, lsm_error *
     mem_free((void *)(uintptr_t)m->largest.data);
     m->smallest = joined.smallest;
     m->largest = joined.largest;
+    m->blobs = joined.blobs;
+    m->blob_count = joined.blob_count;
     return status;
 }
 
@@ -118,6 +120,8 @@ static lsm_status take_properties(struct candidate *c, const struct table_proper
     snprintf(c->cf_name, sizeof c->cf_name, "%.*s",
              (int)(p->cf_name.size < TABLE_MAX_NAME ? p->cf_name.size : TABLE_MAX_NAME),
              (const char *)p->cf_name.data);
+    m->blobs = (struct blob_use *)(uintptr_t)p->blobs; /* copied below */
+    m->blob_count = p->blob_count;
     lsm_status status = copy_key(&m->smallest, p->smallest, err);
     if (status == LSM_OK)
         status = copy_key(&m->largest, p->largest, err);

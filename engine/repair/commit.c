@@ -132,6 +132,8 @@ static lsm_status make_next(struct repair *r, uint64_t number, struct version_ed
         qsort(next->created, next->created_count, sizeof *next->created, compare_families);
     if (status == LSM_OK)
         status = collect_tables(r, next, err);
+    if (status == LSM_OK)
+        status = repair_collect_blobs(r, next, err);
     if (next->next_file_number <= number)
         next->next_file_number = number + 1;
     if (r->next_number > next->next_file_number)
@@ -172,6 +174,8 @@ static lsm_status encode(struct repair *r, uint64_t number, struct version_edit 
     for (size_t i = 0; status == LSM_OK && i < parts; i++) {
         struct version_edit part = i == 0 ? *next : (struct version_edit){0};
         size_t first = i * PART_TABLES;
+        part.blobs = i == 0 ? next->blobs : NULL;
+        part.blob_count = i == 0 ? next->blob_count : 0;
         part.added = next->added + first;
         part.added_count =
             next->added_count - first < PART_TABLES ? next->added_count - first : PART_TABLES;

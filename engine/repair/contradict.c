@@ -28,6 +28,8 @@ static bool is_of_table(enum finding_id id)
     case FINDING_FILTER_MISSES:
     case FINDING_INDEX_SEPARATOR:
     case FINDING_INDEX_BLOCKS:
+    case FINDING_BLOB_REFERENCE:
+    case FINDING_BLOB_COUNTS:
         return true;
     default:
         return false;
@@ -63,6 +65,9 @@ static bool collect_finding(void *context, const lsm_finding *f)
     if (id != FINDING_COUNT && f->severity == LSM_DAMAGE && f->file != NULL &&
         file_name_parse(f->file, &kind, &number) && kind == FILE_TABLE)
         buffer_append(&c->r->suspects, &number, sizeof number);
+    if (is_of_table(id) && id != FINDING_META_DIFFERS && f->file != NULL &&
+        file_name_parse(f->file, &kind, &number) && kind == FILE_BLOB)
+        buffer_append(&c->r->suspect_blobs, &number, sizeof number);
     if (id == FINDING_COUNT || !(is_of_table(id) || is_of_state(id)))
         return true;
     if (is_of_table(id) &&
@@ -88,7 +93,7 @@ lsm_status repair_find_contradictions(struct repair *r, lsm_error *err)
     options.finding = collect_finding;
     /* What cannot be verified at all is the affair of those who look next. */
     if (lsm_verify(r->path, &options, NULL, NULL) == LSM_NO_MEMORY || collect.no_memory ||
-        r->suspects.failed)
+        r->suspects.failed || r->suspect_blobs.failed)
         return lsm_fail_memory(err, sizeof *r->contradictions);
     return LSM_OK;
 }

@@ -144,8 +144,8 @@ static void find_next_number(struct repair *r)
     for (size_t i = 0; i < r->list.count; i++) {
         const struct walk_file *f = &r->list.files[i];
         bool counts =
-            f->name == WALK_NAME_OURS &&
-            (f->kind == FILE_MANIFEST || f->kind == FILE_TABLE || f->kind == FILE_TEMPORARY);
+            f->name == WALK_NAME_OURS && (f->kind == FILE_MANIFEST || f->kind == FILE_TABLE ||
+                                          f->kind == FILE_BLOB || f->kind == FILE_TEMPORARY);
         if (counts && f->number >= r->next_number && f->number < REPAIR_MAX_NUMBER)
             r->next_number = f->number + 1;
     }

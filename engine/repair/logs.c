@@ -584,7 +584,7 @@ static lsm_status take_record(void *context, const struct walk_log_record *recor
     if (run->is_over)
         return LSM_OK;
     while (status == LSM_OK && batch_next(&reader, &e)) {
-        if (entry_type_is_known(e.type) && !is_held(run, &e, record->sequence))
+        if (entry_type_is_logged(e.type) && !is_held(run, &e, record->sequence))
             status = add_entry(run, &e, record->sequence, err);
     }
     if (status == LSM_OK && run->bytes.size + run->count * sizeof *run->entries >= RUN_BYTES)

@@ -274,6 +274,12 @@ static lsm_status take_edit(struct repair_facts *f, const struct version_edit *e
         mention(f, edit->removed[i].number);
     for (size_t i = 0; i < edit->added_count; i++)
         mention(f, edit->added[i].number);
+    for (size_t i = 0; i < edit->blob_count; i++) {
+        mention(f, edit->blobs[i].number);
+        buffer_append(&f->blobs, &edit->blobs[i].number, sizeof edit->blobs[i].number);
+    }
+    if (f->blobs.failed)
+        return lsm_fail_memory(err, f->blobs.size);
     for (size_t i = 0; status == LSM_OK && i < edit->removed_count; i++) {
         if (!edit_adds(edit, edit->removed[i].number))
             status = fact_removed(f, edit->removed[i].number, err);
@@ -406,6 +412,7 @@ void repair_facts_release(struct repair_facts *facts)
         table_meta_release(&facts->added[i]);
     mem_free(facts->added);
     mem_free(facts->removed);
+    buffer_release(&facts->blobs);
     edit_release(&facts->families);
     *facts = (struct repair_facts){0};
 }

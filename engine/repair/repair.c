@@ -191,6 +191,7 @@ static void repair_release(struct repair *r)
     repair_found_release(r);
     keep_release(&r->kept);
     buffer_release(&r->suspects);
+    buffer_release(&r->suspect_blobs);
     block_cache_free(r->env.cache);
     io_dir_close(r->lost);
 }

@@ -10,6 +10,7 @@
  *   lineage.c    which of them are, told by themselves
  *   families.c   which column families there are
  *   account.c    what may be missing without a trace
+ *   blobs.c      which blob files are whole, and values out of those that are not
  *   tables.c     what is wrong with each live table, and which bytes put it right
  *   salvage.c    a damaged table's entries into a new one
  *   logs.c       what is wrong with the log, and its records into tables
@@ -33,6 +34,7 @@
 #include "engine/inspect/walk_log.h"
 #include "engine/inspect/walk_manifest.h"
 #include "engine/inspect/walk_table.h"
+#include "engine/inspect/walk_values.h"
 #include "engine/shm/attach.h"
 #include "engine/sst/table.h"
 #include "engine/version/lost_edits.h"
@@ -101,10 +103,11 @@ struct repair_table {
     unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
     uint64_t blocks_lost, records_lost;
     uint64_t sequence_base;
-    bool has_keys;     /* there is a whole block */
-    bool has_disorder; /* entries are not in order */
-    bool no_index;     /* what its index says is wrong */
-    bool is_merged;    /* whole, but what it holds is in another table by now */
+    bool has_keys;      /* there is a whole block */
+    bool has_disorder;  /* entries are not in order */
+    bool no_index;      /* what its index says is wrong */
+    bool is_merged;     /* whole, but what it holds is in another table by now */
+    bool doubts_values; /* for each value in a blob file it is looked whether it is there */
 };
 
 /* Sound parts that contradict each other: what lsm_verify() finds, and the walk of one file cannot.
@@ -113,6 +116,14 @@ struct repair_contradiction {
     enum finding_id id;
     uint64_t table; /* number; 0: the state as a whole */
     uint64_t offset;
+};
+
+/* A blob file that a table refers to. */
+struct repair_blob {
+    struct blob_meta meta; /* only the number, unless it is whole */
+    const char *fault;     /* static storage; NULL: it is whole, and stays */
+    bool is_missing;
+    bool is_taken; /* the new state names it */
 };
 
 /* A table that stands in a file with the name of another one. */
@@ -157,12 +168,15 @@ struct repair {
     struct buffer displaced; /* struct repair_displaced each, by number; see displaced.c */
     struct repair_state state;
     struct repair_table *tables; /* one for each of state.snapshot.added; owned */
+    struct repair_blob *blobs;   /* those that were looked at, by number; owned */
+    size_t blob_count, blob_room;
     struct walk_log_end log;
     bool log_is_lost; /* it cannot be left as it is: its records go into tables */
     bool stage_is_bad;
     uint64_t log_begins; /* what stands before is in tables, it turned out; 0: nothing is known */
 
-    struct buffer suspects; /* u64 each: tables in which lsm_verify() found damage at first */
+    struct buffer suspects;      /* u64 each: tables in which lsm_verify() found damage at first */
+    struct buffer suspect_blobs; /* u64 each: the same, of blob files */
     struct repair_contradiction *contradictions; /* owned */
     size_t contradiction_count, contradiction_room;
     struct repair_step *steps;
@@ -250,6 +264,21 @@ lsm_status repair_tell_unseen(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_log(struct repair *r, lsm_error *err);
 
+/* ---- blobs.c --------------------------------------------------------------------------------- */
+
+/* The blob file, which is looked at when it was not; valid until the next call. */
+lsm_status repair_find_blob(struct repair *r, uint64_t number, const struct repair_blob **blob,
+                            lsm_error *err);
+/*
+ * What becomes of an entry of type ENTRY_BLOB: it stays what it is when its blob file is whole, and
+ * becomes one with its value, which stays until the next call, when that is given up; or its value
+ * is gone. With `looks` whether it is there is looked for in any case.
+ */
+lsm_status repair_resolve(struct repair *r, struct walk_values *values, bool looks, lsm_slice key,
+                          uint64_t *trailer, lsm_slice *value, bool *is_lost, lsm_error *err);
+/* Adds the blob files that the tables of `next` refer to. */
+lsm_status repair_collect_blobs(struct repair *r, struct version_edit *next, lsm_error *err);
+
 /* What whole edits of any manifest say, besides their order. */
 struct repair_facts {
     uint64_t *removed; /* numbers; sorted; owned */
@@ -260,6 +289,7 @@ struct repair_facts {
     uint64_t log_position, log_chain;
     bool has_log, clean;
     uint64_t last_sequence, next_file_number, next_frame;
+    struct buffer blobs;        /* u64 each: numbers of blob files that were added */
     uint64_t highest_mentioned; /* number of a file: what became of those below was written down */
     bool has_hole;              /* edits are missing since the last whole snapshot */
     uint32_t next_cf;

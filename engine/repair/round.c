@@ -142,6 +142,10 @@ static lsm_status keep_all(struct repair *r, lsm_error *err)
         if (repair_table_goes(&r->tables[i]))
             status = keep(r, FILE_TABLE, r->tables[i].meta.number, err);
     }
+    for (size_t i = 0; status == LSM_OK && i < r->blob_count; i++) {
+        if (r->blobs[i].fault != NULL)
+            status = keep(r, FILE_BLOB, r->blobs[i].meta.number, err);
+    }
     for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
         const struct walk_file *f = &r->list.files[i];
         if ((is_segment(f) && !repair_leaves_log(r)) || is_useless_manifest(r, f))
@@ -188,6 +192,15 @@ static lsm_status remove_old(struct repair *r, lsm_error *err)
             continue;
         status = io_dir_unlink(r->dir, file_name_make(FILE_TABLE, t->meta.number, name), NULL, err);
         STEP("repair: old table removed");
+    }
+    for (size_t i = 0; status == LSM_OK && i < r->blob_count; i++) {
+        const struct repair_blob *blob = &r->blobs[i];
+        const struct walk_file *f = walk_dir_find(&r->list, FILE_BLOB, blob->meta.number);
+        if (blob->fault == NULL || blob->is_taken || f == NULL || !walk_file_is_plain(f))
+            continue;
+        status =
+            io_dir_unlink(r->dir, file_name_make(FILE_BLOB, blob->meta.number, name), NULL, err);
+        STEP("repair: blob file removed");
     }
     for (size_t i = 0; status == LSM_OK && i < r->list.count; i++) {
         const struct walk_file *f = &r->list.files[i];
@@ -281,6 +294,7 @@ static void forget(struct repair *r)
                          .is_rehearsal = kept.is_rehearsal,
                          .real = kept.real,
                          .suspects = kept.suspects,
+                         .suspect_blobs = kept.suspect_blobs,
                          .kept = kept.kept};
     memcpy(r->lost_path, kept.lost_path, sizeof r->lost_path);
 }
@@ -296,6 +310,7 @@ void repair_found_release(struct repair *r)
     buffer_release(&r->displaced);
     edit_release(&r->made);
     mem_free(r->tables);
+    mem_free(r->blobs);
 }
 
 void repair_next_round(struct repair *r)

@@ -26,6 +26,7 @@ struct salvage {
     uint64_t last_trailer;
     bool has_last;
     bool is_compressed; /* a block of it was */
+    struct walk_values values;
 
     /* Of a table with entries that are not in order: all of them. */
     struct buffer late_bytes, late; /* late: struct late_entry each */
@@ -100,9 +101,16 @@ static bool fits_level(const struct salvage *s, lsm_slice key)
 static lsm_status add_entry(struct salvage *s, lsm_slice key, uint64_t trailer, lsm_slice value,
                             lsm_error *err)
 {
+    bool is_lost = false;
+    lsm_status status = LSM_OK;
     if (!comes_behind(s, key, trailer) || !fits_level(s, key) || !entry_type_is_known(trailer))
         return LSM_OK;
-    lsm_status status = table_writer_add(s->writer, key, trailer, value, err);
+    if (entry_type_of(trailer) == ENTRY_BLOB)
+        status = repair_resolve(s->r, &s->values, s->t->doubts_values, key, &trailer, &value,
+                                &is_lost, err);
+    if (status != LSM_OK || is_lost)
+        return status;
+    status = table_writer_add(s->writer, key, trailer, value, err);
     if (!buffer_assign(&s->last_key, key))
         return lsm_fail_memory(err, key.size);
     s->last_trailer = trailer;
@@ -200,7 +208,7 @@ static bool has_patches(const struct repair *r, uint64_t number)
 
 lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
 {
-    struct salvage s = {.r = r, .t = &r->tables[index]};
+    struct salvage s = {.r = r, .t = &r->tables[index], .values = {.env = &r->walk}};
     char name[FILE_NAME_SIZE], copy[FILE_NAME_SIZE] = "";
     struct walk_table_options options = {
         .number = s.t->meta.number, .name = name, .meta = &s.t->meta, .no_index = s.t->no_index};
@@ -228,6 +236,7 @@ lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
         status = finish(&s, err);
     table_writer_abort(s.writer);
     walk_table_close(s.walk);
+    walk_values_release(&s.values);
     if (copy[0] != '\0')
         (void)io_dir_unlink(r->dir, copy, NULL, NULL);
     buffer_release(&s.key);

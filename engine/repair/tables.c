@@ -22,6 +22,10 @@ struct look {
     struct buffer scratch;
     struct buffer last_key; /* of the last whole block */
     bool has_last_key;
+    struct walk_values values; /* of blob files that are given up */
+    struct buffer lost_first,
+        lost_last; /* keys of entries that follow each other and lost theirs */
+    uint64_t lost_count, lost_min, lost_max; /* of them: how many, and their sequence numbers */
 };
 
 /* ---- patches --------------------------------------------------------------------------------- */
@@ -240,6 +244,98 @@ static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *er
     return repair_add_loss(k->r, &loss, first, last, err);
 }
 
+/* ---- values in blob files -------------------------------------------------------------------- */
+
+/* Tells the run of entries that ends here. */
+static lsm_status end_lost_values(struct look *k, lsm_error *err)
+{
+    if (k->lost_count == 0)
+        return LSM_OK;
+    struct repair_loss loss = {.kinds = LSM_LOSS_LOST,
+                               .has_cf = true,
+                               .cf = k->t->meta.cf,
+                               .min_sequence = k->lost_min,
+                               .max_sequence = k->lost_max,
+                               .offset = LSM_NO_OFFSET,
+                               .records = k->lost_count};
+    snprintf(loss.file, sizeof loss.file, "%s", k->name);
+    if (has_older(k->r, k->t))
+        loss.kinds |= LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE;
+    k->t->records_lost += k->lost_count;
+    k->lost_count = 0;
+    return repair_add_loss(k->r, &loss, buffer_slice(&k->lost_first), buffer_slice(&k->lost_last),
+                           err);
+}
+
+static lsm_status lose_value(struct look *k, lsm_slice key, uint64_t sequence, lsm_error *err)
+{
+    if ((k->lost_count == 0 && !buffer_assign(&k->lost_first, key)) ||
+        !buffer_assign(&k->lost_last, key))
+        return lsm_fail_memory(err, key.size);
+    if (k->lost_count == 0)
+        k->lost_min = k->lost_max = sequence;
+    k->lost_min = sequence < k->lost_min ? sequence : k->lost_min;
+    k->lost_max = sequence > k->lost_max ? sequence : k->lost_max;
+    k->lost_count++;
+    return LSM_OK;
+}
+
+/* The blob files that it is said to refer to. Does a table stay as it is, so do they. */
+static lsm_status look_at_blobs(struct look *k, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < k->t->meta.blob_count; i++) {
+        const struct repair_blob *blob;
+        char name[FILE_NAME_SIZE], problem[200];
+        status = repair_find_blob(k->r, k->t->meta.blobs[i].number, &blob, err);
+        if (status != LSM_OK || blob->fault == NULL)
+            continue;
+        file_name_make(FILE_BLOB, blob->meta.number, name);
+        snprintf(problem, sizeof problem, "it refers to blob file '%s', which is given up: %s",
+                 name, blob->fault);
+        status =
+            note(k, blob->is_missing ? FINDING_BLOB_MISSING : FINDING_BLOB_REFERENCE, LSM_NO_OFFSET,
+                 0, problem,
+                 "written anew with the values that are whole; the keys of the others are told "
+                 "below",
+                 false, err);
+    }
+    /* Properties that are lost cannot tell, nor does who verified trust the table. */
+    k->t->doubts_values = k->walk->properties.verdict != WALK_SOUND;
+    for (size_t i = 0; i < k->r->contradiction_count; i++)
+        k->t->doubts_values =
+            k->t->doubts_values || (k->r->contradictions[i].table == k->t->meta.number &&
+                                    k->r->contradictions[i].id == FINDING_BLOB_REFERENCE);
+    return status;
+}
+
+static lsm_status look_at_value(struct look *k, const struct walk_block *b, uint32_t index,
+                                lsm_error *err)
+{
+    uint64_t trailer = block_trailer(&b->view, index) + (k->t->sequence_base << 8);
+    bool is_lost = false;
+    if (entry_type_of(trailer) != ENTRY_BLOB)
+        return end_lost_values(k, err);
+    if (!block_copy_key(&b->view, index, &k->scratch))
+        return lsm_fail_memory(err, block_key_size(&b->view, index));
+    lsm_slice value = block_value(&b->view, index);
+    lsm_status status = repair_resolve(k->r, &k->values, k->t->doubts_values,
+                                       buffer_slice(&k->scratch), &trailer, &value, &is_lost, err);
+    if (status != LSM_OK)
+        return status;
+    return is_lost ? lose_value(k, buffer_slice(&k->scratch), entry_sequence(trailer), err)
+                   : end_lost_values(k, err);
+}
+
+/* Those of a whole block. */
+static lsm_status look_at_values(struct look *k, const struct walk_block *b, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (uint32_t i = 0; status == LSM_OK && i < b->view.count; i++)
+        status = look_at_value(k, b, i, err);
+    return status;
+}
+
 /* ---- the blocks ------------------------------------------------------------------------------ */
 
 /* Are the entries in order, in the table's bounds, and of its family? NULL when all is well. */
@@ -307,8 +403,9 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint
         enum finding_id id;
         const char *wrong = check_entries(k, b, &id);
         k->t->has_keys = true;
-        if (wrong == NULL)
-            return LSM_OK;
+        status = look_at_values(k, b, err);
+        if (wrong == NULL || status != LSM_OK)
+            return status;
         k->t->has_disorder = k->t->has_disorder || id == FINDING_BLOCK_ORDER;
         /* A block in the place of another one: what stood there is not known. */
         bool is_kept = id == FINDING_KEY_OUTSIDE ||
@@ -480,9 +577,13 @@ static lsm_status look_inside(struct look *k, lsm_error *err)
                       false, err);
     }
     if (status == LSM_OK)
+        status = look_at_blobs(k, err);
+    if (status == LSM_OK)
         status = look_at_parts(k, err);
     if (status == LSM_OK)
         status = look_at_blocks(k, err);
+    if (status == LSM_OK)
+        status = end_lost_values(k, err);
     if (status != LSM_OK)
         return status;
     if (k->walk->file_size < k->t->meta.size) { /* what was behind the end */
@@ -569,7 +670,7 @@ static lsm_status doubt_index(struct look *k, struct walk_table_options *options
 
 static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
 {
-    struct look k = {.r = r, .index = index, .t = &r->tables[index]};
+    struct look k = {.r = r, .index = index, .t = &r->tables[index], .values = {.env = &r->walk}};
     char file[FILE_NAME_SIZE];
     /* Bounds that only the blocks tell say nothing of blocks that are lost. */
     struct walk_table_options options = {
@@ -596,8 +697,11 @@ static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
     }
     walk_table_close(k.walk);
     io_file_close(k.file);
+    walk_values_release(&k.values);
     buffer_release(&k.scratch);
     buffer_release(&k.last_key);
+    buffer_release(&k.lost_first);
+    buffer_release(&k.lost_last);
     return status;
 }
 

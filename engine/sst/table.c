@@ -217,16 +217,37 @@ static lsm_status load(struct table *t, uint64_t wanted_size, lsm_error *err)
 lsm_status table_open(const struct table_env *env, uint64_t number, uint64_t size,
                       struct table **table, lsm_error *err)
 {
+    return table_open_kind(env, FILE_TABLE, number, size, table, err);
+}
+
+/* A table under the name of a blob file would answer with what nobody may see, and the other way
+ * round. */
+static lsm_status check_kind(const struct table *t, enum file_kind kind, lsm_error *err)
+{
+    if (t->properties.is_blob == (kind == FILE_BLOB))
+        return LSM_OK;
+    const char *name = io_file_name(t->file);
+    lsm_fail(err, LSM_CORRUPT, "'%s' says that it is %s", name,
+             t->properties.is_blob ? "a blob file" : "a table");
+    status_place(err, name, LSM_NO_OFFSET);
+    return LSM_CORRUPT;
+}
+
+lsm_status table_open_kind(const struct table_env *env, enum file_kind kind, uint64_t number,
+                           uint64_t size, struct table **table, lsm_error *err)
+{
     char name[FILE_NAME_SIZE];
     struct table *t = mem_alloc_zeroed(sizeof *t);
     if (t == NULL)
         return lsm_fail_memory(err, sizeof *t);
     t->env = env;
     t->number = number;
-    lsm_status status = io_file_open(env->dir, file_name_make(FILE_TABLE, number, name),
-                                     IO_FILE_DIRECT, 0, &t->file, err);
+    lsm_status status = io_file_open(env->dir, file_name_make(kind, number, name), IO_FILE_DIRECT,
+                                     0, &t->file, err);
     if (status == LSM_OK)
         status = load(t, size, err);
+    if (status == LSM_OK)
+        status = check_kind(t, kind, err);
     if (status != LSM_OK) {
         table_close(t);
         return status;

@@ -16,6 +16,8 @@
 #define ENGINE_SST_TABLE_H
 
 #include "engine/format/block.h"
+#include "engine/format/entry.h"
+#include "engine/format/file_name.h"
 #include "engine/format/table_index.h"
 #include "engine/format/table_meta.h"
 #include "engine/io/io.h"
@@ -42,7 +44,10 @@ struct table; /* any number of threads may read one */
 /*
  * Opens file `number`: checks both footers, reads properties, index and filter. `size` is what the
  * manifest says (0: unknown). LSM_CORRUPT, LSM_MISSING, LSM_NEWER_FORMAT, LSM_IO name the file.
+ * table_open_kind() opens a blob file as well (FILE_BLOB), which reads like a table of its values.
  */
+lsm_status table_open_kind(const struct table_env *env, enum file_kind kind, uint64_t number,
+                           uint64_t size, struct table **table, lsm_error *err);
 lsm_status table_open(const struct table_env *env, uint64_t number, uint64_t size,
                       struct table **table, lsm_error *err);
 /* Nobody uses it any more (callers go through epoch_retire). Its cached blocks leave the cache. */
@@ -148,6 +153,7 @@ void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on);
 
 struct table_write_options {
     uint64_t number; /* of the file */
+    bool is_blob;    /* it is a blob file: only entries of type ENTRY_PUT */
     uint32_t cf;
     const char *cf_name;
     uint32_t level;           /* for the properties */
@@ -171,9 +177,12 @@ struct table_writer;
 
 lsm_status table_writer_new(const struct table_env *env, const struct table_write_options *options,
                             struct table_writer **writer, lsm_error *err);
-/* In entry order. Writes behind through a queue: two 1 MiB writes in flight at most. */
+/* In entry order; what entries of type ENTRY_BLOB refer to is counted. Writes behind through a
+ * queue: two 1 MiB writes in flight at most. */
 lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t trailer,
                             lsm_slice value, lsm_error *err);
+/* Blob files that it refers to so far. */
+size_t table_writer_blob_count(const struct table_writer *writer);
 /* Bytes the file would have now. */
 uint64_t table_writer_size(const struct table_writer *writer);
 /* Writes the rest, syncs the file (not the directory), closes, and fills *meta. Frees the writer

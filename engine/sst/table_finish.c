@@ -104,6 +104,9 @@ static void fill_properties(struct table_writer *w)
     p->digest = table_output_digest(&w->output);
     p->digest_size = table_output_size(&w->output);
     p->writer = slice_of_text(lsm_version());
+    p->is_blob = w->options.is_blob;
+    p->blobs = w->blobs;
+    p->blob_count = w->blob_count;
 }
 
 /* Dictionary, filter and index; the properties, but for the sequence number of a sealed table. */
@@ -194,6 +197,8 @@ static lsm_status fill_meta(struct table_writer *w, lsm_error *err)
         .raw_size = p->raw_size,
         .oldest_time = p->oldest_time,
         .newest_time = p->newest_time,
+        .blobs = w->blobs,
+        .blob_count = w->blob_count,
     };
     return table_meta_copy(&w->meta, &borrowed, err);
 }

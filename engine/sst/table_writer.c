@@ -36,6 +36,7 @@ void table_writer_free(struct table_writer *w)
     table_meta_release(&w->meta);
     compressor_free(w->compressor);
     mem_free(w->waiting_blocks);
+    mem_free(w->blobs);
     mem_free(w);
 }
 
@@ -62,7 +63,7 @@ static lsm_status writer_prepare(struct table_writer *w, const struct table_env 
     w->options.cf_name = w->cf_name;
     if (w->options.filter_bits > TABLE_FILTER_MAX_BITS)
         w->options.filter_bits = options->filter_bits == LSM_NO_FILTER ? 0 : TABLE_FILTER_MAX_BITS;
-    file_name_make(FILE_TABLE, options->number, w->name);
+    file_name_make(options->is_blob ? FILE_BLOB : FILE_TABLE, options->number, w->name);
     block_builder_init(&w->builder, TABLE_FRAME_SIZE);
     /* A raw block and its frame fill whole pages when the block size does. */
     w->block_size = options->block_size > MIN_BLOCK_SIZE ? options->block_size : MIN_BLOCK_SIZE;
@@ -323,6 +324,57 @@ static void count_entry(struct table_writer *w, lsm_slice key, uint64_t trailer,
     p->raw_size += key.size + value.size;
 }
 
+/* The place of blob file `number` among those referred to, which is made. NULL without memory. */
+static struct blob_use *blob_use_of(struct table_writer *w, uint64_t number)
+{
+    if (w->blob_last < w->blob_count && w->blobs[w->blob_last].number == number)
+        return &w->blobs[w->blob_last];
+    size_t low = 0, limit = w->blob_count;
+    while (low < limit) {
+        size_t middle = low + (limit - low) / 2;
+        if (w->blobs[middle].number < number)
+            low = middle + 1;
+        else
+            limit = middle;
+    }
+    w->blob_last = low;
+    if (low < w->blob_count && w->blobs[low].number == number)
+        return &w->blobs[low];
+    if (w->blob_count == w->blob_room) {
+        size_t room = w->blob_room == 0 ? 8 : w->blob_room * 2;
+        struct blob_use *grown = mem_resize(w->blobs, room * sizeof *grown);
+        if (grown == NULL)
+            return NULL;
+        w->blobs = grown;
+        w->blob_room = room;
+    }
+    memmove(w->blobs + low + 1, w->blobs + low, (w->blob_count - low) * sizeof *w->blobs);
+    w->blobs[low] = (struct blob_use){.number = number};
+    w->blob_count++;
+    return &w->blobs[low];
+}
+
+static lsm_status count_reference(struct table_writer *w, lsm_slice key, lsm_slice value,
+                                  lsm_error *err)
+{
+    struct blob_reference reference;
+    if (!blob_reference_decode(value, &reference))
+        return lsm_fail(err, LSM_CORRUPT,
+                        "entry %" PRIu64 " for '%s' is no reference to a blob file",
+                        w->properties.entry_count, w->name);
+    struct blob_use *use = blob_use_of(w, reference.number);
+    if (use == NULL)
+        return lsm_fail_memory(err, w->blob_room * sizeof *w->blobs);
+    use->entry_count++;
+    use->bytes += key.size + reference.size;
+    return LSM_OK;
+}
+
+size_t table_writer_blob_count(const struct table_writer *writer)
+{
+    return writer->blob_count;
+}
+
 lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t trailer,
                             lsm_slice value, lsm_error *err)
 {
@@ -339,6 +391,11 @@ lsm_status table_writer_add(struct table_writer *writer, lsm_slice key, uint64_t
                             "entry %" PRIu64 " for '%s' does not come after the one before it",
                             w->properties.entry_count, w->name);
         is_new_key = order != 0;
+    }
+    if (entry_type_of(trailer) == ENTRY_BLOB) {
+        lsm_status status = count_reference(w, key, value, err);
+        if (status != LSM_OK)
+            return status;
     }
     uint64_t hash = hash_key(key.data, key.size);
     if (block_is_full(w, key, value, is_new_key)) {

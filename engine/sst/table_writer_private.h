@@ -45,7 +45,11 @@ struct table_writer {
     size_t waiting_count, waiting_capacity;
     size_t waiting_raw; /* bytes */
 
-    bool is_last; /* output of its job */
+    struct blob_use *blobs; /* what entries refer to, by number; owned */
+    size_t blob_count, blob_room;
+    size_t blob_last; /* the one that was counted last */
+
+    bool is_last;                       /* output of its job */
     struct table_properties properties; /* counts as they grow */
     struct table_footer footer;         /* places of the parts that were written */
 

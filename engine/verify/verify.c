@@ -61,7 +61,8 @@ static lsm_status check_wishes(struct verify *v, lsm_error *err)
         return LSM_OK;
     for (size_t i = 0; i < v->table_count; i++) {
         char name[FILE_NAME_SIZE];
-        if (strcmp(file_name_make(FILE_TABLE, v->tables[i].number, name), v->options.file) == 0)
+        enum file_kind kind = v->tables[i].is_blob ? FILE_BLOB : FILE_TABLE;
+        if (strcmp(file_name_make(kind, v->tables[i].number, name), v->options.file) == 0)
             return LSM_OK;
     }
     return lsm_fail(err, LSM_INVALID, "'%s' is no table of the database", v->options.file);

@@ -20,7 +20,7 @@ static bool has_data(const struct walk_dir *list)
         if (f->name != WALK_NAME_OURS)
             continue;
         bool unfinished = f->kind == FILE_MANIFEST && f->number == 1; /* a creation cut short */
-        if (f->kind == FILE_TABLE || f->kind == FILE_WAL ||
+        if (f->kind == FILE_TABLE || f->kind == FILE_BLOB || f->kind == FILE_WAL ||
             (f->kind == FILE_MANIFEST && !unfinished))
             return true;
     }

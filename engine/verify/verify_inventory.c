@@ -34,7 +34,7 @@ static struct verify_table *find_table(const struct verify *v, uint64_t number)
 static lsm_status take_tables(struct verify *v, lsm_error *err)
 {
     const struct version_edit *state = &v->replay.state;
-    size_t room = state->added_count;
+    size_t room = state->added_count + state->blob_count;
     if (!v->state_is_whole)
         room += v->listing.count;
     v->tables = mem_alloc_zeroed((room > 0 ? room : 1) * sizeof *v->tables);
@@ -47,6 +47,14 @@ static lsm_status take_tables(struct verify *v, lsm_error *err)
                                   .meta = meta,
                                   .file = walk_dir_find(&v->listing, FILE_TABLE, meta->number)};
     }
+    for (size_t i = 0; i < state->blob_count; i++) {
+        const struct blob_meta *blob = &state->blobs[i];
+        v->tables[v->table_count++] =
+            (struct verify_table){.number = blob->number,
+                                  .is_blob = true,
+                                  .blob = blob,
+                                  .file = walk_dir_find(&v->listing, FILE_BLOB, blob->number)};
+    }
     if (v->table_count > 0)
         qsort(v->tables, v->table_count, sizeof *v->tables, compare_tables);
     size_t named = v->table_count;
@@ -54,11 +62,12 @@ static lsm_status take_tables(struct verify *v, lsm_error *err)
     for (size_t i = 0; !v->state_is_whole && v->has_uuid && i < v->listing.count; i++) {
         const struct walk_file *f = &v->listing.files[i];
         struct verify_table wanted = {.number = f->number};
-        if (f->name != WALK_NAME_OURS || f->kind != FILE_TABLE ||
+        if (f->name != WALK_NAME_OURS || (f->kind != FILE_TABLE && f->kind != FILE_BLOB) ||
             (named > 0 &&
              bsearch(&wanted, v->tables, named, sizeof *v->tables, compare_tables) != NULL))
             continue;
-        v->tables[v->table_count++] = (struct verify_table){.number = f->number, .file = f};
+        v->tables[v->table_count++] =
+            (struct verify_table){.number = f->number, .is_blob = f->kind == FILE_BLOB, .file = f};
     }
     if (v->table_count > named)
         qsort(v->tables, v->table_count, sizeof *v->tables, compare_tables);
@@ -70,34 +79,50 @@ static bool is_of_interest(const struct verify *v, const char *name)
     return v->options.file == NULL || strcmp(v->options.file, name) == 0;
 }
 
+static void blame(lsm_finding *f, const struct verify_table *t)
+{
+    if (t->blob != NULL)
+        finding_family(f, t->blob->cf, NULL);
+    verify_blame_meta(f, t->meta);
+}
+
 static lsm_status check_table(struct verify *v, struct verify_table *t, lsm_error *err)
 {
     char name[FILE_NAME_SIZE];
-    file_name_make(FILE_TABLE, t->number, name);
-    if (t->meta == NULL || !is_of_interest(v, name))
+    file_name_make(t->is_blob ? FILE_BLOB : FILE_TABLE, t->number, name);
+    if ((t->meta == NULL && t->blob == NULL) || !is_of_interest(v, name))
         return LSM_OK;
+    uint64_t size = t->is_blob ? t->blob->size : t->meta->size;
     if (t->file == NULL) {
         t->is_told = true;
         if (!v->state_is_whole) /* edits that are lost may have removed it */
             return LSM_OK;
-        lsm_finding f = finding_of(FINDING_TABLE_MISSING);
+        lsm_finding f = finding_of(t->is_blob ? FINDING_BLOB_MISSING : FINDING_TABLE_MISSING);
         f.file = name;
-        verify_blame_meta(&f, t->meta);
+        blame(&f, t);
         return verify_tell(v, &f, err);
     }
-    if (!walk_file_is_plain(t->file) || t->file->entry.size == t->meta->size)
+    if (!walk_file_is_plain(t->file) || t->file->entry.size == size)
         return LSM_OK; /* told below */
     t->is_told = true;
     lsm_finding f = finding_of(FINDING_TABLE_SIZE);
     f.file = name;
-    verify_blame_meta(&f, t->meta);
-    finding_numbers(&f, t->meta->size, t->file->entry.size);
-    return verify_say(v, &f, err,
-                      "the table has %" PRIu64 " bytes, but %" PRIu64 " by the manifest",
-                      t->file->entry.size, t->meta->size);
+    blame(&f, t);
+    finding_numbers(&f, size, t->file->entry.size);
+    return verify_say(v, &f, err, "the %s has %" PRIu64 " bytes, but %" PRIu64 " by the manifest",
+                      t->is_blob ? "blob file" : "table", t->file->entry.size, size);
 }
 
 /* ---- everything that is there ---------------------------------------------------------------- */
+
+/* The table or blob file that this is; NULL: none that is looked at. */
+static struct verify_table *find_file(const struct verify *v, const struct walk_file *file)
+{
+    if (file->kind != FILE_TABLE && file->kind != FILE_BLOB)
+        return NULL;
+    struct verify_table *t = find_table(v, file->number);
+    return t != NULL && t->is_blob == (file->kind == FILE_BLOB) ? t : NULL;
+}
 
 static lsm_status check_plain(struct verify *v, const struct walk_file *file, lsm_error *err)
 {
@@ -106,10 +131,10 @@ static lsm_status check_plain(struct verify *v, const struct walk_file *file, ls
         lsm_finding f =
             finding_of(entry->kind == IO_ENTRY_SYMLINK ? FINDING_SYMLINK : FINDING_NOT_A_FILE);
         f.file = file->text;
-        struct verify_table *t = file->kind == FILE_TABLE ? find_table(v, file->number) : NULL;
+        struct verify_table *t = find_file(v, file);
         if (t != NULL) {
             t->is_told = true;
-            verify_blame_meta(&f, t->meta);
+            blame(&f, t);
         }
         return verify_say(v, &f, err, "in the place of a file of the database stands %s",
                           entry_kinds[entry->kind]);
@@ -144,11 +169,13 @@ static lsm_status check_ours(struct verify *v, const struct walk_file *file, lsm
         return status;
     if (file->kind == FILE_TEMPORARY)
         return v->db != NULL ? LSM_OK : tell_simply(v, file, FINDING_TEMPORARY, err);
-    if (file->kind != FILE_TABLE || !v->state_is_whole || find_table(v, file->number) != NULL)
+    bool is_blob = file->kind == FILE_BLOB;
+    if ((!is_blob && file->kind != FILE_TABLE) || !v->state_is_whole || find_file(v, file) != NULL)
         return LSM_OK;
     if (v->db != NULL && file->number >= v->view.job_limit)
-        return tell_simply(v, file, FINDING_TABLE_UNFINISHED, err);
-    return tell_simply(v, file, FINDING_TABLE_ORPHAN, err);
+        return tell_simply(v, file, is_blob ? FINDING_BLOB_UNFINISHED : FINDING_TABLE_UNFINISHED,
+                           err);
+    return tell_simply(v, file, is_blob ? FINDING_BLOB_ORPHAN : FINDING_TABLE_ORPHAN, err);
 }
 
 static lsm_status check_file(struct verify *v, const struct walk_file *file, lsm_error *err)

@@ -20,9 +20,9 @@ static uint64_t state_bytes(const struct version_edit *state)
     uint64_t bytes = 0;
     for (size_t i = 0; i < state->added_count; i++) {
         const struct table_meta *t = &state->added[i];
-        bytes += sizeof *t + t->smallest.size + t->largest.size;
+        bytes += sizeof *t + t->smallest.size + t->largest.size + t->blob_count * sizeof *t->blobs;
     }
-    return bytes;
+    return bytes + state->blob_count * sizeof *state->blobs;
 }
 
 /* The list of live tables has to be in memory. Measured only when so much was added that it may be
@@ -193,6 +193,23 @@ static lsm_status walk_edits(struct verify *v, struct walk_manifest *m, lsm_erro
     return check_end(v, m, err);
 }
 
+/* Behind the last edit: what tables refer to has to have been added. */
+static lsm_status settle_blobs(struct verify *v, const struct walk_manifest *m, lsm_error *err)
+{
+    lsm_error inner = {.message = ""};
+    lsm_status status = replay_settle_blobs(&v->replay, &inner);
+    if (status == LSM_OK)
+        return LSM_OK;
+    if (is_of_the_machine(status)) {
+        status_copy(err, &inner);
+        return status;
+    }
+    lsm_finding f = finding_of(FINDING_EDIT_REPLAY);
+    f.file = m->name;
+    v->state_is_whole = false;
+    return verify_say(v, &f, err, "%s", inner.message);
+}
+
 static lsm_status walk_current(struct verify *v, lsm_error *err)
 {
     struct walk_manifest m;
@@ -217,6 +234,8 @@ static lsm_status walk_current(struct verify *v, lsm_error *err)
     if (status == LSM_OK && m.header_fault != FINDING_MANIFEST_FOREIGN &&
         m.header_fault != FINDING_NEWER_FORMAT)
         status = walk_edits(v, &m, err);
+    if (status == LSM_OK && v->replay.has_snapshot)
+        status = settle_blobs(v, &m, err);
     v->state_bytes = state_bytes(&v->replay.state);
     v->last_frame = m.chain.number - 1;
     v->has_state = v->replay.has_snapshot;

@@ -24,10 +24,13 @@
 #define VERIFY_OWN_MEMORY      ((uint64_t)12 << 20) /* for everything but the walks, about */
 #define VERIFY_MIN_WALK        ((size_t)1 << 20)    /* of one part of a walk */
 
-/* A table to look at: one that the manifest names, or, without a manifest, one that is there. */
+/* A table or blob file to look at: one that the manifest names, or, without a manifest, one that is
+ * there. */
 struct verify_table {
     uint64_t number;
     const struct table_meta *meta; /* NULL: not known. Borrowed from the state */
+    bool is_blob;                  /* it is a blob file: */
+    const struct blob_meta *blob;  /* of which the manifest says this; meta is NULL */
     const struct walk_file *file;  /* NULL: it is not there. Borrowed from the listing */
     bool is_told;                  /* the inventory said already what is wrong with it as a file */
     bool is_sound;                 /* its blocks were read, and nothing was found; set by pass 4 */
@@ -60,7 +63,7 @@ struct verify {
     bool state_is_whole;  /* and every edit behind it */
     uint64_t state_bytes; /* that it takes, about */
     struct walk_dir listing;
-    struct verify_table *tables; /* by number; owned */
+    struct verify_table *tables; /* and blob files, by number; owned */
     size_t table_count;
 
     /* the telling; guarded by lock */
@@ -131,6 +134,34 @@ lsm_status verify_versions(struct verify *v, struct verify_table **sorted, size_
 lsm_status verify_shared(struct verify *v, lsm_error *err);
 /* Whether what is read is still what it was: nobody came in who was not there before. */
 bool verify_is_undisturbed(struct verify *v);
+
+/* ---- verify_values.c ------------------------------------------------------------------------- */
+
+#define VERIFY_OPEN_BLOBS 8 /* blob files that are held open while one table is read */
+
+/* What a table refers to, as its blocks go by. Zeroed is the beginning. */
+struct value_tally {
+    struct blob_use *uses; /* by number; owned */
+    size_t use_count, use_room;
+    struct {
+        uint64_t number;     /* 0: none */
+        struct table *table; /* owned; NULL: it cannot be read, which is told with the file */
+        uint64_t used_at;
+    } open[VERIFY_OPEN_BLOBS];
+    uint64_t clock;
+    struct block_cache *cache; /* owned; holds nothing */
+    struct table_env env;
+    struct buffer key; /* scratch */
+};
+void value_tally_release(struct value_tally *tally);
+
+/* Looks at the entries of a sound block that refer to blob files; with `is_full`, whether the
+ * values are there. The first that is wrong is *problem; what NULL: nothing. */
+lsm_status verify_values(struct verify *v, const struct walk_block *block, bool is_full,
+                         struct value_tally *tally, struct table_problem *problem, lsm_error *err);
+/* Are the uses the same? */
+bool verify_uses_equal(const struct blob_use *a, size_t a_count, const struct blob_use *b,
+                       size_t b_count);
 
 /* ---- verify_block.c -------------------------------------------------------------------------- */
 

@@ -30,6 +30,7 @@ struct inspection {
     uint64_t places_left; /* pieces of 256 bytes that may still be hashed to find their place */
     uint64_t unasked;     /* bytes of blocks since the caller was asked whether to go on */
     struct block_tally tally;
+    struct value_tally values;
     lsm_error *err;
 };
 
@@ -238,10 +239,44 @@ static lsm_status compare_meta(struct inspection *x)
         problem = (struct table_problem){"another first key", 0, 0};
     else if (!slice_equal(m->largest, p->largest))
         problem = (struct table_problem){"another last key", 0, 0};
+    else if (!verify_uses_equal(m->blobs, m->blob_count, p->blobs, p->blob_count))
+        problem = (struct table_problem){"other references to blob files", 0, 0};
     if (problem.what == NULL)
         return LSM_OK;
     lsm_finding f = finding_in(x, FINDING_META_DIFFERS);
     verify_blame_meta(&f, m);
+    const struct walk_part *part = &x->walk->properties;
+    finding_place(&f, x->walk->name, part->extent.offset, part->extent.size);
+    return say_problem(x, &f, "the properties say something else than the manifest", &problem, 0);
+}
+
+/* The same for a blob file, and that it is one. */
+static lsm_status compare_blob(struct inspection *x)
+{
+    const struct table_properties *p = x->properties;
+    const struct blob_meta *m = x->t->blob;
+    if (p == NULL)
+        return LSM_OK;
+    if (p->is_blob != x->t->is_blob) {
+        lsm_finding f = finding_in(x, FINDING_TABLE_FOREIGN);
+        x->has_fault = true;
+        return verify_say(x->v, &f, x->err, "the file says that it is %s",
+                          p->is_blob ? "a blob file" : "a table");
+    }
+    if (m == NULL)
+        return LSM_OK;
+    struct table_problem problem = {NULL, 0, 0};
+    if (m->cf != p->cf)
+        problem = (struct table_problem){"another column family", m->cf, p->cf};
+    else if (m->entry_count != p->entry_count)
+        problem =
+            (struct table_problem){"another number of values", m->entry_count, p->entry_count};
+    else if (m->raw_size != p->raw_size)
+        problem =
+            (struct table_problem){"another size of keys and values", m->raw_size, p->raw_size};
+    if (problem.what == NULL)
+        return LSM_OK;
+    lsm_finding f = finding_in(x, FINDING_META_DIFFERS);
     const struct walk_part *part = &x->walk->properties;
     finding_place(&f, x->walk->name, part->extent.offset, part->extent.size);
     return say_problem(x, &f, "the properties say something else than the manifest", &problem, 0);
@@ -340,6 +375,22 @@ static lsm_status judge_lost(struct inspection *x, const struct walk_block *b)
     return say_block(x, b, b->fault, &b->problem);
 }
 
+static lsm_status judge_values(struct inspection *x, const struct walk_block *b)
+{
+    struct table_problem problem = {NULL, 0, 0};
+    if (x->t->is_blob) {
+        for (size_t i = 0; i < b->view.count; i++) {
+            if (entry_type_of(block_trailer(&b->view, i)) != ENTRY_PUT)
+                problem = (struct table_problem){"an entry of a blob file is no value", 0, 0};
+        }
+        return problem.what == NULL ? LSM_OK : say_block(x, b, FINDING_ENTRY_TYPE, &problem);
+    }
+    lsm_status status = verify_values(x->v, b, x->is_full, &x->values, &problem, x->err);
+    if (status == LSM_OK && problem.what != NULL)
+        status = say_block(x, b, FINDING_BLOB_REFERENCE, &problem);
+    return status;
+}
+
 static lsm_status judge_block(struct inspection *x, struct walk_block *b)
 {
     lsm_status status = b->padding_is_bad ? say_padding(x, b->padding_offset) : LSM_OK;
@@ -363,7 +414,9 @@ static lsm_status judge_block(struct inspection *x, struct walk_block *b)
         fault = FINDING_BLOCK_FAMILY;
         problem = (struct table_problem){"it belongs to another column family", x->cf, b->frame.cf};
     }
-    if (status != LSM_OK || fault == FINDING_COUNT)
+    if (status == LSM_OK && fault == FINDING_COUNT)
+        return judge_values(x, b);
+    if (status != LSM_OK)
         return status;
     x->has_lost_blocks = true; /* sums may be off for the same reason */
     if (!b->has_first && block_copy_key(&b->view, 0, &x->tally.key)) {
@@ -460,6 +513,9 @@ static lsm_status compare_counts(struct inspection *x)
     if (t->blocks > 0 && (!slice_equal(buffer_slice(&t->first_key), p->smallest) ||
                           !slice_equal(buffer_slice(&t->last_key), p->largest)))
         return say_properties(x, FINDING_PROPERTY_RANGE, "the first or last key is another", 0, 0);
+    if (!verify_uses_equal(x->values.uses, x->values.use_count, p->blobs, p->blob_count))
+        return say_properties(x, FINDING_BLOB_COUNTS, "there are other references to blob files", 0,
+                              0);
     if (x->is_full && t->keys != p->key_count)
         return say_properties(x, id, "there is another number of keys", t->keys, p->key_count);
     if (x->is_full && t->raw_bytes != p->raw_size)
@@ -496,7 +552,8 @@ static void count_table(struct inspection *x)
 {
     struct verify *v = x->v;
     pthread_mutex_lock(&v->lock);
-    v->result.tables++;
+    v->result.tables += !x->t->is_blob;
+    v->result.blob_files += x->t->is_blob;
     v->result.blocks += x->tally.blocks;
     v->result.entries += x->tally.entries;
     pthread_mutex_unlock(&v->lock);
@@ -548,9 +605,14 @@ static lsm_status inspect(struct inspection *x)
     const struct walk_table *w = x->walk;
     const struct table_meta *meta = x->t->meta;
     x->properties = w->properties.verdict == WALK_SOUND ? &w->table_properties : NULL;
-    x->has_cf = meta != NULL || x->properties != NULL;
-    x->cf = meta != NULL ? meta->cf : x->properties != NULL ? x->properties->cf : 0;
-    x->is_cut = meta != NULL && w->file_size < meta->size;
+    const struct blob_meta *blob = x->t->blob;
+    x->has_cf = meta != NULL || blob != NULL || x->properties != NULL;
+    x->cf = meta != NULL            ? meta->cf
+            : blob != NULL          ? blob->cf
+            : x->properties != NULL ? x->properties->cf
+                                    : 0;
+    x->is_cut =
+        (meta != NULL && w->file_size < meta->size) || (blob != NULL && w->file_size < blob->size);
     lsm_status status = judge_footers(x);
     if (status != LSM_OK || w->is_foreign || (x->has_fault && !w->has_footer && w->data_limit == 0))
         return status;
@@ -559,6 +621,8 @@ static lsm_status inspect(struct inspection *x)
         status = compare_parts(x);
     if (status == LSM_OK)
         status = compare_meta(x);
+    if (status == LSM_OK)
+        status = compare_blob(x);
     if (status == LSM_OK)
         status = take_lineage(x);
     if (status == LSM_OK)
@@ -572,14 +636,16 @@ static lsm_status inspect(struct inspection *x)
 static lsm_status cannot_open(struct inspection *x, lsm_status status, const lsm_error *inner)
 {
     char name[FILE_NAME_SIZE];
-    file_name_make(FILE_TABLE, x->t->number, name);
+    file_name_make(x->t->is_blob ? FILE_BLOB : FILE_TABLE, x->t->number, name);
     if (status == LSM_NO_MEMORY || status == LSM_CANCELLED || status == LSM_INVALID) {
         status_copy(x->err, inner);
         return status;
     }
     if (x->t->is_told)
         return LSM_OK;
-    lsm_finding f = finding_of(status == LSM_MISSING ? FINDING_TABLE_MISSING : FINDING_UNREADABLE);
+    lsm_finding f = finding_of(status != LSM_MISSING ? FINDING_UNREADABLE
+                               : x->t->is_blob       ? FINDING_BLOB_MISSING
+                                                     : FINDING_TABLE_MISSING);
     f.file = name;
     verify_blame_meta(&f, x->t->meta);
     return verify_say(x->v, &f, x->err, "%s", inner->message);
@@ -593,6 +659,7 @@ lsm_status verify_table(struct verify *v, const struct walk_env *env, struct ver
         .v = v, .env = env, .t = t, .is_full = is_full, .places_left = MOST_PLACES, .err = err};
     struct walk_table_options options = {.number = t->number,
                                          .meta = t->meta,
+                                         .is_blob = t->is_blob,
                                          .want_digest = is_full && v->options.sample_percent == 0};
     lsm_error inner = {.message = ""};
     lsm_status status = walk_table_open(env, &options, &x.walk, &inner);
@@ -600,6 +667,7 @@ lsm_status verify_table(struct verify *v, const struct walk_env *env, struct ver
         return cannot_open(&x, status, &inner);
     status = inspect(&x);
     block_tally_release(&x.tally);
+    value_tally_release(&x.values);
     walk_table_close(x.walk);
     return status;
 }

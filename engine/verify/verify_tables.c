@@ -97,6 +97,8 @@ static bool is_wanted(const struct verify *v, const struct verify_table *t)
         return false;
     if (v->options.file != NULL && strcmp(v->options.file, t->file->text) != 0)
         return false;
+    if (t->blob != NULL)
+        return verify_wants_family(v, t->blob->cf);
     return t->meta == NULL || verify_wants_family(v, t->meta->cf);
 }
 

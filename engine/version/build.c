@@ -255,7 +255,7 @@ static struct live_file *file_new(const struct build *b, const struct table_meta
     if (file->slot != NULL)
         table_slot_keep(file->slot);
     else
-        file->slot = table_slot_new(b->pool, meta->number, meta->size);
+        file->slot = table_slot_new(b->pool, FILE_TABLE, meta->number, meta->size);
     if (file->slot == NULL) {
         table_meta_release(&file->base.meta);
         mem_free(file);
@@ -424,6 +424,8 @@ lsm_status version_build(const struct version *base, const struct version_edit *
         status = build_levels(&b);
     mem_free(b.changes);
     if (status == LSM_OK)
+        status = version_build_blobs(base, edit, pool, b.next, err);
+    if (status == LSM_OK)
         *next = b.next;
     else
         version_drop(&b.next->base);
@@ -450,8 +452,9 @@ static void mark(struct version_file *file, uint32_t level, uint64_t number)
 }
 
 void version_mark_removed(const struct version *base, const struct version_edit *edit,
-                          uint64_t number)
+                          const struct version *next, uint64_t number)
 {
+    version_mark_blobs(base, next, number);
     for (size_t i = 0; i < edit->removed_count; i++) {
         const struct edit_file_removal *r = &edit->removed[i];
         const struct version_cf *cf = version_find_cf(base, r->cf);

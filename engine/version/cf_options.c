@@ -28,6 +28,7 @@ static const struct rule rules[] = {
     RULE(level0_slowdown, 12, 1, 1000000),
     RULE(level0_stop, 20, 1, 1000000),
     RULE(ttl, 0, 1, UINT32_MAX),
+    RULE(blob_threshold, 0, 64, LSM_MAX_VALUE_SIZE),
 };
 
 /* The same for what only one style knows. */
@@ -144,6 +145,11 @@ static lsm_status resolve_style(lsm_cf_options *options, lsm_error *err)
         return lsm_fail(
             err, LSM_INVALID,
             "the option compaction=fifo needs fifo_size or ttl, to say what is deleted");
+    /* It never merges: there is nothing to be saved. */
+    if (status == LSM_OK && options->compaction == LSM_COMPACTION_FIFO &&
+        options->blob_threshold != 0)
+        return lsm_fail(err, LSM_INVALID,
+                        "the option blob_threshold does not go with the option compaction=fifo");
     return status;
 }
 

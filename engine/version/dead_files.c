@@ -78,6 +78,8 @@ static int compare_deaths(const void *left, const void *right)
     const struct dead_file *b = *(struct dead_file *const *)right;
     if (a->dead_number != b->dead_number)
         return a->dead_number < b->dead_number ? -1 : 1;
+    if ((a->kind == FILE_BLOB) != (b->kind == FILE_BLOB))
+        return a->kind == FILE_BLOB ? 1 : -1;
     if (a->level != b->level)
         return a->level > b->level ? -1 : 1;
     return (a->number > b->number) - (a->number < b->number);

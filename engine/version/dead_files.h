@@ -6,8 +6,8 @@
  *
  * What may go at once goes in such an order that a kill in between leaves no old value without what
  * hides it: files that died earlier first, and of those that died together, as inputs of one merge,
- * the deeper level first. Without a manifest nobody would know otherwise, where the merge left no
- * table that could tell.
+ * the deeper level first, and blob files behind the tables that refer to them. Without a manifest
+ * nobody would know otherwise, where the merge left no table that could tell.
  *
  * What cannot be unlinked, or remembered, is counted and left to the search for orphans.
  */

@@ -137,6 +137,10 @@ lsm_status version_diff(const struct version *base, const struct version_edit *s
     lsm_status status = diff_families(&d);
     if (status == LSM_OK)
         status = diff_tables(&d);
+    for (size_t i = 0; status == LSM_OK && i < snapshot->blob_count; i++) {
+        if (version_find_blob(base, snapshot->blobs[i].number) == NULL)
+            status = edit_add_blob(edit, &snapshot->blobs[i], err);
+    }
     mem_free(d.old);
     return status;
 }

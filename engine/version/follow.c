@@ -133,7 +133,8 @@ static lsm_status change_over(struct version_set *set, struct manifest *next,
     }
     if (status == LSM_OK) {
         if (is_owner)
-            version_mark_removed(&set->current->base, &diff, next->chain.number - 1);
+            version_mark_removed(&set->current->base, &diff, &a.version->base,
+                                 next->chain.number - 1);
         manifest_close(&set->manifest);
         set->manifest = *next;
         *next = (struct manifest){0};
@@ -388,7 +389,8 @@ static lsm_status adopt_frame(struct version_set *set, const struct frame *frame
     if (status == LSM_OK && make_frame_durable(&set->manifest, frame, bytes, &first) != LSM_OK)
         status = adopt_into_next(set, &a, &first, err);
     if (status == LSM_OK) {
-        version_mark_removed(&set->current->base, &edit, a.chain.number - 1);
+        version_mark_removed(&set->current->base, &edit, ahead_version(set, &a),
+                             a.chain.number - 1);
         ahead_commit(set, &a);
     }
     ahead_release(&a);

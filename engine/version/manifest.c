@@ -14,7 +14,8 @@
 #include <assert.h>
 
 #define PART_SIZE   ((size_t)512 << 10) /* bytes of keys and names in one part of a snapshot */
-#define TABLE_BYTES ((size_t)80)        /* what a table takes besides its keys, about */
+#define TABLE_BYTES ((size_t)80)        /* what a table takes besides its keys, about, */
+#define BLOB_BYTES  ((size_t)40)        /* and a blob file, or one more that a table refers to */
 
 static_assert(EDIT_MAX_SIZE <= FRAME_MAX_PAYLOAD, "every edit fits into a frame");
 
@@ -22,9 +23,9 @@ static_assert(EDIT_MAX_SIZE <= FRAME_MAX_PAYLOAD, "every edit fits into a frame"
  */
 
 struct snapshot {
-    struct version_edit part; /* created and added are arrays of borrowed things */
+    struct version_edit part; /* its arrays are of borrowed things */
     size_t part_bytes;
-    size_t created_room, added_room;
+    size_t created_room, added_room, blob_room;
     struct buffer payloads; /* of all parts, one behind the other */
     struct buffer sizes;    /* u64 each */
     lsm_error *err;
@@ -39,7 +40,7 @@ static lsm_status part_end(struct snapshot *s)
         status = lsm_fail_memory(s->err, s->sizes.size + 8);
     s->part.is_snapshot = false;
     s->part.has_log = false;
-    s->part.created_count = s->part.added_count = 0;
+    s->part.created_count = s->part.added_count = s->part.blob_count = 0;
     s->part_bytes = 0;
     return status;
 }
@@ -78,13 +79,26 @@ static lsm_status snapshot_family(struct snapshot *s, const struct version_cf *c
 
 static lsm_status snapshot_table(struct snapshot *s, const struct table_meta *meta)
 {
-    lsm_status status = part_room(s, TABLE_BYTES + meta->smallest.size + meta->largest.size);
+    lsm_status status = part_room(s, TABLE_BYTES + meta->smallest.size + meta->largest.size +
+                                         meta->blob_count * BLOB_BYTES);
     if (status != LSM_OK)
         return status;
     if (!room_for_one((void **)&s->part.added, &s->added_room, s->part.added_count,
                       sizeof *s->part.added))
         return lsm_fail_memory(s->err, 2 * s->added_room * sizeof *s->part.added);
     s->part.added[s->part.added_count++] = *meta;
+    return LSM_OK;
+}
+
+static lsm_status snapshot_blob(struct snapshot *s, const struct blob_meta *meta)
+{
+    lsm_status status = part_room(s, BLOB_BYTES);
+    if (status != LSM_OK)
+        return status;
+    if (!room_for_one((void **)&s->part.blobs, &s->blob_room, s->part.blob_count,
+                      sizeof *s->part.blobs))
+        return lsm_fail_memory(s->err, 2 * s->blob_room * sizeof *s->part.blobs);
+    s->part.blobs[s->part.blob_count++] = *meta;
     return LSM_OK;
 }
 
@@ -100,6 +114,8 @@ static lsm_status snapshot_collect(struct snapshot *s, const struct version *ver
                 status = snapshot_table(s, &level->files[f]->meta);
         }
     }
+    for (size_t i = 0; status == LSM_OK && i < version->blob_count; i++)
+        status = snapshot_blob(s, &version->blobs[i].meta);
     return status == LSM_OK ? part_end(s) : status;
 }
 
@@ -129,6 +145,7 @@ static lsm_status snapshot_frames(const struct frame_place *place, const struct 
         status = lsm_fail_memory(err, s.payloads.size);
     mem_free(s.part.created);
     mem_free(s.part.added);
+    mem_free(s.part.blobs);
     buffer_release(&s.payloads);
     buffer_release(&s.sizes);
     return status;

@@ -18,6 +18,7 @@ static bool is_orphan(const struct version_set *set, const struct found_file *fi
         /* A higher number may be of one that is being made. */
         return file->number < current && file->number != set->previous_number;
     case FILE_TABLE:
+    case FILE_BLOB:
         return file->number < limit;
     default:
         return false;

@@ -25,9 +25,11 @@ static void collect_files(struct version_lookup *l, uint64_t hash)
     }
 }
 
-void version_lookup_begin(struct version_lookup *l, const struct version_cf *cf, lsm_slice key,
-                          uint64_t hash, uint64_t max_sequence)
+void version_lookup_begin(struct version_lookup *l, const struct version *version,
+                          const struct version_cf *cf, lsm_slice key, uint64_t hash,
+                          uint64_t max_sequence)
 {
+    l->version = version;
     l->walk = walk_begin(cf, key, max_sequence);
     l->count = 0;
     if (cf->used_levels != 0)
@@ -46,6 +48,8 @@ lsm_status version_lookup_end(struct version_lookup *l, uint64_t hash, unsigned 
             if (status == LSM_OK)
                 status = table_get(table, w->key, hash, w->max_sequence, table_flags, is_found,
                                    found, err);
+            if (status == LSM_OK && *is_found && entry_type_of(found->trailer) == ENTRY_BLOB)
+                status = version_blob_get(l->version, w->key, hash, table_flags, found, err);
             if (status != LSM_OK || *is_found)
                 return status;
         }
@@ -59,9 +63,8 @@ lsm_status version_get(const struct version *version, const struct version_cf *c
                        uint64_t hash, uint64_t max_sequence, unsigned table_flags, bool *is_found,
                        struct table_found *found, lsm_error *err)
 {
-    (void)version;
     struct version_lookup l;
-    version_lookup_begin(&l, cf, key, hash, max_sequence);
+    version_lookup_begin(&l, version, cf, key, hash, max_sequence);
     return version_lookup_end(&l, hash, table_flags, is_found, found, err);
 }
 
@@ -389,7 +392,6 @@ lsm_status version_multi_get(const struct version *version, const struct version
                              struct version_probe *probes, size_t count, unsigned table_flags,
                              struct io_queue *queue, lsm_error *err)
 {
-    (void)version;
     assert(epoch_is_inside());
     struct pursuit pursuits[MULTI_GROUP];
     struct group g = {.pursuits = pursuits, .queue = queue, .err = err};
@@ -407,5 +409,8 @@ lsm_status version_multi_get(const struct version *version, const struct version
             return status;
         }
     }
-    return LSM_OK;
+    lsm_status status = version_blob_multi_get(version, probes, count, table_flags, queue, err);
+    if (status != LSM_OK)
+        forget_found(probes, count);
+    return status;
 }

@@ -27,7 +27,7 @@ static lsm_status current_is_missing(struct io_dir *dir, lsm_error *err)
         const struct found_file *f = &list.files[i];
         bool made_first =
             f->number == FIRST_MANIFEST && (f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY);
-        if (made_first || (f->kind != FILE_TABLE && f->kind != FILE_WAL &&
+        if (made_first || (f->kind != FILE_TABLE && f->kind != FILE_BLOB && f->kind != FILE_WAL &&
                            f->kind != FILE_MANIFEST && f->kind != FILE_TEMPORARY))
             continue;
         char name[FILE_NAME_SIZE];
@@ -126,29 +126,30 @@ lsm_status version_set_create(const struct version_options *options,
 /* ---- recovery ---------------------------------------------------------------------------------
  */
 
-static lsm_status check_table(const struct table_env *env, const struct table_meta *meta,
-                              lsm_error *err)
+static lsm_status check_file(const struct table_env *env, enum file_kind kind, uint64_t number,
+                             uint32_t cf, uint64_t wanted, lsm_error *err)
 {
+    const char *what = kind == FILE_BLOB ? "blob file" : "table";
     char name[FILE_NAME_SIZE];
     struct io_file *file = NULL;
     uint64_t size = 0;
-    file_name_make(FILE_TABLE, meta->number, name);
+    file_name_make(kind, number, name);
     lsm_status status = io_file_open(env->dir, name, 0, 0, &file, err);
     if (status == LSM_MISSING) {
         status = lsm_fail(err, LSM_CORRUPT,
-                          "table '%s' of column family %u is missing in '%s'; see lsm-repair", name,
-                          meta->cf, io_dir_path(env->dir));
+                          "%s '%s' of column family %u is missing in '%s'; see lsm-repair", what,
+                          name, cf, io_dir_path(env->dir));
         status_place(err, name, LSM_NO_OFFSET);
     }
     if (status == LSM_OK)
         status = io_file_size(file, &size, err);
-    if (status == LSM_OK && size != meta->size) {
+    if (status == LSM_OK && size != wanted) {
         status = lsm_fail(err, LSM_CORRUPT,
-                          "table '%s' in '%s' has %" PRIu64 " bytes, the manifest says %" PRIu64
+                          "%s '%s' in '%s' has %" PRIu64 " bytes, the manifest says %" PRIu64
                           "; see lsm-repair",
-                          name, io_dir_path(env->dir), size, meta->size);
+                          what, name, io_dir_path(env->dir), size, wanted);
         status_place(err, name, LSM_NO_OFFSET);
-        status_numbers(err, meta->size, size);
+        status_numbers(err, wanted, size);
     }
     io_file_close(file);
     return status;
@@ -159,7 +160,11 @@ static lsm_status check_tables(const struct table_env *env, const struct version
 {
     lsm_status status = LSM_OK;
     for (size_t i = 0; status == LSM_OK && i < snapshot->added_count; i++)
-        status = check_table(env, &snapshot->added[i], err);
+        status = check_file(env, FILE_TABLE, snapshot->added[i].number, snapshot->added[i].cf,
+                            snapshot->added[i].size, err);
+    for (size_t i = 0; status == LSM_OK && i < snapshot->blob_count; i++)
+        status = check_file(env, FILE_BLOB, snapshot->blobs[i].number, snapshot->blobs[i].cf,
+                            snapshot->blobs[i].size, err);
     return status;
 }
 
@@ -173,6 +178,7 @@ static bool is_orphan(const struct version_set *set, const struct found_file *fi
         return file->number != set->manifest.place.file_number &&
                file->number != set->previous_number;
     case FILE_TABLE:
+    case FILE_BLOB:
         return !listing_has(live, file);
     default:
         return false;
@@ -205,8 +211,8 @@ static void count_past_files(struct version_set *set, const struct listing *list
     uint64_t next = set->state.next_file_number;
     for (size_t i = 0; i < list->count; i++) {
         const struct found_file *f = &list->files[i];
-        bool counted =
-            f->kind == FILE_TABLE || f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY;
+        bool counted = f->kind == FILE_TABLE || f->kind == FILE_BLOB || f->kind == FILE_MANIFEST ||
+                       f->kind == FILE_TEMPORARY;
         if (counted && f->number >= next && f->number < MAX_FILE_NUMBER)
             next = f->number + 1;
     }

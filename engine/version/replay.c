@@ -7,6 +7,7 @@
 #include "engine/base/memory.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 #define MAX_FILE_NUMBER (UINT64_C(1) << 62) /* above it a counter could overflow */
 #define FIRST_SLOTS     64
@@ -229,6 +230,67 @@ static void apply_numbers(struct version_edit *state, const struct version_edit 
         state->next_cf = edit->next_cf;
 }
 
+/* ---- blob files -------------------------------------------------------------------------------
+ */
+
+static int compare_blobs(const void *a, const void *b)
+{
+    const struct blob_meta *x = a, *y = b;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+static struct blob_meta *find_blob(struct version_edit *state, uint64_t number)
+{
+    size_t low = 0, limit = state->blob_count;
+    while (low < limit) {
+        size_t middle = low + (limit - low) / 2;
+        if (state->blobs[middle].number < number)
+            low = middle + 1;
+        else
+            limit = middle;
+    }
+    return low < state->blob_count && state->blobs[low].number == number ? &state->blobs[low]
+                                                                         : NULL;
+}
+
+/* Puts them in order, and lets those go that no table refers to any more. */
+lsm_status replay_settle_blobs(struct replay *r, lsm_error *err)
+{
+    struct version_edit *state = &r->state;
+    if (state->blob_count > 0)
+        qsort(state->blobs, state->blob_count, sizeof *state->blobs, compare_blobs);
+    for (size_t i = 1; i < state->blob_count; i++) {
+        if (state->blobs[i].number == state->blobs[i - 1].number)
+            return lsm_fail(err, LSM_CORRUPT, "blob file %" PRIu64 " is added twice",
+                            state->blobs[i].number);
+    }
+    bool *is_live = mem_alloc_zeroed(state->blob_count * sizeof *is_live);
+    if (is_live == NULL)
+        return lsm_fail_memory(err, state->blob_count * sizeof *is_live);
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < state->added_count; i++) {
+        const struct table_meta *table = &state->added[i];
+        for (size_t k = 0; status == LSM_OK && k < table->blob_count; k++) {
+            const struct blob_meta *blob = find_blob(state, table->blobs[k].number);
+            if (blob != NULL)
+                is_live[blob - state->blobs] = true;
+            else
+                status = lsm_fail(err, LSM_CORRUPT,
+                                  "table %" PRIu64 " refers to blob file %" PRIu64
+                                  ", which was never added",
+                                  table->number, table->blobs[k].number);
+        }
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < state->blob_count; i++) {
+        if (is_live[i])
+            state->blobs[kept++] = state->blobs[i];
+    }
+    state->blob_count = kept;
+    mem_free(is_live);
+    return status;
+}
+
 lsm_status replay_apply(struct replay *r, struct version_edit *edit, lsm_error *err)
 {
     if (edit->is_snapshot)
@@ -242,6 +304,8 @@ lsm_status replay_apply(struct replay *r, struct version_edit *edit, lsm_error *
         status = apply_families(r, edit, err);
     for (size_t i = 0; status == LSM_OK && i < edit->added_count; i++)
         status = add_table(r, &edit->added[i], err);
+    for (size_t i = 0; status == LSM_OK && i < edit->blob_count; i++)
+        status = edit_add_blob(&r->state, &edit->blobs[i], err);
     if (status != LSM_OK)
         return status;
     apply_numbers(&r->state, edit);
@@ -264,6 +328,15 @@ lsm_status replay_finish(struct replay *r, struct version_edit *snapshot, lsm_er
                             state->added[i].number);
         if (state->added[i].max_sequence > state->last_sequence)
             state->last_sequence = state->added[i].max_sequence;
+    }
+    lsm_status status = replay_settle_blobs(r, err);
+    if (status != LSM_OK)
+        return status;
+    for (size_t i = 0; i < state->blob_count; i++) {
+        if (state->blobs[i].number >= state->next_file_number)
+            return lsm_fail(err, LSM_CORRUPT,
+                            "blob file %" PRIu64 " has a number that was not given out yet",
+                            state->blobs[i].number);
     }
     for (size_t i = 0; i < state->created_count; i++) {
         if (state->created[i].id >= state->next_cf)

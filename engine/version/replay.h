@@ -23,6 +23,11 @@ void replay_release(struct replay *r);
  * does not fit what came before. */
 lsm_status replay_apply(struct replay *r, struct version_edit *edit, lsm_error *err);
 
+/* Puts the blob files of the state in order, and lets those go that no table refers to any more.
+ * LSM_CORRUPT when a table refers to one that was never added; for who looks at the state itself.
+ */
+lsm_status replay_settle_blobs(struct replay *r, lsm_error *err);
+
 /* Checks the whole and hands over the state as a snapshot edit; `r` becomes empty. */
 lsm_status replay_finish(struct replay *r, struct version_edit *snapshot, lsm_error *err);
 

@@ -29,13 +29,15 @@ struct version_walk {
 #define VERSION_LOOKUP_FILES 16 /* whose filters are fetched together */
 
 struct version_lookup {
+    const struct version *version; /* held by the caller */
     struct version_walk walk;
     size_t count;
     struct table_slot *slots[VERSION_LOOKUP_FILES];
 };
 
-void version_lookup_begin(struct version_lookup *l, const struct version_cf *cf, lsm_slice key,
-                          uint64_t hash, uint64_t max_sequence);
+void version_lookup_begin(struct version_lookup *l, const struct version *version,
+                          const struct version_cf *cf, lsm_slice key, uint64_t hash,
+                          uint64_t max_sequence);
 lsm_status version_lookup_end(struct version_lookup *l, uint64_t hash, unsigned table_flags,
                               bool *is_found, struct table_found *found, lsm_error *err);
 

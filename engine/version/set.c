@@ -253,6 +253,13 @@ lsm_status version_check_numbers(const struct version_edit *edit, const struct v
                             "an edit adds table %" PRIu64 ", a number that was not given out yet",
                             edit->added[i].number);
     }
+    for (size_t i = 0; i < edit->blob_count; i++) {
+        if (edit->blobs[i].number >= state->next_file_number)
+            return lsm_fail(err, LSM_CORRUPT,
+                            "an edit adds blob file %" PRIu64
+                            ", a number that was not given out yet",
+                            edit->blobs[i].number);
+    }
     for (size_t i = 0; i < edit->created_count; i++) {
         if (edit->created[i].id >= state->next_cf)
             return lsm_fail(err, LSM_CORRUPT,
@@ -315,7 +322,7 @@ lsm_status version_set_apply(struct version_set *set, struct version_edit *edit,
         return status;
     }
     mark_edit(set, edit);
-    version_mark_removed(&set->current->base, edit, version_set_number(set));
+    version_mark_removed(&set->current->base, edit, &next->base, version_set_number(set));
     version_set_install(set, next);
     table_pool_clean(&set->pool);
     return LSM_OK;

@@ -126,7 +126,7 @@ static void bury_slot(struct table_pool *pool, struct table_slot *slot)
     /* First among the dead, then off the list: a search for orphans finds it in one of them. */
     uint64_t dead_number = atomic_load_explicit(&slot->dead_number, memory_order_acquire);
     if (dead_number != 0 && pool->dead != NULL)
-        dead_files_add(pool->dead, FILE_TABLE, slot->number, slot->dead_level, dead_number);
+        dead_files_add(pool->dead, slot->kind, slot->number, slot->dead_level, dead_number);
     pthread_mutex_lock(&pool->dead_lock);
     if (slot->next != NULL)
         slot->next->previous = slot->previous;
@@ -164,7 +164,7 @@ lsm_status table_pool_list(struct table_pool *pool, struct listing *list, lsm_er
     lsm_status status = LSM_OK;
     pthread_mutex_lock(&pool->dead_lock);
     for (struct table_slot *s = pool->slots; status == LSM_OK && s != NULL; s = s->next)
-        status = listing_add(list, FILE_TABLE, s->number, err);
+        status = listing_add(list, s->kind, s->number, err);
     pthread_mutex_unlock(&pool->dead_lock);
     return status;
 }
@@ -183,12 +183,14 @@ uint64_t table_pool_memory(struct table_pool *pool)
 /* ---- slots ------------------------------------------------------------------------------------
  */
 
-struct table_slot *table_slot_new(struct table_pool *pool, uint64_t number, uint64_t size)
+struct table_slot *table_slot_new(struct table_pool *pool, enum file_kind kind, uint64_t number,
+                                  uint64_t size)
 {
     struct table_slot *slot = mem_alloc_zeroed(sizeof *slot);
     if (slot == NULL)
         return NULL;
     slot->pool = pool;
+    slot->kind = kind;
     slot->number = number;
     slot->size = size;
     atomic_init(&slot->references, 1);
@@ -248,10 +250,12 @@ static bool make_room_for_descriptors(struct table_pool *pool)
 static lsm_status open_with_retry(struct table_slot *slot, struct table **table, lsm_error *err)
 {
     lsm_error own;
-    lsm_status status = table_open(slot->pool->env, slot->number, slot->size, table, &own);
+    lsm_status status =
+        table_open_kind(slot->pool->env, slot->kind, slot->number, slot->size, table, &own);
     if (status == LSM_IO && (own.os_errno == EMFILE || own.os_errno == ENFILE) &&
         make_room_for_descriptors(slot->pool))
-        status = table_open(slot->pool->env, slot->number, slot->size, table, &own);
+        status =
+            table_open_kind(slot->pool->env, slot->kind, slot->number, slot->size, table, &own);
     if (status != LSM_OK)
         status_copy(err, &own);
     return status;

@@ -1,11 +1,11 @@
 /*
  * The open tables of a database, at most so many when nobody holds them.
  *
- * A slot stands for one table file for as long as any version names it. Its table is opened at the
- * first use. A reader inside an epoch uses the table without a count; a CLOCK hand closes tables
- * that were not touched in a round and that nobody holds. What is closed or removed goes through
- * an epoch first, then onto a list, and whoever calls table_pool_clean() does the work: an epoch's
- * callback may run on any thread under any lock.
+ * A slot stands for one table or blob file for as long as any version names it. Its table is opened
+ * at the first use. A reader inside an epoch uses the table without a count; a CLOCK hand closes
+ * tables that were not touched in a round and that nobody holds. What is closed or removed goes
+ * through an epoch first, then onto a list, and whoever calls table_pool_clean() does the work: an
+ * epoch's callback may run on any thread under any lock.
  *
  * Lock order: slot->lock, then pool->lock.
  */
@@ -40,6 +40,7 @@ struct table_pool {
 
 struct table_slot {
     struct table_pool *pool; /* set at making, as number and size */
+    enum file_kind kind;     /* a table or a blob file */
     uint64_t number;
     uint64_t size;
     _Atomic uint32_t references;
@@ -66,7 +67,8 @@ lsm_status table_pool_list(struct table_pool *pool, struct listing *list, lsm_er
 /* Bytes that the open tables hold. */
 uint64_t table_pool_memory(struct table_pool *pool);
 
-struct table_slot *table_slot_new(struct table_pool *pool, uint64_t number, uint64_t size);
+struct table_slot *table_slot_new(struct table_pool *pool, enum file_kind kind, uint64_t number,
+                                  uint64_t size);
 void table_slot_keep(struct table_slot *slot);
 void table_slot_drop(struct table_slot *slot); /* no reader can find it any more */
 

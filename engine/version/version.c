@@ -211,6 +211,8 @@ static void free_version(struct epoch_retired *thing)
 {
     struct live_version *live =
         (struct live_version *)((char *)thing - offsetof(struct live_version, retired));
+    /* First: what is dropped last goes first, and a table goes before what it refers to. */
+    version_release_blobs(&live->base);
     for (size_t i = 0; i < live->base.family_count; i++)
         version_cf_drop(live_cf_of(live->base.families[i]));
     mem_free(live->base.families);

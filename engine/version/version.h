@@ -53,6 +53,23 @@ struct version_level {
     const uint64_t *smallest_heads; /* */
 };
 
+struct table_slot;
+
+/* One blob file; see engine/format/blob.h. */
+struct version_blob {
+    struct blob_meta meta;
+    uint64_t live_entries, live_bytes; /* of what it holds: what tables refer to */
+    struct table_slot *slot;           /* private to version/ */
+};
+
+/* Values of a blob file of which less is live are written anew when a merge meets them. */
+#define VERSION_BLOB_LEAST_LIVE 60 /* percent */
+
+static inline bool version_blob_is_sparse(const struct version_blob *blob)
+{
+    return blob->live_bytes / VERSION_BLOB_LEAST_LIVE < blob->meta.raw_size / 100;
+}
+
 struct version_cf {
     uint32_t id;
     const char *name;
@@ -64,6 +81,8 @@ struct version_cf {
 struct version {
     struct version_cf **families; /* by id */
     size_t family_count;
+    struct version_blob *blobs; /* by number: every one that a table refers to */
+    size_t blob_count;
     /* Of the last frame in the manifest that went into it: the same in every process, and growing
      * with every edit and every new manifest. */
     uint64_t number;
@@ -90,13 +109,17 @@ const struct version_cf *version_find_cf_named(const struct version *version, co
 /* The table's file, or NULL; looks at all of them. */
 struct version_file *version_find_file(const struct version *version, uint64_t number);
 
+/* NULL when no table refers to it. */
+const struct version_blob *version_find_blob(const struct version *version, uint64_t number);
+
 /* In a level below 0: the index of the first file whose largest key is >= key; count when none. */
 size_t version_level_find(const struct version_level *level, lsm_slice key);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /*
- * The newest version of a key with sequence <= max_sequence in the tables, of any type. Inside an
+ * The newest version of a key with sequence <= max_sequence in the tables, of any type but
+ * ENTRY_BLOB: such an entry is found with its value, as ENTRY_PUT. Inside an
  * epoch, with the version held or borrowed within it. See table_get() for the lifetime of found.
  */
 lsm_status version_get(const struct version *version, const struct version_cf *cf, lsm_slice key,
@@ -143,6 +166,23 @@ lsm_slice version_common_prefix(const struct version_cf *cf);
 lsm_status version_iters(const struct version_cf *cf, const struct table_iter_options *options,
                          lsm_slice first, lsm_slice limit, struct iter **children, size_t *count,
                          lsm_error *err);
+
+/*
+ * The value of an entry of type ENTRY_BLOB of the key, which becomes one of type ENTRY_PUT. The
+ * block of the entry is dropped when it was owned, also on failure. Inside an epoch; LSM_CORRUPT
+ * when the reference leads nowhere.
+ */
+lsm_status version_blob_get(const struct version *version, lsm_slice key, uint64_t hash,
+                            unsigned table_flags, struct table_found *found, lsm_error *err);
+/* For who reads many: the blob file and the size of the value that the value of such an entry
+ * stands for, */
+lsm_status version_blob_of(const struct version *version, lsm_slice value,
+                           const struct version_blob **blob, uint64_t *size, lsm_error *err);
+/* the file like version_table_keep(), while the version is held, */
+lsm_status version_blob_keep(const struct version_blob *blob, struct table **table, lsm_error *err);
+void version_blob_drop(const struct version_blob *blob);
+/* and LSM_CORRUPT for a reference that leads nowhere. */
+lsm_status version_blob_fail(const struct version_blob *blob, uint64_t sequence, lsm_error *err);
 
 /* The file's table, opened when it is not; held until version_table_drop(). At most
  * max_open_tables stay open when nobody holds them. */

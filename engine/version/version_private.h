@@ -60,11 +60,23 @@ lsm_status version_build(const struct version *base, const struct version_edit *
 /* After `edit` became durable and made version `number`: the files that it took from `base` go when
  * nobody names them. */
 void version_mark_removed(const struct version *base, const struct version_edit *edit,
-                          uint64_t number);
+                          const struct version *next, uint64_t number);
 /* The edit that makes of `base` what `snapshot` says; added to empty `edit`, which is released by
  * the caller also on failure. */
 lsm_status version_diff(const struct version *base, const struct version_edit *snapshot,
                         struct version_edit *edit, lsm_error *err);
+
+/* The blob files: of the next version, whose tables are there; of those that `base` had and `next`
+ * has no more; of a version that goes. */
+lsm_status version_build_blobs(const struct version *base, const struct version_edit *edit,
+                               struct table_pool *pool, struct live_version *next, lsm_error *err);
+void version_mark_blobs(const struct version *base, const struct version *next, uint64_t number);
+void version_release_blobs(struct version *version);
+/* The values of those found that are in blob files, with one submission a group. After a failure
+ * what is not found any more was dropped. */
+lsm_status version_blob_multi_get(const struct version *version, struct version_probe *probes,
+                                  size_t count, unsigned table_flags, struct io_queue *queue,
+                                  lsm_error *err);
 
 void version_cf_drop(struct live_cf *cf);
 
