@@ -42,6 +42,7 @@ struct finder {
 static const char *type_of(uint64_t trailer)
 {
     return entry_type_of(trailer) == ENTRY_PUT      ? "put"
+           : entry_type_of(trailer) == ENTRY_BLOB   ? "blob"
            : entry_type_of(trailer) == ENTRY_DELETE ? "delete"
                                                     : "unknown";
 }
@@ -303,6 +304,13 @@ static bool show_entries(struct table_search *t, const struct walk_block *block)
         row_u64(&row, "entry", at);
         if (entry_type_of(trailer) == ENTRY_PUT)
             row_key(&row, "value", block_value(view, at));
+        struct blob_reference reference;
+        char name[FILE_NAME_SIZE];
+        if (entry_type_of(trailer) == ENTRY_BLOB &&
+            blob_reference_decode(block_value(view, at), &reference)) {
+            row_text(&row, "file", file_name_make(FILE_BLOB, reference.number, name));
+            row_u64(&row, "bytes", reference.size);
+        }
         t->s->places++;
         if (!row_end(&row))
             return false;

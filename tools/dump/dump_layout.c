@@ -108,11 +108,22 @@ static int show_blocks(struct layout *l, struct walk_table *walk)
     return is_good ? EXIT_DONE : dump_fail_output(l->d);
 }
 
-static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes)
+static bool blob_is_live(const struct layout *l, uint64_t number)
 {
-    const struct table_meta *meta = dump_files_table(l->f, number);
+    for (size_t i = 0; l->f->has_state && i < l->f->state.blob_count; i++) {
+        if (l->f->state.blobs[i].number == number)
+            return true;
+    }
+    return false;
+}
+
+/* Or a blob file, which has the form of one. */
+static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes, bool is_blob)
+{
+    const struct table_meta *meta = is_blob ? NULL : dump_files_table(l->f, number);
     uint64_t before = l->damages;
-    struct walk_table_options options = {.number = number, .meta = meta, .any = !l->f->has_uuid};
+    struct walk_table_options options = {
+        .number = number, .meta = meta, .is_blob = is_blob, .any = !l->f->has_uuid};
     struct walk_table *walk = NULL;
     lsm_error err = {0};
     lsm_status status = walk_table_open(&l->f->env, &options, &walk, &err);
@@ -120,7 +131,8 @@ static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes)
         return EXIT_DONE; /* removed meanwhile */
     if (status != LSM_OK)
         return cli_library_error(&l->d->cli, NULL, &err);
-    const char *what = meta != NULL      ? "a live table"
+    const char *what = is_blob        ? blob_is_live(l, number) ? "a live blob file" : "a blob file"
+                       : meta != NULL ? "a live table"
                        : l->f->has_state ? "a table that is not live"
                                          : "a table";
     int code = show_file(l, walk->name, bytes, what) ? EXIT_DONE : dump_fail_output(l->d);
@@ -187,7 +199,8 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
     if (is_good && status == LSM_OK && l->next < bytes)
         is_good = show_extent(l, "unknown", "", l->next, bytes - l->next);
     walk_manifest_close(&walk);
-    /* What somebody may be writing: all of a manifest to come, the last frame of the one in force. */
+    /* What somebody may be writing: all of a manifest to come, the last frame of the one in force.
+     */
     if (dump_files_may_be_unfinished(l->f, NULL))
         l->damages = before_last;
     if (status != LSM_OK)
@@ -262,7 +275,8 @@ static int lay_out(struct layout *l, const struct dump_file *file)
     }
     switch (file->kind) {
     case FILE_TABLE:
-        return lay_out_table(l, file->number, file->bytes);
+    case FILE_BLOB:
+        return lay_out_table(l, file->number, file->bytes, file->kind == FILE_BLOB);
     case FILE_MANIFEST:
         return lay_out_manifest(l, file->number, file->bytes);
     case FILE_WAL:

@@ -58,6 +58,8 @@ static void show_style(struct row *row, const lsm_cf_options *o)
         row_u64(row, "min_merge_width", o->min_merge_width);
     if (o->max_size_amplification != 0)
         row_u64(row, "max_size_amplification", o->max_size_amplification);
+    if (o->blob_threshold != 0)
+        row_u64(row, "blob_threshold", o->blob_threshold);
     if (o->compression_above != 0) {
         char level[32];
         snprintf(level, sizeof level, "zstd:%" PRId32, o->compression_above);
@@ -112,6 +114,39 @@ static bool show_removed(struct dumper *d, const struct edit_file_removal *remov
     return row_end(&row);
 }
 
+static bool show_blob(struct dumper *d, const struct blob_meta *meta)
+{
+    char name[FILE_NAME_SIZE];
+    struct row row;
+    row_begin(&row, d, 1, "blob");
+    row_text(&row, "file", file_name_make(FILE_BLOB, meta->number, name));
+    row_u64(&row, "family", meta->cf);
+    row_u64(&row, "bytes", meta->size);
+    row_u64(&row, "entries", meta->entry_count);
+    row_u64(&row, "raw_bytes", meta->raw_size);
+    return row_end(&row);
+}
+
+/* What a table refers to in one blob file. */
+static bool show_use(struct dumper *d, const struct blob_use *use)
+{
+    char name[FILE_NAME_SIZE];
+    struct row row;
+    row_begin(&row, d, 2, "refers");
+    row_text(&row, "file", file_name_make(FILE_BLOB, use->number, name));
+    row_u64(&row, "entries", use->entry_count);
+    row_u64(&row, "raw_bytes", use->bytes);
+    return row_end(&row);
+}
+
+static bool show_uses(struct dumper *d, const struct table_meta *meta)
+{
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < meta->blob_count; i++)
+        is_good = show_use(d, &meta->blobs[i]);
+    return is_good;
+}
+
 static bool show_added(struct dumper *d, const struct table_meta *meta)
 {
     char name[FILE_NAME_SIZE];
@@ -141,7 +176,9 @@ static bool show_edit(struct dumper *d, const struct version_edit *edit)
     for (size_t i = 0; is_good && i < edit->removed_count; i++)
         is_good = show_removed(d, &edit->removed[i]);
     for (size_t i = 0; is_good && i < edit->added_count; i++)
-        is_good = show_added(d, &edit->added[i]);
+        is_good = show_added(d, &edit->added[i]) && show_uses(d, &edit->added[i]);
+    for (size_t i = 0; is_good && i < edit->blob_count; i++)
+        is_good = show_blob(d, &edit->blobs[i]);
     return is_good;
 }
 

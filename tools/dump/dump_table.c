@@ -211,26 +211,44 @@ static const char *type_name(uint64_t trailer, char text[8])
         return "put";
     if (entry_type_of(trailer) == ENTRY_DELETE)
         return "delete";
+    if (entry_type_of(trailer) == ENTRY_BLOB)
+        return "blob";
     (void)snprintf(text, 8, "type%u", (unsigned)(trailer & 0xff));
     return text;
 }
 
+/* Where the value of such an entry is. */
+static bool refers_to(uint64_t trailer, lsm_slice value, struct blob_reference *reference)
+{
+    return entry_type_of(trailer) == ENTRY_BLOB && blob_reference_decode(value, reference);
+}
+
 static bool show_entry(struct dumper *d, lsm_slice key, uint64_t trailer, lsm_slice value)
 {
-    char type[8];
+    char type[8], name[FILE_NAME_SIZE];
     struct row row;
+    struct blob_reference reference;
+    bool refers = refers_to(trailer, value, &reference);
     if (d->cli.json) {
         row_begin(&row, d, 0, "entry");
         row_shown_key(&row, "key", key);
         row_u64(&row, "sequence", entry_sequence(trailer));
         row_text(&row, "type", type_name(trailer, type));
-        row_key(&row, "value", value);
+        if (refers) {
+            row_text(&row, "file", file_name_make(FILE_BLOB, reference.number, name));
+            row_u64(&row, "bytes", reference.size);
+        } else {
+            row_key(&row, "value", value);
+        }
         return row_end(&row);
     }
     struct text *to = &d->output.pending;
     cli_append_key(&d->cli, to, key);
     text_append_format(to, "@%" PRIu64 ":%s", entry_sequence(trailer), type_name(trailer, type));
-    if (d->shows_data && entry_type_of(trailer) != ENTRY_DELETE) {
+    if (refers) {
+        text_append_format(to, " => %" PRIu64 " bytes in '%s'", reference.size,
+                           file_name_make(FILE_BLOB, reference.number, name));
+    } else if (d->shows_data && entry_type_of(trailer) != ENTRY_DELETE) {
         text_append_string(to, " => ");
         cli_append_key(&d->cli, to, value);
     }
@@ -404,11 +422,13 @@ static int named_table(struct dumper *d, struct dump_files *f)
     struct walk_table_options options = {.name = d->inspected};
     if (parse_u64(d->inspected, &options.number))
         options.name = file_name_make(FILE_TABLE, options.number, name);
-    if (!file_name_parse(options.name, &kind, &options.number) || kind != FILE_TABLE) {
+    if (!file_name_parse(options.name, &kind, &options.number) ||
+        (kind != FILE_TABLE && kind != FILE_BLOB)) {
         options.number = 0;
         options.any = true;
     }
     options.any = options.any || !f->has_uuid;
+    options.is_blob = !options.any && kind == FILE_BLOB;
     options.meta = dump_files_table(f, options.number);
     return open_table(d, f, &options);
 }

@@ -109,7 +109,48 @@ static int give_out(struct dumper *d, struct versions *v, dump_visitor visit)
     return code;
 }
 
-static int take_entry(struct dumper *d, struct versions *v, const struct iter_entry *e,
+/* The value is gone: no older one is given out in its place. */
+static void tell_lost_value(struct salvage *s, uint32_t cf, lsm_slice key, uint64_t number)
+{
+    char name[FILE_NAME_SIZE];
+    salvage_tell(s, &(struct salvage_gap){.table = number,
+                                          .file = file_name_make(FILE_BLOB, number, name),
+                                          .offset = LSM_NO_OFFSET,
+                                          .has_family = true,
+                                          .cf = cf,
+                                          .has_first = true,
+                                          .has_last = true,
+                                          .first = key,
+                                          .last = key,
+                                          .is_value = true,
+                                          .what = "a value of it is damaged or missing"});
+}
+
+/* Keeps the value that the entry refers to. */
+static int keep_referred(struct salvage *s, uint32_t cf, struct versions *v,
+                         const struct iter_entry *e)
+{
+    struct blob_reference reference;
+    lsm_slice value;
+    bool is_found = false;
+    lsm_error err = {0};
+    if (blob_reference_decode(e->value, &reference)) {
+        lsm_status status =
+            walk_values_find(&s->values, e->key, e->trailer, &reference, &is_found, &value, &err);
+        if (status != LSM_OK)
+            return cli_is_cancelled() ? cli_cancelled(&s->dumper->cli)
+                                      : cli_library_error(&s->dumper->cli, NULL, &err);
+    } else {
+        reference.number = 0;
+    }
+    if (is_found)
+        keep_version(v, value);
+    else
+        tell_lost_value(s, cf, e->key, reference.number);
+    return EXIT_DONE;
+}
+
+static int take_entry(struct dumper *d, uint32_t cf, struct versions *v, const struct iter_entry *e,
                       dump_visitor visit)
 {
     int code = EXIT_DONE;
@@ -125,12 +166,14 @@ static int take_entry(struct dumper *d, struct versions *v, const struct iter_en
     v->last_trailer = e->trailer;
     if (entry_type_of(e->trailer) == ENTRY_PUT)
         keep_version(v, e->value);
+    if (code == EXIT_DONE && entry_type_of(e->trailer) == ENTRY_BLOB)
+        code = keep_referred(d->salvage, cf, v, e);
     return code;
 }
 
 /* ---- the walk -------------------------------------------------------------------------------- */
 
-static int walk_merged(struct salvage *s, struct iter *merged, dump_visitor visit)
+static int walk_merged(struct salvage *s, uint32_t cf, struct iter *merged, dump_visitor visit)
 {
     struct dumper *d = s->dumper;
     struct versions v = {0};
@@ -142,7 +185,7 @@ static int walk_merged(struct salvage *s, struct iter *merged, dump_visitor visi
             break;
         }
         if (dump_range_has(&d->cli, merged->entry->key))
-            code = take_entry(d, &v, merged->entry, visit);
+            code = take_entry(d, cf, &v, merged->entry, visit);
         progress_update(&d->cli.progress, ++seen, 0, d->byte_count);
     }
     if (code == EXIT_DONE)
@@ -168,7 +211,9 @@ static int walk_family(struct dumper *d, const char *name, dump_visitor visit)
     if (open_merged(s, s->families[i].id, &merged, &err) != LSM_OK)
         return cli_library_error(&d->cli, NULL, &err);
     progress_pass(&d->cli.progress, name);
-    int code = walk_merged(s, merged, visit);
+    s->values.env = &s->files.env;
+    int code = walk_merged(s, s->families[i].id, merged, visit);
+    walk_values_release(&s->values);
     iter_release(merged);
     return code;
 }

@@ -8,6 +8,7 @@
 #ifndef TOOLS_DUMP_SALVAGE_H
 #define TOOLS_DUMP_SALVAGE_H
 
+#include "engine/inspect/walk_values.h"
 #include "engine/iter/iter.h"
 #include "tools/cli/key_set.h"
 #include "tools/dump/files.h"
@@ -71,6 +72,7 @@ struct salvage {
     struct version_edit gone; /* dropped: families that were there before */
     struct salvage_doubt *doubts; /* owned */
     size_t doubt_count;
+    struct walk_values values; /* of blob files */
     bool found_damage, lost_data;
     uint64_t block_bytes;
     lsm_error failure; /* of an iterator */
@@ -88,6 +90,7 @@ struct salvage_gap {
     uint32_t cf;
     bool has_first, has_last;
     lsm_slice first, last;
+    bool is_value; /* of one entry, which is met once */
     const char *what;
 };
 

@@ -73,7 +73,8 @@ void salvage_tell(struct salvage *s, const struct salvage_gap *gap)
 {
     struct text line = {0};
     if (!is_asked_for(s, gap) ||
-        !key_set_add(&s->told, (size_t)gap->table, LSM_SLICE(&gap->offset, sizeof gap->offset)))
+        (!gap->is_value &&
+         !key_set_add(&s->told, (size_t)gap->table, LSM_SLICE(&gap->offset, sizeof gap->offset))))
         return;
     s->found_damage = s->lost_data = true;
     append_range(s, &line, gap);

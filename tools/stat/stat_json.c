@@ -67,6 +67,8 @@ static void add_files(struct json_object *object, const struct cli *cli,
     add_sum(o, "live", f->live);
     add_sum(o, "superseded", f->superseded);
     add_sum(o, "unfinished", f->unfinished);
+    add_sum(o, "blob_files", f->blob_files);
+    add_sum(o, "other_blobs", f->other_blobs);
     add_sum(o, "segments", f->segments);
     add_sum(o, "spares", f->spares);
     add_sum(o, "manifests", f->manifests);

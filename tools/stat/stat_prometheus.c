@@ -190,6 +190,8 @@ static void print_files(const struct inspect_files *f)
     gauge("lsm_tables_superseded_bytes", "Their bytes.", f->superseded.bytes);
     gauge("lsm_tables_unfinished_bytes", "Bytes of tables that are being written.",
           f->unfinished.bytes);
+    gauge("lsm_blob_files_bytes", "Bytes of the blob files that tables refer to.",
+          f->blob_files.bytes);
     gauge("lsm_log_files_bytes", "Bytes of log segments.", f->segments.bytes);
     if (f->has_manifest)
         gauge("lsm_version", "Number of the version of the tables.", f->version);

@@ -135,6 +135,8 @@ static const char *compression_name(lsm_compression compression)
 
 static void print_style(const lsm_cf_options *o)
 {
+    if (o->blob_threshold != 0)
+        printf(",blob_threshold=%" PRIu32, o->blob_threshold);
     if (o->compression_above != 0)
         printf(",compression_above=zstd:%" PRId32, o->compression_above);
     printf(",compaction=%s", version_style_name(o->compaction));

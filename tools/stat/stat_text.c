@@ -69,6 +69,27 @@ static void print_held(const struct inspect_live *live)
     printf("\n");
 }
 
+static void print_blobs(const struct inspect_files *f)
+{
+    char count[STAT_TEXT], size[CLI_SIZE_TEXT], other[CLI_SIZE_TEXT];
+    uint64_t raw = 0, live = 0;
+    for (size_t i = 0; i < f->blob_count; i++) {
+        raw += f->blobs[i].raw_bytes;
+        live += f->blobs[i].live_bytes;
+    }
+    if (f->blob_files.count + f->other_blobs.count == 0)
+        return;
+    printf("blobs      %s (%s)", stat_plural(f->blob_files.count, "blob file", count),
+           cli_format_size(f->blob_files.bytes, size));
+    if (raw > 0)
+        printf(", %.0f %% live", 100.0 * (double)live / (double)raw);
+    if (f->other_blobs.count > 0)
+        printf("; %s (%s) more that no table refers to",
+               stat_plural(f->other_blobs.count, "blob file", count),
+               cli_format_size(f->other_blobs.bytes, other));
+    printf("\n");
+}
+
 static void print_tables(const struct inspect_live *live)
 {
     const struct inspect_files *f = &live->files;
@@ -77,6 +98,7 @@ static void print_tables(const struct inspect_live *live)
         printf("tables     %s (%s) in %s; version %" PRIu64 " in MANIFEST-%06" PRIu64 "\n",
                stat_plural(f->live.count, "table", count), cli_format_size(f->live.bytes, size),
                stat_plural(f->family_count, "family", families), f->version, f->manifest_number);
+    print_blobs(f);
     print_held(live);
     if (f->unfinished.count > 0)
         printf("unfinished %s (%s) being written\n",
