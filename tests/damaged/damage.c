@@ -3,7 +3,8 @@
  *
  *     damage SCRIPT DIRECTORY MUST ALL EVER
  *
- * The database is always the same (tests/lib/specimen.h). SCRIPT has one command a line; what they
+ * The database is always the same (tests/lib/specimen.h), or, with the line `blobs` in it, the one
+ * with blob files. SCRIPT has one command a line; what they
  * do is said in the files beside this one. MUST becomes the list of pairs whose newest version no
  * damage touches, ALL that of all
  * pairs before the damage, EVER that of all that were ever there: lines of family, key, and size
@@ -99,6 +100,7 @@ const char *file_name_of(const struct surgeon *s, const char *text)
         {"manifest", "MANIFEST-", true, 0}, {"previous", "MANIFEST-", false, 0},
         {"wal1", ".wal", true, 0},          {"wal2", ".wal", true, 1},
         {"replaced", ".sst", false, 0},     {"spare", ".spare", false, 0},
+        {"blob1", ".blob", true, 0},        {"blob2", ".blob", true, 1},
     };
     static const struct {
         const char *word;
@@ -168,6 +170,20 @@ static struct command split(char *line)
     return c;
 }
 
+/* The line `blobs` anywhere: the specimen is the one with blob files. */
+static bool wants_blobs(const struct surgeon *s, const char *path)
+{
+    char line[LINE_MAX_SIZE];
+    bool found = false;
+    FILE *script = fopen(path, "r");
+    if (script == NULL)
+        bad_script(s, "cannot read '%s': %s", path, strerror(errno));
+    while (fgets(line, sizeof line, script) != NULL)
+        found = found || strcmp(line, "blobs\n") == 0;
+    fclose(script);
+    return found;
+}
+
 static void run_script(struct surgeon *s, const char *path)
 {
     char line[LINE_MAX_SIZE];
@@ -180,6 +196,8 @@ static void run_script(struct surgeon *s, const char *path)
         s->line++;
         if (c.count > 0 && strcmp(c.words[0], "forges") == 0)
             continue; /* for run.sh: sound pairs are made that never were */
+        if (c.count > 0 && strcmp(c.words[0], "blobs") == 0)
+            continue; /* see wants_blobs() */
         if (c.count > 0 && !damage_files(s, &c) && !damage_parts(s, &c) && !damage_state(s, &c))
             bad_script(s, "there is no command '%s'", c.words[0]);
         if (s->afterwards_count == 0)
@@ -305,7 +323,7 @@ int main(int argc, char **argv)
                         "       damage --repair DIRECTORY [RANGES]\n");
         return 99;
     }
-    specimen_make(&s.specimen, argv[2], 0);
+    specimen_make(&s.specimen, argv[2], wants_blobs(&s, argv[1]) ? SPECIMEN_BLOBS : 0);
     if (!atlas_make(&s.atlas, &s.specimen.files))
         return 99;
     read_state(&s);

@@ -38,8 +38,9 @@ int64_t number(const struct surgeon *s, const struct command *c, size_t index);
 /*
  * The file that a word of the script means: "manifest", "previous" (the older one), "stage",
  * "wal1", "wal2" (segments of the log that are needed), "top" and "bottom" (tables of the default
- * family, level 0 and the lowest), "words" and "dictionary" (the same of the family words),
- * "replaced" (a table that is not needed), "spare"; anything else is a name.
+ * family, level 0 and the lowest), "words" and "dictionary" (the same of the family words), "blob1"
+ * and "blob2" (blob files that are needed), "replaced" (a table that is not needed), "spare";
+ * anything else is a name.
  */
 const char *file_name_of(const struct surgeon *s, const char *word);
 struct folder_file *file_of(struct surgeon *s, const struct command *c, size_t index);

@@ -2,6 +2,7 @@
 #include "tests/lib/atlas_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/format/blob.h"
 #include "engine/format/compress.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
@@ -64,6 +65,9 @@ void atlas_release(struct atlas *a)
 {
     for (size_t i = 0; i < a->entry_count; i++)
         free((void *)(uintptr_t)a->entries[i].key.data);
+    for (size_t i = 0; i < a->value_count; i++)
+        free((void *)(uintptr_t)a->values[i].entry.key.data);
+    free(a->values);
     free(a->entries);
     free(a->parts);
     *a = (struct atlas){0};
@@ -76,6 +80,7 @@ struct table_walk {
     const struct folder_file *file;
     uint64_t number;
     bool is_live;
+    bool is_blob; /* its entries are what those of tables refer to */
     struct table_footer footer;
     struct decompress_pool *pool;
     struct decompress_dictionary *dictionary;
@@ -102,6 +107,38 @@ static struct atlas_part *add_frame(struct table_walk *w, enum atlas_kind kind,
     return part;
 }
 
+/* A value of a blob file, as an entry that no family has yet. */
+static void atlas_add_value(struct atlas *a, uint64_t number, const struct atlas_entry *entry,
+                            lsm_slice value)
+{
+    atlas_add_entry(a, entry, value);
+    struct atlas_entry *added = &a->entries[--a->entry_count];
+    if ((a->value_count & (a->value_count - 1)) == 0)
+        a->values = test_resize(a->values, (2 * a->value_count + 1) * sizeof *a->values);
+    a->values[a->value_count++] = (struct atlas_value){.entry = *added, .number = number};
+}
+
+/* An entry whose value is in a blob file takes what that takes to read. */
+static bool add_referred(struct table_walk *w, struct atlas_entry *entry, lsm_slice reference)
+{
+    struct blob_reference to;
+    struct atlas *a = w->atlas;
+    if (!blob_reference_decode(reference, &to))
+        return atlas_fail(w->file->name, "an entry is no reference");
+    for (size_t i = 0; i < a->value_count; i++) {
+        const struct atlas_entry *v = &a->values[i].entry;
+        if (a->values[i].number != to.number || v->sequence != entry->sequence ||
+            !slice_equal(v->key, entry->key))
+            continue;
+        entry->needs[entry->need_count++] = v->needs[0];
+        atlas_add_entry(a, entry, LSM_SLICE("", 0));
+        a->entries[a->entry_count - 1].value_size = v->value_size;
+        a->entries[a->entry_count - 1].value_hash = v->value_hash;
+        return true;
+    }
+    return atlas_fail(w->file->name, "an entry refers to a value that is not there");
+}
+
 /* The block's entries. */
 static bool read_block(struct table_walk *w, size_t part, const struct table_frame *frame)
 {
@@ -122,6 +159,7 @@ static bool read_block(struct table_walk *w, size_t part, const struct table_fra
         view = block_view_of(raw);
     for (uint32_t i = 0; sound && w->is_live && i < view.count; i++) {
         uint64_t trailer = block_trailer(&view, i);
+        lsm_slice value = block_value(&view, i);
         struct atlas_entry entry = {.family = frame->cf,
                                     .is_delete = entry_type_of(trailer) == ENTRY_DELETE,
                                     .sequence = entry_sequence(trailer),
@@ -131,7 +169,12 @@ static bool read_block(struct table_walk *w, size_t part, const struct table_fra
         buffer_clear(&key);
         sound = block_copy_key(&view, i, &key);
         entry.key = buffer_slice(&key);
-        atlas_add_entry(w->atlas, &entry, block_value(&view, i));
+        if (w->is_blob)
+            atlas_add_value(w->atlas, w->number, &entry, value);
+        else if (entry_type_of(trailer) == ENTRY_BLOB)
+            sound = add_referred(w, &entry, value);
+        else
+            atlas_add_entry(w->atlas, &entry, value);
     }
     buffer_release(&key);
     free(raw);
@@ -194,9 +237,10 @@ static bool walk_parts(struct table_walk *w)
 }
 
 static bool walk_table(struct atlas *a, const struct folder_file *file, uint64_t number,
-                       bool is_live)
+                       bool is_live, bool is_blob)
 {
-    struct table_walk w = {.atlas = a, .file = file, .number = number, .is_live = is_live};
+    struct table_walk w = {
+        .atlas = a, .file = file, .number = number, .is_live = is_live, .is_blob = is_blob};
     struct table_problem problem;
     w.dictionary_part = SIZE_MAX;
     if (file->size < TABLE_MIN_FILE_SIZE)
@@ -218,18 +262,24 @@ static bool is_named(const struct version_edit *state, uint64_t number)
         if (state->added[i].number == number)
             return true;
     }
+    for (size_t i = 0; i < state->blob_count; i++) {
+        if (state->blobs[i].number == number)
+            return true;
+    }
     return false;
 }
 
+/* Or the blob files, which come first. */
 static bool walk_tables(struct atlas *a, const struct folder *files,
-                        const struct version_edit *state)
+                        const struct version_edit *state, enum file_kind wanted)
 {
     bool sound = true;
     for (size_t i = 0; i < files->count && sound; i++) {
         enum file_kind kind;
         uint64_t number;
-        if (file_name_parse(files->files[i].name, &kind, &number) && kind == FILE_TABLE)
-            sound = walk_table(a, &files->files[i], number, is_named(state, number));
+        if (file_name_parse(files->files[i].name, &kind, &number) && kind == wanted)
+            sound = walk_table(a, &files->files[i], number, is_named(state, number),
+                               wanted == FILE_BLOB);
     }
     return sound;
 }
@@ -293,7 +343,8 @@ bool atlas_make(struct atlas *a, const struct folder *files)
     *a = (struct atlas){0};
     if (!read_state(a, files, &state))
         return false;
-    bool sound = walk_tables(a, files, &state);
+    bool sound =
+        walk_tables(a, files, &state, FILE_BLOB) && walk_tables(a, files, &state, FILE_TABLE);
     for (size_t i = 0; i < files->count && sound; i++) {
         enum file_kind kind;
         uint64_t number;

@@ -55,6 +55,12 @@ struct atlas_entry {
     size_t need_count;
 };
 
+/* A value in a blob file. */
+struct atlas_value {
+    struct atlas_entry entry; /* its key is owned */
+    uint64_t number;          /* of the blob file */
+};
+
 /* Zeroed is empty. All of it is sorted by nothing but the order of files and of bytes in them. */
 struct atlas {
     uint8_t uuid[16];
@@ -63,6 +69,8 @@ struct atlas {
     size_t part_count;
     struct atlas_entry *entries; /* of live parts */
     size_t entry_count;
+    struct atlas_value *values; /* of live blob files */
+    size_t value_count;
     uint64_t last_sequence;   /* of all */
     uint64_t proven_sequence; /* of what is in tables, and of records that are proven */
 };

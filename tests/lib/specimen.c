@@ -27,6 +27,8 @@ struct shape {
     uint32_t filter_bits;
     uint64_t level_base_size;
     lsm_compression compression;
+    uint32_t blob_threshold;
+    uint32_t value_size; /* most bytes of a value */
 };
 
 /* Does everything twice: to the database, which only the child has, and to the model. */
@@ -48,15 +50,29 @@ static struct shape make_shape(uint64_t seed)
                               .block_size = 512,
                               .dictionary_size = 1024,
                               .level_base_size = 20 << 10,
-                              .compression = LSM_COMPRESSION_ZSTD};
-    return (struct shape){
+                              .compression = LSM_COMPRESSION_ZSTD,
+                              .value_size = 60};
+    if (seed == SPECIMEN_BLOBS)
+        return (struct shape){.scale = 100,
+                              .block_size = 512,
+                              .level_base_size = 20 << 10,
+                              .compression = LSM_COMPRESSION_ZSTD,
+                              .blob_threshold = 64,
+                              .value_size = 200};
+    struct shape shape = {
         .scale = 50 + (unsigned)random_below(&r, 250),
         .block_size = block_sizes[random_below(&r, 4)],
         .dictionary_size = random_below(&r, 3) == 0 ? 0 : 1024 + (uint32_t)random_below(&r, 4096),
         .filter_bits = random_below(&r, 4) == 0 ? LSM_NO_FILTER : 0,
         .level_base_size = (8 + random_below(&r, 32)) << 10,
         .compression = random_below(&r, 3) == 0 ? LSM_COMPRESSION_NONE : LSM_COMPRESSION_ZSTD,
+        .value_size = 60,
     };
+    if (random_below(&r, 3) == 0) {
+        shape.blob_threshold = 64;
+        shape.value_size = 100 + (uint32_t)random_below(&r, 400);
+    }
+    return shape;
 }
 
 static void need(lsm_status status, const lsm_error *err, const char *what)
@@ -126,7 +142,7 @@ static void write_keys(struct maker *m, enum specimen_family family, unsigned fi
         if (erased > 0 && ++count % erased == 0)
             erase(m, family, i);
         else
-            put(m, family, i, random_size(m, 20, 60));
+            put(m, family, i, random_size(m, 20, m->shape.value_size));
     }
 }
 
@@ -164,7 +180,8 @@ static void open_again(struct maker *m, const char *path)
                                   .filter_bits = m->shape.filter_bits,
                                   .level_base_size = m->shape.level_base_size,
                                   .level_ratio = 2,
-                                  .level0_trigger = 3};
+                                  .level0_trigger = 3,
+                                  .blob_threshold = m->shape.blob_threshold};
     char parent[200];
     snprintf(parent, sizeof parent, "%s", path);
     char *slash = strrchr(parent, '/');
@@ -187,7 +204,8 @@ static void live_first(struct maker *m)
     lsm_cf_options words = {.struct_size = sizeof words,
                             .compression = LSM_COMPRESSION_ZSTD,
                             .block_size = 2 * m->shape.block_size,
-                            .dictionary_size = m->shape.dictionary_size};
+                            .dictionary_size = m->shape.dictionary_size,
+                            .blob_threshold = m->shape.blob_threshold};
     make_family(m, SPECIMEN_WORDS, "words", &words);
     make_family(m, SPECIMEN_GONE, "gone", NULL);
     make_family(m, SPECIMEN_LATE, "late", NULL);

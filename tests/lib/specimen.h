@@ -22,6 +22,9 @@ enum specimen_family {
     SPECIMEN_FAMILIES,
 };
 
+/* The seed of one with blob files: most values of "default" and "words" are in them. */
+#define SPECIMEN_BLOBS UINT64_MAX
+
 struct specimen {
     struct model model;
     struct folder files;
