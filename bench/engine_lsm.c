@@ -37,13 +37,16 @@ static uint64_t stage_size(const struct bench_options *o)
 
 static void settings(const struct bench_options *o, char *text, size_t capacity)
 {
+    bool is_buffered =
+        o->engine_options != NULL && strstr(o->engine_options, "direct_io=false") != NULL;
     snprintf(
         text, capacity,
         "memtable_size=%llu cache_size=%llu stage_size=%llu filter_bits=%u compression=%s%s%s; "
-        "writes are LSM_WRITE, LSM_SYNC when synced; tables are read around the page cache",
+        "writes are LSM_WRITE, LSM_SYNC when synced; tables are read %s the page cache",
         (unsigned long long)o->memtable_size, (unsigned long long)o->cache_size,
         (unsigned long long)stage_size(o), o->filter_bits, o->compress ? "zstd" : "none",
-        o->engine_options != NULL ? " " : "", o->engine_options != NULL ? o->engine_options : "");
+        o->engine_options != NULL ? " " : "", o->engine_options != NULL ? o->engine_options : "",
+        is_buffered ? "through" : "around");
 }
 
 static void *open_lsm(const struct bench_options *o, const char *directory)

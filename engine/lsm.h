@@ -193,6 +193,8 @@ typedef struct lsm_options {
     uint32_t memtable_count;      /* active and waiting memtables together; 0: 3; 2 to 8 */
     const char *memtable;         /* "btree" (default) or "skiplist" */
     uint64_t cache_size;          /* bytes of the block cache; 0: 256 MiB; LSM_NO_CACHE: none */
+    const char *direct_io;        /* "true" (default): tables are read and written past the page cache;
+                                   * "false": through it */
     uint64_t stage_size;          /* bytes of the stage file; 0: 16 MiB; a batch may fill half */
     uint64_t wal_segment_size;    /* bytes of a log segment; 0: 64 MiB; at least stage_size */
     uint32_t workers;             /* threads for flush and compaction; 0: 2; see LSM_NO_WORKERS */
@@ -214,8 +216,9 @@ typedef struct lsm_options {
 /*
  * Sets options from text: "memtable_size=128MiB,cache_size=1GiB,compression=zstd:3,create=true".
  * Names are those of the struct members (members of `cf` without a prefix); sizes take B, KiB, MiB,
- * GiB, TiB. Strings that `text` gave to `io`, `shm_dir` or `memtable` are kept in static tables or
- * refused, so `options` borrows nothing from `text` except shm_dir, which must outlive lsm_open().
+ * GiB, TiB. Strings that `text` gave to `io`, `shm_dir`, `memtable` or `direct_io` are kept in static
+ * tables or refused, so `options` borrows nothing from `text` except shm_dir, which must outlive
+ * lsm_open().
  *
  * LSM_INVALID for an unknown name, a bad value or one out of range; options set before it stay.
  */

@@ -243,6 +243,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         .cache = block_cache_new(cache),
         .queues = io_queue_pool_new(db->io, DB_QUEUE_DEPTH, DB_KEPT_QUEUES),
         .mode = db->options.mode,
+        .is_buffered = strcmp(db->options.direct_io, "false") == 0,
     };
     if (db->tables.cache == NULL || db->tables.queues == NULL)
         return lsm_fail_memory(err, cache);

@@ -36,6 +36,7 @@ struct option {
 
 static const char *const io_words[] = {"auto", "uring", "posix", NULL};
 static const char *const memtable_words[] = {"btree", "skiplist", NULL};
+static const char *const direct_io_words[] = {"true", "false", NULL};
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)
@@ -54,6 +55,7 @@ static const struct option options_table[] = {
     {"memtable_count", OPTION_COUNT, AT(memtable_count), 2, DB_MAX_WAITING, 3, 0, NULL},
     {"memtable", OPTION_WORD, AT(memtable), 0, 0, 0, 0, memtable_words},
     {"cache_size", OPTION_SIZE, AT(cache_size), 0, UINT64_MAX / 2, MIB(256), LSM_NO_CACHE, NULL},
+    {"direct_io", OPTION_WORD, AT(direct_io), 0, 0, 0, 0, direct_io_words},
     {"stage_size", OPTION_SIZE, AT(stage_size), KIB(16), GIB(4), MIB(16), 0, NULL},
     {"wal_segment_size", OPTION_SIZE, AT(wal_segment_size), KIB(16), GIB(64), MIB(64), 0, NULL},
     {"workers", OPTION_COUNT, AT(workers), 1, 32, 2, LSM_NO_WORKERS, NULL},

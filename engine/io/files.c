@@ -367,6 +367,8 @@ int host_file_open(struct io_dir *dir, const char *name, unsigned flags, uint32_
         number = check_regular(fd);
     if (number == 0)
         number = settle_flags(fd, (flags & IO_FILE_DIRECT) != 0, &direct);
+    if (number == 0 && !direct && (flags & IO_FILE_RANDOM) != 0)
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
     if (number == 0 && (f = mem_alloc_zeroed(sizeof *f)) == NULL)
         number = ENOMEM;
     if (number != 0) {

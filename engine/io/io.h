@@ -152,10 +152,12 @@ lsm_status io_dir_move(struct io *io, const char *from, const char *to, lsm_erro
 /* ---- files ----------------------------------------------------------------------------------- */
 
 enum io_file_flags {
-    IO_FILE_WRITE = 1,  /* read and write; otherwise read only */
-    IO_FILE_CREATE = 2, /* make it when missing */
-    IO_FILE_NEW = 4,    /* with CREATE: LSM_EXISTS when there is one */
-    IO_FILE_DIRECT = 8, /* bypass the page cache where the file system lets us, see below */
+    IO_FILE_WRITE = 1,   /* read and write; otherwise read only */
+    IO_FILE_CREATE = 2,  /* make it when missing */
+    IO_FILE_NEW = 4,     /* with CREATE: LSM_EXISTS when there is one */
+    IO_FILE_DIRECT = 8,  /* bypass the page cache where the file system lets us, see below */
+    IO_FILE_RANDOM = 16, /* where it is not bypassed: the system shall read nothing but what is
+                          * asked for. A hint */
 };
 
 /*

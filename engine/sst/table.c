@@ -242,8 +242,8 @@ lsm_status table_open_kind(const struct table_env *env, enum file_kind kind, uin
         return lsm_fail_memory(err, sizeof *t);
     t->env = env;
     t->number = number;
-    lsm_status status = io_file_open(env->dir, file_name_make(kind, number, name), IO_FILE_DIRECT,
-                                     0, &t->file, err);
+    lsm_status status = io_file_open(env->dir, file_name_make(kind, number, name),
+                                     table_io_flags(env) | IO_FILE_RANDOM, 0, &t->file, err);
     if (status == LSM_OK)
         status = load(t, size, err);
     if (status == LSM_OK)

@@ -35,7 +35,14 @@ struct table_env {
     struct block_cache *cache;
     struct io_queue_pool *queues; /* for iterators; NULL: they make their own */
     uint32_t mode;                /* permission bits of new files */
+    bool is_buffered;             /* read and write through the page cache, not past it */
 };
+
+/* For io_file_open(). */
+static inline unsigned table_io_flags(const struct table_env *env)
+{
+    return env->is_buffered ? 0 : IO_FILE_DIRECT;
+}
 
 /* ---- reading --------------------------------------------------------------------------------- */
 

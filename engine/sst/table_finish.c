@@ -288,8 +288,8 @@ lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, lsm_
     assert(sequence <= ENTRY_MAX_SEQUENCE);
     p->sequence_base = p->min_sequence = p->max_sequence = sequence;
     w->meta.min_sequence = w->meta.max_sequence = sequence;
-    lsm_status status = table_output_resume(&w->output, w->env.io, w->env.dir, w->name,
-                                            buffer_slice(&w->tail), p->digest_size, err);
+    lsm_status status = table_output_resume(&w->output, &w->env, w->name, buffer_slice(&w->tail),
+                                            p->digest_size, err);
     STEP("table: end begun");
     if (status == LSM_OK)
         status = write_end(w, err);

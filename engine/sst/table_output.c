@@ -11,13 +11,12 @@
 #define NS_PER_SECOND UINT64_C(1000000000)
 #define RATE_BURST_NS (NS_PER_SECOND / 20) /* unused time that may be saved up */
 
-lsm_status table_output_open(struct table_output *o, struct io *io, struct io_dir *dir,
-                             const char *name, uint32_t mode, uint64_t rate, lsm_error *err)
+lsm_status table_output_open(struct table_output *o, const struct table_env *env, const char *name,
+                             uint64_t rate, lsm_error *err)
 {
-    *o = (struct table_output){.io = io, .rate = rate};
-    o->status =
-        io_file_open(dir, name, IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | IO_FILE_DIRECT, mode,
-                     &o->file, err);
+    unsigned flags = IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | table_io_flags(env);
+    *o = (struct table_output){.io = env->io, .rate = rate};
+    o->status = io_file_open(env->dir, name, flags, env->mode, &o->file, err);
     STEP("table: made");
     return o->status;
 }
@@ -210,12 +209,12 @@ lsm_status table_output_suspend(struct table_output *o, struct buffer *tail, lsm
     return status;
 }
 
-lsm_status table_output_resume(struct table_output *o, struct io *io, struct io_dir *dir,
+lsm_status table_output_resume(struct table_output *o, const struct table_env *env,
                                const char *name, lsm_slice tail, uint64_t size, lsm_error *err)
 {
     assert(tail.size < IO_ALIGNMENT && (size - tail.size) % IO_ALIGNMENT == 0);
-    *o = (struct table_output){.io = io, .offset = size - tail.size};
-    o->status = io_file_open(dir, name, IO_FILE_WRITE | IO_FILE_DIRECT, 0, &o->file, err);
+    *o = (struct table_output){.io = env->io, .offset = size - tail.size};
+    o->status = io_file_open(env->dir, name, IO_FILE_WRITE | table_io_flags(env), 0, &o->file, err);
     return table_output_append(o, tail.data, tail.size, err);
 }
 

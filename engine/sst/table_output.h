@@ -7,7 +7,7 @@
 
 #include "engine/base/buffer.h"
 #include "engine/format/table_format.h"
-#include "engine/io/io.h"
+#include "engine/sst/table.h"
 
 #define TABLE_OUTPUT_PIECES 3
 
@@ -30,8 +30,8 @@ struct table_output {
 };
 
 /* Makes the file, which must not exist. */
-lsm_status table_output_open(struct table_output *o, struct io *io, struct io_dir *dir,
-                             const char *name, uint32_t mode, uint64_t rate, lsm_error *err);
+lsm_status table_output_open(struct table_output *o, const struct table_env *env, const char *name,
+                             uint64_t rate, lsm_error *err);
 
 lsm_status table_output_append(struct table_output *o, const void *bytes, size_t size,
                                lsm_error *err);
@@ -56,7 +56,7 @@ lsm_status table_output_sync(struct table_output *o, lsm_error *err); /* what wa
  * any more.
  */
 lsm_status table_output_suspend(struct table_output *o, struct buffer *tail, lsm_error *err);
-lsm_status table_output_resume(struct table_output *o, struct io *io, struct io_dir *dir,
+lsm_status table_output_resume(struct table_output *o, const struct table_env *env,
                                const char *name, lsm_slice tail, uint64_t size, lsm_error *err);
 
 /* Waits for writes in flight and closes; also after a failed open and twice. */

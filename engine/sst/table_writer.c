@@ -88,8 +88,7 @@ lsm_status table_writer_new(const struct table_env *env, const struct table_writ
         return lsm_fail_memory(err, sizeof *w);
     status = writer_prepare(w, env, options, err);
     if (status == LSM_OK)
-        status = table_output_open(&w->output, env->io, env->dir, w->name, env->mode, options->rate,
-                                   err);
+        status = table_output_open(&w->output, env, w->name, options->rate, err);
     if (status != LSM_OK) {
         table_writer_free(w);
         return status;

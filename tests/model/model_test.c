@@ -56,7 +56,7 @@ static const struct option_set option_sets[] = {
     {"alone-few-tables",
      SMALL "workers=none,max_open_tables=8,table_size=8KiB,level_base_size=4KiB,level_ratio=3",
      false},
-    {"one-worker", SMALL "workers=1,cache_size=1MiB,block_size=2KiB", false},
+    {"one-worker", SMALL "workers=1,cache_size=1MiB,block_size=2KiB,direct_io=false", false},
     {"one-worker-deep",
      SMALL "workers=1,table_size=4KiB,level_base_size=4KiB,level_ratio=2,level0_trigger=2,"
            "compression=none,cache_size=256KiB",
@@ -94,7 +94,7 @@ static const struct option_set option_sets[] = {
     {"large-blobs", ROOMY "workers=2,blob_threshold=4KiB,table_size=16KiB,level_base_size=8KiB",
      true},
     {"large-block64k", ROOMY "workers=none,block_size=64KiB,cache_size=8MiB", true},
-    {"large-zstd", ROOMY "workers=2,compression=zstd,cache_size=1MiB", true},
+    {"large-zstd", ROOMY "workers=2,compression=zstd,cache_size=1MiB,direct_io=false", true},
     {"large-tiny-cache", ROOMY "workers=1,block_size=512,cache_size=64KiB,filter_bits=8", true},
     {"large-deep",
      ROOMY "workers=2,table_size=16KiB,level_base_size=8KiB,level_ratio=2,level0_trigger=1", true},

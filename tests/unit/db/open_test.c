@@ -626,6 +626,64 @@ START_TEST(test_open_place_that_is_a_file_is_refused)
 }
 END_TEST
 
+/* ---- past the page cache or through it ------------------------------------------------------- */
+
+/* Open descriptors of this process for files that end in ".sst", those with O_DIRECT apart. */
+static void count_tables(unsigned *direct, unsigned *buffered)
+{
+    *direct = *buffered = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        char link[40], name[512];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t size = readlink(link, name, sizeof name);
+        if (size < 4 || memcmp(name + size - 4, ".sst", 4) != 0)
+            continue;
+        *((fcntl(fd, F_GETFL) & O_DIRECT) != 0 ? direct : buffered) += 1;
+    }
+}
+
+/* Does the file system that the databases are on take O_DIRECT? */
+static bool can_be_direct(void)
+{
+    int fd = open(db_path, O_TMPFILE | O_RDWR | O_DIRECT, 0600);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+START_TEST(test_open_direct_io_decides_how_tables_are_read)
+{
+    static const char *const texts[] = {SMALL_OPTIONS, SMALL_OPTIONS ",direct_io=true",
+                                        SMALL_OPTIONS ",direct_io=false"};
+    for (unsigned round = 0; round < 6; round++) { /* also over tables made the other way */
+        unsigned direct, buffered;
+        lsm_db *db = open_with(texts[round % 3]);
+        put_many(db, NULL, 0, 300, 300);
+        ck_ok(lsm_flush(db, &error));
+        ck_ok(lsm_compact_range(db, NULL, &(lsm_compact_options){.force_bottom = true}, &error));
+        lsm_iter *it = NULL;
+        ck_ok(lsm_iter_open(db, NULL, NULL, &it, &error));
+        unsigned count = 0;
+        for (lsm_iter_first(it); lsm_iter_valid(it); lsm_iter_next(it))
+            count++;
+        ck_assert_uint_ge(count, 300);
+        count_tables(&direct, &buffered);
+        lsm_iter_close(it);
+        ck_assert_uint_gt(direct + buffered, 0);
+        if (round % 3 == 2 || !can_be_direct())
+            ck_assert_uint_eq(direct, 0);
+        else
+            ck_assert_uint_eq(buffered, 0);
+        close_ok(db);
+    }
+    lsm_options options = LSM_OPTIONS_INIT;
+    ck_assert_int_eq(lsm_options_parse(&options, "direct_io=perhaps", &error), LSM_INVALID);
+    options.direct_io = "perhaps";
+    lsm_db *db = NULL;
+    ck_assert_int_eq(lsm_open(db_path, &options, &db, &error), LSM_INVALID);
+}
+END_TEST
+
 /* ---- few descriptors ------------------------------------------------------------------------- */
 
 static void limit_descriptors(rlim_t count)
@@ -753,6 +811,7 @@ int main(void)
     tcase_add_test(cases, test_open_planted_table_is_refused);
     tcase_add_test(cases, test_open_unreadable_file_is_told);
     tcase_add_test(cases, test_open_place_that_is_a_file_is_refused);
+    tcase_add_test(cases, test_open_direct_io_decides_how_tables_are_read);
     tcase_add_test(cases, test_open_with_few_descriptors_evicts_or_tells);
     tcase_add_test(cases, test_open_listener_is_told_of_a_failed_flush);
     suite_add_tcase(suite, cases);

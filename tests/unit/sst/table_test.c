@@ -2,6 +2,7 @@
 #include "tests/unit/sst/fixture.h"
 
 #include "engine/format/table_format.h"
+#include "engine/sst/table_output.h"
 
 static uint64_t seed;
 
@@ -190,6 +191,7 @@ START_TEST(test_table_random_entries_agree_with_an_array)
     struct random_state r = random_seeded(seed + (uint64_t)_i);
     static const uint64_t capacities[] = {0, 20000, UINT64_C(64) << 20};
     fixture_open(seed, capacities[random_below(&r, 3)]);
+    f.env.is_buffered = _i % 4 == 3;
     enum key_shape shape = (enum key_shape)(_i % KEY_SHAPES);
     size_t count = shape == KEYS_LONG ? 1 + random_below(&r, 300) : 1 + random_below(&r, 4000);
     size_t versions = random_below(&r, 3) == 0 ? 1 + random_below(&r, 2000) : 3;
@@ -503,6 +505,25 @@ START_TEST(test_table_that_does_not_shrink_gives_compression_up)
 }
 END_TEST
 
+START_TEST(test_output_goes_past_the_page_cache_unless_told)
+{
+    fixture_open(seed, 0);
+    f.env.is_buffered = _i == 1;
+    struct table_output o;
+    struct buffer tail = {0};
+    ck_ok(table_output_open(&o, &f.env, "000009.sst", 0, &f.error));
+    ck_assert_int_eq(io_file_is_direct(o.file), _i == 0);
+    ck_ok(table_output_append(&o, "some bytes", 10, &f.error));
+    ck_ok(table_output_suspend(&o, &tail, &f.error));
+    ck_ok(table_output_resume(&o, &f.env, "000009.sst", buffer_slice(&tail), 10, &f.error));
+    ck_assert_int_eq(io_file_is_direct(o.file), _i == 0);
+    ck_assert_uint_eq(table_output_size(&o), 10);
+    table_output_close(&o);
+    buffer_release(&tail);
+    fixture_close();
+}
+END_TEST
+
 START_TEST(test_writer_size_foretells_the_file)
 {
     fixture_open(seed, 0);
@@ -537,6 +558,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached);
     tcase_add_test(c, test_table_digest_and_lineage_are_in_the_properties);
     tcase_add_loop_test(c, test_table_that_does_not_shrink_gives_compression_up, 0, 2);
+    tcase_add_loop_test(c, test_output_goes_past_the_page_cache_unless_told, 0, 2);
     tcase_add_test(c, test_writer_size_foretells_the_file);
     tcase_add_test(c, test_table_range_bytes_follow_the_share_of_keys);
     suite_add_tcase(s, c);
