@@ -25,6 +25,8 @@
 #define OVERLAP_FROM                                                                               \
     64 /* entries of a batch that take long enough to insert to begin a write before */
 
+#define DRAIN_PARTS 4 /* of the stage ring: who finds it full writes one of them */
+
 #define GATHER_YIELDS 4 /* of the processor, without another writer coming */
 
 /* One write on its way: either a single entry or a batch. */
@@ -151,20 +153,32 @@ lsm_status db_log_sync_until(lsm_db *db, uint64_t position, const struct db_dead
     }
 }
 
-/* Makes room in the stage ring. */
-static lsm_status log_drain(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+/*
+ * Waits for room in the stage ring, or makes some: who has the sync lock writes the log in steps,
+ * and after each there is room. `seen` is the count of commit.flushed from before the caller
+ * looked.
+ */
+static lsm_status log_drain(lsm_db *db, uint32_t seen, const struct db_deadline *deadline,
+                            lsm_error *err)
 {
-    struct shm_layout *l = db->layout;
-    uint64_t begin = db_stall_begin(db);
+    struct shm_commit *c = &db->layout->commit;
     db_stall_tell(db, LSM_STALL_LOG);
-    lsm_status status = db_sync_lock_until(db, deadline, err);
+    lsm_status status = poisoned(db, err);
+    if (status == LSM_OK && !db_sync_trylock(db)) {
+        if (db_deadline_is_over(deadline))
+            return db_timeout(db, deadline, DB_BEHIND_SYNC, err);
+        shm_event_wait(&c->flushed, seen, db_deadline_left_ns(deadline, DB_WAIT_NS));
+        STEP("drain: waited");
+        return LSM_OK;
+    }
     STEP("drain: locked");
     if (status == LSM_OK) {
-        status = wal_write_locked(db->wal, atomic_load(&l->commit.staged), err);
-        shm_unlock(&l->locks.sync);
+        uint64_t staged = atomic_load(&c->staged), part = atomic_load(&c->written);
+        part += db->layout->commit.log.stage_size / DRAIN_PARTS;
+        status = wal_write_locked(db->wal, part < staged ? part : staged, err);
+        shm_unlock(&db->layout->locks.sync);
     }
     STEP("drain: done");
-    db_stall_count(db, begin);
     if (status == LSM_OK && db_deadline_is_set(deadline))
         status = db_change_await(db, deadline, err);
     if (status == LSM_OK)
@@ -247,15 +261,38 @@ static lsm_status back_arena(lsm_db *db, size_t room, lsm_error *err)
     return shm_arena_back(db->segment, db->active_memtable->arena, low, high, err);
 }
 
+/* A wait that goes on over several looks is one. */
+struct wait {
+    uint64_t since_ns; /* 0: there was none */
+    enum shm_wait kind;
+};
+
+static void wait_begin(lsm_db *db, struct wait *wait, enum shm_wait kind)
+{
+    if (wait->since_ns == 0)
+        *wait = (struct wait){.since_ns = db_stall_begin(db), .kind = kind};
+}
+
+static lsm_status next_memtable(lsm_db *db, lsm_error *err)
+{
+    uint64_t begin = io_now_ns(db->io);
+    lsm_status status = db_memtable_switch(db, err);
+    if (status == LSM_OK)
+        db_stall_count(db, SHM_WAIT_SWITCH, begin);
+    return status;
+}
+
 /*
  * Takes the append lock with room for `w` in memtable, ring and pending ring, waiting outside the
  * lock for whatever is short.
  */
-static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *err)
+static lsm_status lock_with_room_waiting(lsm_db *db, const struct commit *w, struct wait *wait,
+                                         lsm_error *err)
 {
     struct shm_layout *l = db->layout;
     for (;;) {
         uint32_t seen = shm_event_count(&l->version.changed);
+        uint32_t flushed = shm_event_count(&l->commit.flushed);
         lsm_status status = __builtin_expect(w->deadline.at_ns == 0, 1)
                                 ? db_append_lock(db, err)
                                 : db_append_lock_until(db, &w->deadline, err);
@@ -267,7 +304,7 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
             if (memtable_entry_count(db->active) == 0)
                 status = too_large(db, w, err);
             else
-                status = db_memtable_switch(db, err);
+                status = next_memtable(db, err);
             memtables_full = status == LSM_BUSY;
             if (status == LSM_OK) {
                 shm_unlock(&l->locks.append);
@@ -293,21 +330,31 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
         if (memtables_full)
             db_stall_tell(db, LSM_STALL_MEMTABLES);
         if (memtables_full && !w->no_wait) {
-            uint64_t begin = db_stall_begin(db);
+            wait_begin(db, wait, SHM_WAIT_MEMTABLES);
             status = db_work_wait_until(db, &w->deadline, err);
             if (status == LSM_OK && db_deadline_is_over(&w->deadline))
                 status = db_timeout(db, &w->deadline, DB_BEHIND_MEMTABLES, err);
             if (status == LSM_OK)
                 db_wait_changed_until(db, seen, &w->deadline);
-            db_stall_count(db, begin);
         } else if (status == LSM_OK && ring_full) {
-            status = log_drain(db, &w->deadline, err);
+            wait_begin(db, wait, SHM_WAIT_LOG);
+            status = log_drain(db, flushed, &w->deadline, err);
         } else if (status == LSM_OK) {
+            wait_begin(db, wait, SHM_WAIT_LOG);
             status = db_log_sync_until(db, atomic_load(&l->commit.staged), &w->deadline, err);
         }
         if (status != LSM_OK)
             return status;
     }
+}
+
+static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *err)
+{
+    struct wait wait = {0};
+    lsm_status status = lock_with_room_waiting(db, w, &wait, err);
+    if (__builtin_expect(wait.since_ns != 0, 0))
+        db_stall_end(db, wait.kind, wait.since_ns);
+    return status;
 }
 
 /* ---- the commit ------------------------------------------------------------------------------ */

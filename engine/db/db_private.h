@@ -590,7 +590,9 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db
 void db_stall_tell(lsm_db *db, lsm_stall reason);
 /* A writer begins to wait; returns now. Then it has waited since then. */
 uint64_t db_stall_begin(lsm_db *db);
-void db_stall_count(lsm_db *db, uint64_t since_ns);
+void db_stall_end(lsm_db *db, enum shm_wait kind, uint64_t since_ns);
+/* The same for what is known only afterwards. */
+void db_stall_count(lsm_db *db, enum shm_wait kind, uint64_t since_ns);
 void db_tell(lsm_db *db, const lsm_event *event);
 
 #endif

@@ -160,6 +160,24 @@ static uint64_t get_stall(const struct question *q)
     return atomic_load(&q->db->statistics.stall_us);
 }
 
+static uint64_t get_stall_count(const struct question *q)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < SHM_WAIT_KINDS; i++)
+        sum += atomic_load(&q->db->slot->report.waits[i].count);
+    return sum;
+}
+
+static uint64_t get_stall_longest(const struct question *q)
+{
+    uint64_t longest = 0;
+    for (size_t i = 0; i < SHM_WAIT_KINDS; i++) {
+        uint64_t us = atomic_load(&q->db->slot->report.waits[i].longest_us);
+        longest = us > longest ? us : longest;
+    }
+    return longest;
+}
+
 static uint64_t get_submissions(const struct question *q)
 {
     return io_submission_count(q->db->io);
@@ -192,6 +210,8 @@ static const struct property {
     {"compaction-bytes-read", get_compaction_read},
     {"compaction-bytes-running", get_compaction_running},
     {"stall-us", get_stall},
+    {"stall-count", get_stall_count},
+    {"stall-longest-us", get_stall_longest},
     {"io-submissions", get_submissions},
     {"largest-batch", get_largest_batch},
     {"memory-bytes", get_memory},
@@ -292,6 +312,28 @@ static void text_stall(const struct question *q, struct buffer *text)
     append_text(text, reasons[atomic_load(&q->db->throttle.reason) % 4]);
 }
 
+static void append_waits(struct buffer *text, const char *whose, const struct shm_waits *waits)
+{
+    char line[160];
+    for (size_t i = 0; i < SHM_WAIT_KINDS; i++) {
+        int n =
+            snprintf(line, sizeof line, "%-8s %-10s %10" PRIu64 " %14" PRIu64 " %12" PRIu64 "\n",
+                     whose, shm_wait_name((enum shm_wait)i), atomic_load(&waits[i].count),
+                     atomic_load(&waits[i].total_us), atomic_load(&waits[i].longest_us));
+        buffer_append(text, line, (size_t)n);
+    }
+}
+
+static void text_stalls(const struct question *q, struct buffer *text)
+{
+    char line[160];
+    int n = snprintf(line, sizeof line, "%-8s %-10s %10s %14s %12s\n", "whose", "waited for",
+                     "times", "in all us", "longest us");
+    buffer_append(text, line, (size_t)n);
+    append_waits(text, "own", q->db->slot->report.waits);
+    append_waits(text, "all", q->db->layout->ctl.waits);
+}
+
 static void text_uuid(const struct question *q, struct buffer *text)
 {
     char hex[3];
@@ -305,10 +347,8 @@ static const struct text_property {
     const char *name;
     void (*make)(const struct question *q, struct buffer *text);
 } text_properties[] = {
-    {"io", text_io},
-    {"levels", text_levels},
-    {"stall", text_stall},
-    {"uuid", text_uuid},
+    {"io", text_io},         {"levels", text_levels}, {"stall", text_stall},
+    {"stalls", text_stalls}, {"uuid", text_uuid},
 };
 
 LSM_API lsm_status lsm_property_text(lsm_db *db, lsm_cf *cf, const char *name, char *text,

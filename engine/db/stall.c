@@ -3,12 +3,14 @@
  *
  * The debt of a family (compact_debt()) is 0 while compaction keeps up and 1 where writes stop.
  * Between the two, writers together are held to the rate at which compaction takes data in, times
- * 1.0 falling to 0.3: each write moves the time at which the next one may go, and sleeps at most a
- * millisecond at a time, holding no lock.
+ * the square of what is left of the way: each write moves the time at which the next one may go,
+ * and sleeps at most a millisecond at a time, holding no lock.
  *
  * The same for memtables: writes stop when all are full and wait for their flush. From the middle
- * of the last one on they are held to the rate of flushes times 1.0 falling to 0.1, so that a flush
- * ends before the memtable does.
+ * of the last one on they are held to the rate of flushes times what is left of it.
+ *
+ * Both rates fall to nothing, so that many writes wait a little before one has to wait until the
+ * end of a flush or a merge. A single one waits no longer than STALL_MOST_NS for its turn.
  */
 #include "engine/db/db_private.h"
 
@@ -19,6 +21,9 @@
 #define PPM               1000000u
 #define STALL_STEP_NS     UINT64_C(1000000)
 #define STALL_FIRST_RATE  UINT64_C(33554432) /* bytes a second, until it was measured */
+#define STALL_LEAST_RATE  UINT64_C(16384)    /* bytes a second */
+#define STALL_MOST_NS     UINT64_C(20000000) /* longest wait of a write of STALL_MOST_BYTES, */
+#define STALL_MOST_BYTES  UINT64_C(65536)    /* and for each so many bytes more */
 #define STALL_LEAST_FLUSH UINT64_C(1048576)  /* bytes; smaller flushes say little of their rate */
 
 static void sleep_ns(uint64_t ns)
@@ -70,11 +75,29 @@ uint64_t db_stall_begin(lsm_db *db)
     return io_now_ns(db->io);
 }
 
-void db_stall_count(lsm_db *db, uint64_t since_ns)
+static void count_wait(struct shm_waits *w, uint64_t us)
+{
+    uint64_t longest = atomic_load_explicit(&w->longest_us, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->total_us, us, memory_order_relaxed);
+    while (longest < us &&
+           !atomic_compare_exchange_weak_explicit(&w->longest_us, &longest, us,
+                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+void db_stall_count(lsm_db *db, enum shm_wait kind, uint64_t since_ns)
 {
     uint64_t us = (io_now_ns(db->io) - since_ns) / 1000;
+    count_wait(&db->slot->report.waits[kind], us);
+    count_wait(&db->layout->ctl.waits[kind], us);
     us += atomic_fetch_add(&db->statistics.stall_us, us);
     atomic_store_explicit(&db->slot->report.stalled_us, us, memory_order_relaxed);
+}
+
+void db_stall_end(lsm_db *db, enum shm_wait kind, uint64_t since_ns)
+{
+    db_stall_count(db, kind, since_ns);
     atomic_fetch_sub_explicit(&db->slot->report.stalled_writers, 1, memory_order_relaxed);
 }
 
@@ -113,12 +136,13 @@ void db_stall_measure_flush(lsm_db *db, uint64_t bytes, uint64_t duration_ns)
 
 /* ---- turns ----------------------------------------------------------------------------------- */
 
-/* `full`, falling to `least` tenths of it as ppm rises. */
-static uint64_t part_of_rate(uint64_t full, uint32_t ppm, uint64_t least)
+/* `full`, falling to nothing as ppm rises, with the square of what is left or with that itself. */
+static uint64_t part_of_rate(uint64_t full, uint32_t ppm, bool is_squared)
 {
-    uint64_t rate = full != 0 ? full : STALL_FIRST_RATE;
-    rate = (uint64_t)((double)rate * (10.0 - (double)(10 - least) * ppm / PPM) / 10.0);
-    return rate > 0 ? rate : 1;
+    double left = (double)(PPM - ppm) / PPM;
+    double rate = (double)(full != 0 ? full : STALL_FIRST_RATE) * left;
+    rate = is_squared ? rate * left : rate;
+    return rate > STALL_LEAST_RATE ? (uint64_t)rate : STALL_LEAST_RATE;
 }
 
 static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memtable_ppm)
@@ -126,9 +150,9 @@ static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memta
     const struct db_throttle *t = &db->throttle;
     uint64_t rate = UINT64_MAX;
     if (debt_ppm > 0)
-        rate = part_of_rate(atomic_load(&t->drain_rate), debt_ppm, 3);
+        rate = part_of_rate(atomic_load(&t->drain_rate), debt_ppm, true);
     if (memtable_ppm > 0) {
-        uint64_t other = part_of_rate(atomic_load(&t->flush_rate), memtable_ppm, 1);
+        uint64_t other = part_of_rate(atomic_load(&t->flush_rate), memtable_ppm, false);
         rate = other < rate ? other : rate;
     }
     return rate;
@@ -155,9 +179,12 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obs
 {
     uint64_t now = io_now_ns(db->io);
     uint64_t step = (uint64_t)bytes * 1000000000u / rate;
+    uint64_t most = STALL_MOST_NS * (1 + bytes / STALL_MOST_BYTES);
     uint64_t next = atomic_load(&db->throttle.next_write_ns), turn;
+    step = step < most ? step : most;
     do {
         turn = next > now ? next : now;
+        turn = turn - now < most ? turn : now + most;
         if (db_deadline_is_set(deadline) && turn > now &&
             turn - now > db_deadline_left_ns(deadline, UINT64_MAX))
             break;
@@ -165,17 +192,18 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obs
     /* Small debts are not worth a system call: they add up and are slept off together. */
     if (turn < now + STALL_STEP_NS / 4)
         return LSM_OK;
+    enum shm_wait kind = behind == DB_BEHIND_MEMTABLES ? SHM_WAIT_MEMTABLES : SHM_WAIT_LEVEL0;
     (void)db_stall_begin(db);
     for (uint64_t left = turn - now; left > 0 && is_slowed(db);) {
         if (db_deadline_is_over(deadline)) {
-            db_stall_count(db, now);
+            db_stall_end(db, kind, now);
             return db_timeout(db, deadline, behind, err);
         }
         uint64_t part = left < STALL_STEP_NS ? left : STALL_STEP_NS;
         sleep_ns(part);
         left -= part;
     }
-    db_stall_count(db, now);
+    db_stall_end(db, kind, now);
     return LSM_OK;
 }
 
@@ -220,6 +248,6 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db
         /* Two workers that measured at once may have stored the older debt last. */
         db_stall_update(db);
     }
-    db_stall_count(db, begin);
+    db_stall_end(db, SHM_WAIT_LEVEL0, begin);
     return status;
 }

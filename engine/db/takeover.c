@@ -16,6 +16,8 @@
 
 #include <errno.h>
 
+#define APPEND_TOLD_NS UINT64_C(1000000) /* a shorter wait for the lock is not counted */
+
 /* The sync write stands in the pending ring already, or is put there. */
 static void redo_pending_locked(struct shm_commit *c, uint64_t sequence, uint64_t end)
 {
@@ -134,9 +136,23 @@ static void append_owner_died(lsm_db *db)
     STEP("takeover: due");
 }
 
+/* Waiting for the lock is only worth telling when it is long: writers that come together wait for
+ * each other all the time. */
+static enum shm_lock_result append_wait(lsm_db *db)
+{
+    uint64_t begin = io_now_ns(db->io);
+    enum shm_lock_result result = shm_lock(&db->layout->locks.append);
+    if (io_now_ns(db->io) - begin >= APPEND_TOLD_NS)
+        db_stall_count(db, SHM_WAIT_LOCK, begin);
+    return result;
+}
+
 lsm_status db_append_lock(lsm_db *db, lsm_error *err)
 {
-    if (shm_lock(&db->layout->locks.append) == SHM_LOCKED_OWNER_DIED)
+    enum shm_lock_result result = shm_trylock(&db->layout->locks.append);
+    if (result == SHM_LOCK_BUSY)
+        result = append_wait(db);
+    if (result == SHM_LOCKED_OWNER_DIED)
         append_owner_died(db);
     return append_begin_locked(db, err);
 }

@@ -125,6 +125,14 @@ static void read_text(const char *from, size_t size, char *to)
     to[size] = '\0';
 }
 
+static void read_waits(const struct shm_waits *from, struct inspect_waits *to)
+{
+    for (size_t i = 0; i < SHM_WAIT_KINDS; i++)
+        to[i] = (struct inspect_waits){.count = LOAD_ATOMIC(from[i].count),
+                                       .total_us = LOAD_ATOMIC(from[i].total_us),
+                                       .longest_us = LOAD_ATOMIC(from[i].longest_us)};
+}
+
 static void read_report(const struct shm_report *r, uint64_t now, struct inspect_report *report)
 {
     *report = (struct inspect_report){.attached_age_ns = age_of(now, LOAD_ATOMIC(r->attached_ns)),
@@ -146,6 +154,7 @@ static void read_report(const struct shm_report *r, uint64_t now, struct inspect
                                       .merge_bytes_written = LOAD_ATOMIC(r->merge_bytes_written),
                                       .io_submissions = LOAD_ATOMIC(r->io_submissions),
                                       .work_status = (lsm_status)LOAD_ATOMIC(r->work_status)};
+    read_waits(r->waits, report->waits);
     read_text(r->io_name, sizeof r->io_name - 1, report->io_name);
     read_text(r->io_reason, sizeof r->io_reason - 1, report->io_reason);
     read_text(r->log_path, sizeof r->log_path - 1, report->log_path);
@@ -360,6 +369,7 @@ static void read_segment(struct io *io, const struct shm_peek *peek, struct insp
     live->arena_count = shm_peek_arena_count(peek);
     live->poisoned = LOAD_ATOMIC(l->ctl.poisoned);
     live->visible_sequence = LOAD_ATOMIC(l->commit.visible_sequence);
+    read_waits(l->ctl.waits, live->waits);
     live->applied_sequence = LOAD_ATOMIC(l->commit.applied_sequence);
     live->view_number = LOAD_ATOMIC(l->version.number);
     live->takeover_due = LOAD_ATOMIC(l->intent.takeover_due) != 0;

@@ -37,6 +37,11 @@ struct inspect_manual {
     uint64_t bytes_done, bytes_total; /* read */
 };
 
+/* Of struct shm_waits. */
+struct inspect_waits {
+    uint64_t count, total_us, longest_us;
+};
+
 /* What a process said of itself, the last time it did: see struct shm_report. */
 struct inspect_report {
     uint64_t attached_age_ns; /* since its opening was over */
@@ -45,6 +50,7 @@ struct inspect_report {
     uint64_t stall_age_ns;    /* since the reason is what it is */
     uint32_t stalled_writers; /* that wait now */
     uint64_t stalled_us;
+    struct inspect_waits waits[SHM_WAIT_KINDS];
     uint32_t debt_ppm;
     uint32_t iterators;
     uint64_t drain_rate;
@@ -140,6 +146,7 @@ struct inspect_live {
     uint64_t current_version; /* of the tables */
     bool takeover_due;        /* somebody died in a commit, and the next writer finishes it */
     bool roll_forward_due;    /* somebody died in an edit, and the next one finishes it */
+    struct inspect_waits waits[SHM_WAIT_KINDS]; /* of all processes, also those that left */
     struct inspect_log log;
     struct inspect_lock locks[INSPECT_LOCK_COUNT];
     struct inspect_process processes[SHM_MAX_SLOTS]; /* by slot */

@@ -234,6 +234,13 @@ bool shm_segment_has_room(const struct shm_segment *segment)
     return io_dir_free_bytes(segment->dir) >= spared;
 }
 
+const char *shm_wait_name(enum shm_wait kind)
+{
+    static const char *const names[SHM_WAIT_KINDS] = {"memtables", "level0", "log", "lock",
+                                                      "switch"};
+    return names[kind];
+}
+
 uint64_t shm_segment_bytes(const struct shm_segment *segment)
 {
     const struct shm_layout *layout = segment->layout;

@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 5
+#define SHM_LAYOUT_VERSION 6
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256
@@ -50,6 +50,24 @@ struct shm_ident { /* written once, before ctl.ready */
     struct io_identity lock_file; /* the LOCK file it belongs to; zero where there is none */
 };
 
+/* What writers wait for. */
+enum shm_wait {
+    SHM_WAIT_MEMTABLES, /* a flush */
+    SHM_WAIT_LEVEL0,    /* compaction */
+    SHM_WAIT_LOG,       /* room in the stage file */
+    SHM_WAIT_LOCK,      /* others under the append lock, for a millisecond or longer */
+    SHM_WAIT_SWITCH,    /* the next memtable, which they make themselves */
+    SHM_WAIT_KINDS,
+};
+
+const char *shm_wait_name(enum shm_wait kind); /* "memtables", "level0", ... */
+
+struct shm_waits {
+    _Atomic uint64_t count;
+    _Atomic uint64_t total_us;
+    _Atomic uint64_t longest_us;
+};
+
 struct shm_ctl {
     _Alignas(64) _Atomic uint32_t ready; /* 1 once recovery is over */
     _Atomic uint32_t poisoned;           /* an errno: a sync failed, nobody acknowledges any more */
@@ -57,6 +75,8 @@ struct shm_ctl {
     _Atomic uint64_t next_file_number;   /* fetch_add */
     _Atomic uint64_t next_wal_number;    /* fetch_add */
     _Atomic uint64_t next_memtable_id;   /* fetch_add */
+    /* Of all processes, also those that left. */
+    _Alignas(64) struct shm_waits waits[SHM_WAIT_KINDS];
 };
 
 struct shm_locks {           /* lock order: reg, append, version, change; sync stands alone */
@@ -243,6 +263,7 @@ struct shm_report {
     _Atomic uint32_t stall_reason;             /* enum lsm_stall */
     _Atomic uint32_t stalled_writers;          /* that wait now */
     _Atomic uint64_t stalled_us;               /* of all writers so far */
+    struct shm_waits waits[SHM_WAIT_KINDS];    /* the same by what they waited for */
     _Atomic uint32_t debt_ppm;                 /* of compaction, of the way to stopping writers */
     _Atomic uint32_t iterators;
     _Atomic uint64_t drain_rate;  /* bytes a second that its merges take out of level 0 */

@@ -133,6 +133,10 @@ expect_member processes.1.role 'light client'
 expect_member processes.1.report.io_backend posix
 expect_member processes.1.snapshots 0
 expect_member processes.1.report.iterators 0
+expect_member waits.level0.longest_us 0
+expect 0 lsm-stat -w "$db"
+says out 'all processes since it was opened'
+lacks out 'switch'
 tell a 'put 0 500 100'
 tell b iterate
 tell b snapshot

@@ -107,6 +107,19 @@ static struct json_object *json_job(const struct inspect_job *job)
     return o;
 }
 
+static struct json_object *json_waits(const struct inspect_waits *waits)
+{
+    struct json_object *all = json_object_new_object();
+    for (size_t i = 0; i < SHM_WAIT_KINDS; i++) {
+        struct json_object *o = json_object_new_object();
+        json_add_u64(o, "count", waits[i].count);
+        json_add_u64(o, "total_us", waits[i].total_us);
+        json_add_u64(o, "longest_us", waits[i].longest_us);
+        json_add(all, shm_wait_name((enum shm_wait)i), o);
+    }
+    return all;
+}
+
 /* Of a process that reported once. */
 static struct json_object *json_report(const struct inspect_report *r)
 {
@@ -116,6 +129,7 @@ static struct json_object *json_report(const struct inspect_report *r)
     add_number(o, "stall_age_ns", r->stall_age_ns);
     json_add_u64(o, "stalled_writers", r->stalled_writers);
     json_add_u64(o, "stalled_us", r->stalled_us);
+    json_add(o, "waits", json_waits(r->waits));
     json_add_u64(o, "debt_ppm", r->debt_ppm);
     json_add_u64(o, "drain_rate", r->drain_rate);
     json_add_u64(o, "iterators", r->iterators);
@@ -237,6 +251,7 @@ static void add_segment(struct json_object *object, const struct inspect_live *l
     json_add_u64(object, "view", live->view_number);
     add_bool(object, "commit_takeover_due", live->takeover_due);
     add_bool(object, "edit_takeover_due", live->roll_forward_due);
+    json_add(object, "waits", json_waits(live->waits));
     add_log(object, &live->log);
     for (size_t i = 0; i < live->memtable_count; i++)
         json_object_array_add(memtables, json_memtable(live, &live->memtables[i]));

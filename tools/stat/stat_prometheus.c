@@ -224,6 +224,29 @@ static void print_causes(const struct inspect_live *live)
           effect);
 }
 
+static void print_waits(const struct inspect_waits *waits)
+{
+    static const struct {
+        const char *name, *type, *text;
+        size_t member;
+    } metrics[] = {
+        {"lsm_waits_total", "counter", "Waits of writers, of all processes.",
+         offsetof(struct inspect_waits, count)},
+        {"lsm_wait_microseconds_total", "counter", "Time that these took.",
+         offsetof(struct inspect_waits, total_us)},
+        {"lsm_wait_longest_microseconds", "gauge", "The longest of them.",
+         offsetof(struct inspect_waits, longest_us)},
+    };
+    for (size_t m = 0; m < sizeof metrics / sizeof *metrics; m++) {
+        metric(metrics[m].name, metrics[m].type, metrics[m].text);
+        for (size_t i = 0; i < SHM_WAIT_KINDS; i++) {
+            const uint8_t *at = (const uint8_t *)&waits[i] + metrics[m].member;
+            sample(*(const uint64_t *)(const void *)at, "reason", shm_wait_name((enum shm_wait)i),
+                   NULL);
+        }
+    }
+}
+
 static void print_segment(const struct inspect_live *live)
 {
     const struct inspect_log *log = &live->log;
@@ -244,6 +267,7 @@ static void print_segment(const struct inspect_live *live)
     metric("lsm_lock_held", "gauge", "1: a thread had the lock when it was looked at.");
     for (size_t i = 0; i < INSPECT_LOCK_COUNT; i++)
         sample(live->locks[i].thread != 0, "lock", live->locks[i].name, NULL);
+    print_waits(live->waits);
     print_memtables(live);
     print_causes(live);
     for (size_t i = 0; i < sizeof process_metrics / sizeof *process_metrics; i++)

@@ -79,6 +79,19 @@ void stat_print_cache(const struct inspect_live *live)
     }
 }
 
+/* What there was none of is left out. */
+static void print_waits(const struct inspect_waits *waits)
+{
+    char count[STAT_TEXT], total[STAT_TEXT];
+    for (size_t i = 0; i < SHM_WAIT_KINDS; i++) {
+        if (waits[i].count > 0)
+            printf("    %-10s %s, %s in all, the longest %.1f ms\n",
+                   shm_wait_name((enum shm_wait)i), stat_plural(waits[i].count, "wait", count),
+                   stat_duration(waits[i].total_us * 1000, total),
+                   (double)waits[i].longest_us / 1000.0);
+    }
+}
+
 void stat_print_stalls(const struct inspect_live *live)
 {
     char who[STAT_TEXT], age[STAT_TEXT], size[CLI_SIZE_TEXT], count[STAT_TEXT];
@@ -101,8 +114,13 @@ void stat_print_stalls(const struct inspect_live *live)
             printf("; merges take %s a second out of level 0",
                    cli_format_size(r->drain_rate, size));
         printf("\n");
+        print_waits(r->waits);
         if (r->work_status != LSM_OK)
             printf("    FAILED     its last flush or merge: %s\n", r->work_error);
+    }
+    if (live->process_count > 0) {
+        printf("all processes since it was opened\n");
+        print_waits(live->waits);
     }
 }
 

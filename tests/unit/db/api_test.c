@@ -1,5 +1,6 @@
 /* The calls on an open database: wrong use, limits, batches, snapshots, iterators, pins, families.
  */
+#include "engine/db/db_private.h"
 #include "tests/unit/db/db_fixture.h"
 
 #include <pthread.h>
@@ -677,6 +678,76 @@ START_TEST(test_api_stalled_write_with_no_wait_is_busy)
 }
 END_TEST
 
+static lsm_db *waiting_db;
+
+static void *put_and_wait(void *key)
+{
+    lsm_error why = {0};
+    char value[1000] = {0};
+    return (void *)(uintptr_t)lsm_put(waiting_db, NULL, text(key), LSM_SLICE(value, sizeof value),
+                                      NULL, &why);
+}
+
+/* The "times" and "longest us" of a line of the property "stalls". */
+static void waits_of(lsm_db *db, const char *line, unsigned long *count, unsigned long *longest)
+{
+    char all[4000];
+    size_t size;
+    unsigned long total;
+    ck_ok(lsm_property_text(db, NULL, "stalls", all, sizeof all, &size, &error));
+    const char *at = strstr(all, line);
+    ck_assert_ptr_nonnull(at);
+    ck_assert_int_eq(sscanf(at + strlen(line), "%lu %lu %lu", count, &total, longest), 3);
+    ck_assert_uint_ge(total, *longest);
+}
+
+/* A writer that looks again and again while it waits has waited once, all the time. */
+START_TEST(test_api_wait_for_a_flush_is_counted_as_one)
+{
+    static struct gate gate = {
+        .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER, .closed = true};
+    lsm_options options = options_of("create=true,workers=1,memtable_count=2,memtable_size=64KiB,"
+                                     "cache_size=1MiB");
+    options.listener = listen;
+    options.listener_context = &gate;
+    ck_ok(lsm_open(db_path, &options, &waiting_db, &error));
+    char key[32], value[1000] = {0};
+    lsm_write_options no_wait = {.no_wait = true};
+    lsm_status status = LSM_OK;
+    for (unsigned i = 0; status == LSM_OK; i++) {
+        bool is_held = gate.events[LSM_EVENT_FLUSH] > 0; /* the worker, which makes no more room */
+        snprintf(key, sizeof key, "key-%u", i);
+        status =
+            lsm_put(waiting_db, NULL, text(key), LSM_SLICE(value, sizeof value), &no_wait, &error);
+        if (status == LSM_BUSY && !is_held)
+            status = LSM_OK;
+    }
+    ck_assert_int_eq(status, LSM_BUSY);
+    unsigned long count, longest, before;
+    waits_of(waiting_db, "own      memtables", &before, &longest);
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, put_and_wait, key), 0);
+    _Atomic uint32_t *stalled = &waiting_db->slot->report.stalled_writers;
+    for (unsigned ms = 0; ms<200; ms += atomic_load(stalled)> 0 ? 1 : 0)
+        usleep(1000);
+    open_gate(&gate);
+    void *result;
+    pthread_join(thread, &result);
+    ck_assert_uint_eq((uintptr_t)result, LSM_OK);
+    waits_of(waiting_db, "own      memtables", &count, &longest);
+    ck_assert_uint_le(count, before + 2); /* one for its turn, and the one for the flush */
+    ck_assert_uint_ge(longest, 150000);
+    waits_of(waiting_db, "all      memtables", &count, &longest);
+    ck_assert_uint_ge(longest, 150000);
+    waits_of(waiting_db, "own      switch", &count, &longest);
+    ck_assert_uint_ge(count, 2);
+    ck_assert_uint_ge(property(waiting_db, "stall-longest-us"), 150000);
+    ck_assert_uint_ge(property(waiting_db, "stall-us"), property(waiting_db, "stall-longest-us"));
+    ck_assert_uint_ge(property(waiting_db, "stall-count"), 3);
+    close_ok(waiting_db);
+}
+END_TEST
+
 /* The worker is held after its first flush: writes are slowed, and say so, while there is room. */
 START_TEST(test_api_write_is_slowed_before_the_last_memtable_is_full)
 {
@@ -775,6 +846,8 @@ START_TEST(test_api_properties_count_what_is_there)
                                         "compaction-bytes-written",
                                         "compaction-bytes-read",
                                         "stall-us",
+                                        "stall-count",
+                                        "stall-longest-us",
                                         "io-submissions",
                                         "memory-bytes"};
     lsm_db *db = open_small();
@@ -799,7 +872,7 @@ START_TEST(test_api_properties_count_what_is_there)
     ck_ok(lsm_iter_open(db, NULL, NULL, &iter, &error));
     lsm_iter_first(iter);
     lsm_iter_close(iter);
-    static const char *const texts[] = {"io", "levels", "stall", "uuid"};
+    static const char *const texts[] = {"io", "levels", "stall", "stalls", "uuid"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         char cut[6], whole[4000];
         size_t size = 0, again = 0;
@@ -845,6 +918,7 @@ int main(void)
     tcase_add_test(cases, test_api_iterator_survives_the_drop_of_its_family);
     tcase_add_test(cases, test_api_close_waits_for_nobody_and_says_who_is_left);
     tcase_add_test(cases, test_api_stalled_write_with_no_wait_is_busy);
+    tcase_add_test(cases, test_api_wait_for_a_flush_is_counted_as_one);
     tcase_add_test(cases, test_api_write_is_slowed_before_the_last_memtable_is_full);
     tcase_add_test(cases, test_api_listener_is_told_of_flush_and_compaction);
     tcase_add_test(cases, test_api_compaction_is_cancelled_by_its_progress);
