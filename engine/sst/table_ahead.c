@@ -325,11 +325,12 @@ static lsm_status ask_with_more(struct table_ahead *a, struct table_window *w, u
     return is_asked ? LSM_OK : ask_single(a, index, err);
 }
 
-/* With the first block comes what is usually used; a half block more or less does not count. */
+/* With the first block comes what is usually used; a half block more or less does not count. A walk
+ * from another table gets little at first, so that it waits shortly, and the rest behind that. */
 static lsm_status ask_first(struct table_ahead *a, lsm_error *err)
 {
     uint32_t habit = atomic_load_explicit(&a->table->habit, memory_order_relaxed);
-    uint64_t size = a->is_sure ? a->size : habit + bytes_between(a, a->at, a->at + 1) / 2;
+    uint64_t size = a->goes_on ? TABLE_AHEAD_SURE : habit + bytes_between(a, a->at, a->at + 1) / 2;
     if (!a->plan.is_sure && habit >= TABLE_AHEAD_HABIT)
         a->is_sure = true;
     lsm_status status = ask_with_more(a, &a->windows[0], size, err);

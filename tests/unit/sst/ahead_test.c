@@ -105,15 +105,69 @@ START_TEST(test_ahead_long_walk_backwards_reads_in_large_pieces)
 {
     struct bench b;
     bench_open(&b, 0, (struct table_iter_options){0});
+    uint64_t submissions = io_submission_count(f.io);
     size_t i = b.e.count;
     for (b.it->ops->last(b.it); b.it->valid; iter_prev(b.it))
         check_at(b.it, &b.e, --i);
     ck_assert_uint_eq(i, 0);
     ck_assert_int_eq(b.it->status, LSM_OK);
+    ck_assert_uint_gt(io_submission_count(f.io), submissions); /* in advance */
     ck_assert_uint_le(bench_reads(&b), 10); /* 1 + 1 blocks, 16 KiB, 32, 64, 128, 256, 512 */
     ck_assert_uint_lt(bench_bytes(&b),
                       table_range_bytes(b.t, LSM_SLICE(NULL, 0), LSM_SLICE(NULL, 0)) +
                           10 * IO_ALIGNMENT);
+    bench_close(&b);
+}
+END_TEST
+
+/* What was read for the way there is not read on the way back, and nothing but what is walked over.
+ */
+START_TEST(test_ahead_walk_that_turns_reads_the_other_way)
+{
+    struct bench b;
+    bench_open(&b, 0, (struct table_iter_options){0});
+    walk(&b, 1000, 3 * PER_BLOCK);
+    bench_reset(&b);
+    size_t at = 1000 + 3 * PER_BLOCK;
+    for (; at > 1000 - 30 * PER_BLOCK; at--) {
+        check_at(b.it, &b.e, at);
+        iter_prev(b.it);
+    }
+    iter_rest(b.it);
+    ck_assert_uint_le(bench_reads(&b), 9); /* 1, 1, 2, 4, 8, 16 blocks, and some more */
+    lsm_slice limit = b.e.at[1000 + 4 * PER_BLOCK].key;
+    ck_assert_uint_lt(bench_bytes(&b), table_range_bytes(b.t, LSM_SLICE(NULL, 0), limit));
+    bench_close(&b);
+}
+END_TEST
+
+START_TEST(test_ahead_announced_seek_that_is_not_made_reads_nothing)
+{
+    struct bench b;
+    bench_open(&b, 0, (struct table_iter_options){0});
+    iter_approach(b.it, b.e.at[700].key, ENTRY_MAX_TRAILER);
+    iter_rest(b.it);
+    ck_assert_uint_eq(bench_reads(&b), 0);
+    walk(&b, 30, 1);
+    ck_assert_uint_eq(bench_reads(&b), 1);
+    bench_close(&b);
+}
+END_TEST
+
+START_TEST(test_ahead_failed_block_can_be_sought_again)
+{
+    struct bench b;
+    bench_open(&b, 0, (struct table_iter_options){0});
+    size_t at = 0;
+    sim_fail_after(f.disk, SIM_FAULT_READ, 4, EIO, false);
+    for (b.it->ops->first(b.it); b.it->valid; iter_next(b.it))
+        check_at(b.it, &b.e, at++);
+    ck_assert_int_eq(b.it->status, LSM_IO);
+    ck_assert_uint_lt(at, ENTRIES);
+    iter_seek(b.it, b.e.at[at].key, ENTRY_MAX_TRAILER);
+    for (; b.it->valid; iter_next(b.it))
+        check_at(b.it, &b.e, at++);
+    ck_assert_uint_eq(at, ENTRIES);
     bench_close(&b);
 }
 END_TEST
@@ -236,6 +290,31 @@ START_TEST(test_ahead_seek_hands_all_reads_over_at_once)
 }
 END_TEST
 
+/* 0: as one walk; 1: as two, which begin with a block. */
+START_TEST(test_ahead_walk_goes_on_in_the_next_table)
+{
+    struct merge m;
+    merge_open(&m, 0, true);
+    struct iter *it = m.its[0];
+    size_t i = 0;
+    for (it->ops->first(it); it->valid; iter_next(it))
+        check_at(it, &m.e[0], i++);
+    uint64_t reads = sim_operation_count(f.disk, SIM_FAULT_READ);
+    table_iter_turn_to(it, m.t[1], _i == 0);
+    it->ops->first(it);
+    check_at(it, &m.e[1], 0);
+    iter_rest(it);
+    reads = sim_operation_count(f.disk, SIM_FAULT_READ) - reads;
+    if (_i == 0)
+        ck_assert_uint_ge(reads, 2); /* what comes is on its way already */
+    else
+        ck_assert_uint_eq(reads, 1);
+    for (size_t k = 0; k < TABLES; k++)
+        iter_release(m.its[k]);
+    merge_close(&m);
+}
+END_TEST
+
 START_TEST(test_ahead_failed_read_is_told_and_tried_again)
 {
     struct merge m;
@@ -349,10 +428,14 @@ int main(void)
     printf("seed %llu\n", (unsigned long long)seed);
     TCase *c = tcase_create("ahead");
     tcase_add_test(c, test_ahead_long_walk_backwards_reads_in_large_pieces);
+    tcase_add_test(c, test_ahead_walk_that_turns_reads_the_other_way);
+    tcase_add_test(c, test_ahead_announced_seek_that_is_not_made_reads_nothing);
+    tcase_add_test(c, test_ahead_failed_block_can_be_sought_again);
     tcase_add_test(c, test_ahead_walks_get_what_earlier_ones_used);
     tcase_add_test(c, test_ahead_walk_through_the_cache_reads_nothing);
     tcase_add_loop_test(c, test_ahead_bounded_walk_reads_nothing_outside, 0, 4);
     tcase_add_test(c, test_ahead_seek_hands_all_reads_over_at_once);
+    tcase_add_loop_test(c, test_ahead_walk_goes_on_in_the_next_table, 0, 2);
     tcase_add_loop_test(c, test_ahead_failed_read_is_told_and_tried_again, 0, 2);
     tcase_add_loop_test(c, test_ahead_random_walks_beside_each_other_agree_with_arrays, 0, 12);
     tcase_set_timeout(c, 60);
