@@ -1,6 +1,8 @@
 /* Queues on every backend. */
 #include "tests/unit/io/backend.h"
 
+#include "engine/io/queue_pool.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -317,6 +319,30 @@ START_TEST(test_queue_short_write_goes_on_and_ends_in_its_error)
 }
 END_TEST
 
+START_TEST(test_queue_pool_hands_idle_queues_out_again)
+{
+    BEGIN;
+    struct io_queue_pool *pool = io_queue_pool_new(b.io, 4, 2);
+    struct io_queue *queues[3], *again[3];
+    ck_assert_ptr_nonnull(pool);
+    for (size_t i = 0; i < 3; i++)
+        ck_ok(io_queue_pool_take(pool, &queues[i], err));
+    ck_assert(queues[0] != queues[1] && queues[1] != queues[2] && queues[0] != queues[2]);
+    for (size_t i = 0; i < 3; i++)
+        io_queue_pool_give_back(pool, queues[i]); /* the third one is closed */
+    io_queue_pool_give_back(pool, NULL);
+    for (size_t i = 0; i < 3; i++)
+        ck_ok(io_queue_pool_take(pool, &again[i], err));
+    ck_assert_ptr_eq(again[0], queues[1]);
+    ck_assert_ptr_eq(again[1], queues[0]);
+    for (size_t i = 0; i < 3; i++)
+        io_queue_pool_give_back(pool, again[i]);
+    io_queue_pool_free(pool);
+    io_queue_pool_free(NULL);
+    backend_close(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("io queue");
@@ -330,6 +356,7 @@ int main(void)
         test_queue_handed_between_threads_loses_nothing,
         test_queue_without_room_for_a_ring_works_by_calls,
         test_queue_short_write_goes_on_and_ends_in_its_error,
+        test_queue_pool_hands_idle_queues_out_again,
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_loop_test(cases, tests[i], 0, BACKEND_COUNT);
