@@ -19,6 +19,7 @@ static lsm_status begin_table(struct stream *s, lsm_error *err)
         .number = version_new_file_number(s->env->set),
         .cf = s->family->id,
         .cf_name = s->family->name,
+        .cf_options = options,
         .level = VERSION_LEVELS - 1,
         .block_size = options->block_size,
         .filter_bits = options->filter_bits == LSM_NO_FILTER ? 0 : options->filter_bits,

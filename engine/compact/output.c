@@ -19,6 +19,7 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .number = number,
         .cf = o->cf->id,
         .cf_name = o->cf->name,
+        .cf_options = options,
         .level = o->level,
         .block_size = options->block_size,
         .filter_bits = options->filter_bits == LSM_NO_FILTER ? 0 : options->filter_bits,

@@ -585,3 +585,31 @@ lsm_status edit_decode(lsm_slice bytes, struct version_edit *edit, lsm_error *er
         edit_release(&decoded);
     return status;
 }
+
+/* ---- options alone ----------------------------------------------------------------------------
+ */
+
+lsm_status edit_options_encode(const lsm_cf_options *options, struct buffer *bytes, lsm_error *err)
+{
+    proto_options message = pack_options(options);
+    size_t size = lsm__manifest__options__get_packed_size(&message);
+    uint8_t *at = buffer_grow(bytes, size);
+    if (at == NULL)
+        return lsm_fail_memory(err, size);
+    lsm__manifest__options__pack(&message, at);
+    return LSM_OK;
+}
+
+lsm_status edit_options_decode(lsm_slice bytes, lsm_cf_options *options, lsm_error *err)
+{
+    struct proto_alloc alloc;
+    ProtobufCAllocator *allocator = proto_alloc_init(&alloc, proto_alloc_limit(bytes.size));
+    proto_options *message = lsm__manifest__options__unpack(allocator, bytes.size, bytes.data);
+    if (message == NULL && alloc.failed)
+        return lsm_fail_memory(err, bytes.size);
+    if (message == NULL)
+        return lsm_fail(err, LSM_CORRUPT, "the options of a column family do not parse");
+    lsm_status status = unpack_options(message, 0, options, err);
+    lsm__manifest__options__free_unpacked(message, allocator);
+    return status;
+}

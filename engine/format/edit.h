@@ -79,4 +79,9 @@ lsm_status edit_add_blob(struct version_edit *edit, const struct blob_meta *meta
 lsm_status edit_encode(const struct version_edit *edit, struct buffer *bytes, lsm_error *err);
 lsm_status edit_decode(lsm_slice bytes, struct version_edit *edit, lsm_error *err);
 
+/* The same for the options of a family alone, as they also stand in tables. Decoded they are no
+ * more than known: version_resolve_cf_options() says whether they are possible. */
+lsm_status edit_options_encode(const lsm_cf_options *options, struct buffer *bytes, lsm_error *err);
+lsm_status edit_options_decode(lsm_slice bytes, lsm_cf_options *options, lsm_error *err);
+
 #endif

@@ -71,6 +71,7 @@ lsm_status table_properties_encode(const struct table_properties *p, struct buff
     m.digest = p->digest;
     m.digest_size = p->digest_size;
     m.writer = borrow(p->writer);
+    m.family_options = borrow(p->cf_options);
     m.sequence_base = p->sequence_base;
     m.oldest_time = p->oldest_time;
     m.newest_time = p->newest_time;
@@ -120,6 +121,8 @@ static const char *check(const Lsm__Table__Properties *m)
 {
     if (m->family_name.len > LSM_MAX_CF_NAME)
         return "the column family's name is too long";
+    if (m->family_options.len > TABLE_OPTIONS_MAX_SIZE)
+        return "the options of the column family are too long";
     if (m->smallest.len > LSM_MAX_KEY_SIZE || m->largest.len > LSM_MAX_KEY_SIZE)
         return "a bound is longer than a key may be";
     if (slice_compare((lsm_slice){m->smallest.data, m->smallest.len},
@@ -156,6 +159,7 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
     size_t uses = m->n_blobs * sizeof(struct blob_use);
     size_t size =
         uses + list + m->family_name.len + m->smallest.len + m->largest.len + m->writer.len;
+    size += m->family_options.len;
     uint8_t *memory = mem_alloc(size);
     if (memory == NULL)
         return lsm_fail_memory(err, size);
@@ -206,6 +210,7 @@ static lsm_status take_message(const Lsm__Table__Properties *m, struct table_pro
     p->smallest = copy_bytes(&at, m->smallest);
     p->largest = copy_bytes(&at, m->largest);
     p->writer = copy_bytes(&at, m->writer);
+    p->cf_options = copy_bytes(&at, m->family_options);
     return LSM_OK;
 }
 

@@ -11,6 +11,7 @@
 #include "engine/format/blob.h"
 
 #define TABLE_PROPERTIES_MAX_SIZE ((size_t)1 << 20) /* bytes of the message */
+#define TABLE_OPTIONS_MAX_SIZE    ((size_t)4096)    /* of cf_options */
 
 struct table_properties {
     uint64_t number;
@@ -40,6 +41,8 @@ struct table_properties {
     uint64_t digest; /* of the file's first digest_size bytes, see table_digest_add() */
     uint64_t digest_size;
     lsm_slice writer; /* version of the library */
+    lsm_slice
+        cf_options; /* of the family when it was written, see edit_options_decode(); or empty */
     /* Not 0: the blocks say sequence number 0 for every entry, and this is the true one; there is
      * one entry a key. min_sequence and max_sequence are this number. */
     uint64_t sequence_base;

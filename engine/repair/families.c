@@ -32,11 +32,20 @@ static void count_id(struct version_edit *state, uint32_t id)
         state->next_cf = id + 1;
 }
 
-/* The options that tables were written with, as far as they say. */
+/* The options that the family had when the table was written, or those that it was written with:
+ * older tables do not say more. */
 static lsm_status options_of(const struct table_properties *p, lsm_cf_options *resolved,
                              lsm_error *err)
 {
     lsm_cf_options options = LSM_CF_OPTIONS_INIT;
+    if (p != NULL && p->cf_options.size > 0) {
+        lsm_status status = edit_options_decode(p->cf_options, &options, NULL);
+        if (status == LSM_NO_MEMORY)
+            return lsm_fail_memory(err, p->cf_options.size);
+        if (status == LSM_OK && version_resolve_cf_options(&options, resolved, NULL) == LSM_OK)
+            return LSM_OK;
+        options = (lsm_cf_options)LSM_CF_OPTIONS_INIT;
+    }
     if (p != NULL && p->block_size != 0) {
         options.block_size = p->block_size;
         options.filter_bits = p->filter_bits == 0 ? LSM_NO_FILTER : p->filter_bits;

@@ -45,6 +45,7 @@ lsm_status repair_table_options(struct repair *r, uint32_t cf, uint32_t level, b
             .number = number,
             .cf = cf,
             .cf_name = f->name,
+            .cf_options = &f->options,
             .level = level,
             .block_size = f->options.block_size,
             .filter_bits = f->options.filter_bits == LSM_NO_FILTER ? 0 : f->options.filter_bits,

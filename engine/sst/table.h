@@ -163,16 +163,17 @@ struct table_write_options {
     bool is_blob;    /* it is a blob file: only entries of type ENTRY_PUT */
     uint32_t cf;
     const char *cf_name;
-    uint32_t level;           /* for the properties */
-    uint32_t block_size;      /* raw bytes aimed at */
-    uint32_t filter_bits;     /* a key; 0: no filter */
-    bool compress;            /* zstd, blocks that do not shrink by an eighth stay raw */
-    int compression_level;    /* of zstd */
-    uint32_t dictionary_size; /* bytes to train from the first blocks; 0: none */
-    uint64_t rate;            /* bytes a second at most; 0: no limit */
-    uint64_t job;             /* lineage: number of the job, this output's place in it, */
-    uint32_t output_index;    /* */
-    const uint64_t *replaced; /* and the input files; borrowed until finish */
+    const lsm_cf_options *cf_options; /* for the properties; copied; NULL: not known */
+    uint32_t level;                   /* for the properties */
+    uint32_t block_size;              /* raw bytes aimed at */
+    uint32_t filter_bits;             /* a key; 0: no filter */
+    bool compress;                    /* zstd, blocks that do not shrink by an eighth stay raw */
+    int compression_level;            /* of zstd */
+    uint32_t dictionary_size;         /* bytes to train from the first blocks; 0: none */
+    uint64_t rate;                    /* bytes a second at most; 0: no limit */
+    uint64_t job;                     /* lineage: number of the job, this output's place in it, */
+    uint32_t output_index;            /* */
+    const uint64_t *replaced;         /* and the input files; borrowed until finish */
     size_t replaced_count;
     const uint64_t *replaced_jobs; /* jobs that wrote the input files; borrowed until finish */
     size_t replaced_job_count;

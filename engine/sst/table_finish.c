@@ -107,6 +107,7 @@ static void fill_properties(struct table_writer *w)
     p->is_blob = w->options.is_blob;
     p->blobs = w->blobs;
     p->blob_count = w->blob_count;
+    p->cf_options = buffer_slice(&w->cf_options);
 }
 
 /* Dictionary, filter and index; the properties, but for the sequence number of a sealed table. */

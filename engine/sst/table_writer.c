@@ -10,6 +10,7 @@
 #include "engine/sst/table_writer_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/format/edit.h"
 #include "engine/format/table_filter.h"
 
 #include <assert.h>
@@ -28,9 +29,9 @@ void table_writer_free(struct table_writer *w)
     table_output_close(&w->output);
     block_builder_release(&w->builder);
     table_index_builder_release(&w->index);
-    struct buffer *buffers[] = {&w->hashes,     &w->first_key, &w->last_key,
-                                &w->smallest,   &w->previous,  &w->packed,
-                                &w->dictionary, &w->waiting,   &w->tail};
+    struct buffer *buffers[] = {&w->hashes,   &w->first_key, &w->last_key,   &w->smallest,
+                                &w->previous, &w->packed,    &w->dictionary, &w->waiting,
+                                &w->tail,     &w->cf_options};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_release(buffers[i]);
     table_meta_release(&w->meta);
@@ -68,8 +69,12 @@ static lsm_status writer_prepare(struct table_writer *w, const struct table_env 
     /* A raw block and its frame fill whole pages when the block size does. */
     w->block_size = options->block_size > MIN_BLOCK_SIZE ? options->block_size : MIN_BLOCK_SIZE;
     w->block_size -= TABLE_FRAME_SIZE;
-    if (!options->compress)
-        return LSM_OK;
+    w->options.cf_options = NULL; /* it is the caller's */
+    lsm_status status = options->cf_options == NULL
+                            ? LSM_OK
+                            : edit_options_encode(options->cf_options, &w->cf_options, err);
+    if (status != LSM_OK || !options->compress)
+        return status;
     if (options->compression_level == 0)
         w->options.compression_level = DEFAULT_ZSTD;
     w->compressor = compressor_new(w->options.compression_level);

@@ -20,6 +20,7 @@ struct table_writer {
     struct table_env env;
     struct table_write_options options; /* cf_name and replaced are borrowed or below */
     char cf_name[TABLE_MAX_NAME + 1];
+    struct buffer cf_options; /* encoded */
     char name[FILE_NAME_SIZE];
     struct table_output output;
 

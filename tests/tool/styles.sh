@@ -49,7 +49,11 @@ for style in leveled tiered; do
     same wanted found
     expect 0 lsm-compact "$style"
     expect 0 lsm-verify "$style"
+    lsm-stat -e "$style" | sed -n 's/^family //p' >options.before
+    [ -s options.before ] || fail 'lsm-stat says nothing of families'
     rebuild "$style"
+    lsm-stat -e "$style" | sed -n 's/^family //p' >options.after
+    same options.before options.after
     expect 0 lsm-verify "$style"
     expect 0 lsm-dump "$style"
     pairs out >found
@@ -76,6 +80,8 @@ pairs out >found
 says found "$(tail -n 1 wanted | cut -d ' ' -f 1)"
 expect 0 lsm-compact fifo
 rebuild fifo
+expect 0 lsm-stat -e fifo
+says out 'compaction=fifo,fifo_size=307200,ttl=100000'
 expect 0 lsm-verify fifo
 expect 0 lsm-dump fifo
 pairs out >kept

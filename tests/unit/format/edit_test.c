@@ -106,6 +106,23 @@ static void assert_family_equal(const struct edit_cf *a, const struct edit_cf *b
     ck_assert_int_eq(x->compression_above, y->compression_above);
 }
 
+START_TEST(test_edit_options_alone_round_trip_and_bear_any_bytes)
+{
+    struct edit_cf family = {.name = "", .options = sample_options}, decoded = {.name = ""};
+    struct buffer bytes = {0};
+    ck_assert_int_eq(edit_options_encode(&family.options, &bytes, NULL), LSM_OK);
+    ck_assert_int_eq(edit_options_decode(buffer_slice(&bytes), &decoded.options, NULL), LSM_OK);
+    assert_family_equal(&family, &decoded);
+    for (size_t bit = 0; bit < 8 * bytes.size; bit++) {
+        bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        lsm_status status = edit_options_decode(buffer_slice(&bytes), &decoded.options, NULL);
+        ck_assert(status == LSM_OK || status == LSM_CORRUPT || status == LSM_NEWER_FORMAT);
+        bytes.data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    buffer_release(&bytes);
+}
+END_TEST
+
 static void assert_table_equal(const struct table_meta *a, const struct table_meta *b)
 {
     ck_assert(slice_equal(a->smallest, b->smallest) && slice_equal(a->largest, b->largest));
@@ -447,6 +464,7 @@ int main(void)
     Suite *suite = suite_create("edit");
     TCase *tcase = tcase_create("edit");
     tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, test_edit_options_alone_round_trip_and_bear_any_bytes);
     tcase_add_test(tcase, test_edit_every_field_comes_back);
     tcase_add_test(tcase, test_edit_empty_comes_back);
     tcase_add_test(tcase, test_edit_every_flipped_bit_is_survived);

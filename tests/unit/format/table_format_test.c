@@ -491,6 +491,7 @@ static struct table_properties make_properties(void)
         .digest = UINT64_MAX - 1,
         .digest_size = 9500,
         .writer = LSM_SLICE("1.2.3", 5),
+        .cf_options = LSM_SLICE("\10\1", 2),
     };
 }
 
@@ -504,6 +505,7 @@ START_TEST(test_properties_round_trip_keeps_every_field)
     ck_assert(slice_equal(p.smallest, wanted.smallest));
     ck_assert(slice_equal(p.largest, wanted.largest));
     ck_assert(slice_equal(p.writer, wanted.writer));
+    ck_assert(slice_equal(p.cf_options, wanted.cf_options));
     ck_assert_uint_eq(p.replaced_count, 3);
     ck_assert_mem_eq(p.replaced, replaced, sizeof replaced);
     ck_assert(p.last_output);
@@ -514,6 +516,7 @@ START_TEST(test_properties_round_trip_keeps_every_field)
     plain.smallest = wanted.smallest;
     plain.largest = wanted.largest;
     plain.writer = wanted.writer;
+    plain.cf_options = wanted.cf_options;
     plain.replaced = wanted.replaced;
     plain.replaced_jobs = wanted.replaced_jobs;
     struct buffer again = {0};
