@@ -4,7 +4,8 @@
  *
  * Forwards the merge stands on the entry that is shown, so key and value are borrowed from it.
  * Backwards the versions of a key come oldest first, so the one to show is only known when the walk
- * has left the key: key and value are copied, and the merge stands in front of the key.
+ * has left the key: the merge stands in front of the key that is shown, whose memory stays for that
+ * step.
  *
  * A transaction's iterator has its own writes as one more source, under a sequence number above all
  * others, and tells the transaction what it walks over.
@@ -27,18 +28,9 @@ static bool save(lsm_iter *it, struct buffer *to, lsm_slice bytes)
     return false;
 }
 
-static bool save_key(lsm_iter *it, const struct iter_entry *entry)
+static inline bool is_key_of(const struct iter_entry *a, const struct iter_entry *b)
 {
-    if (!save(it, &it->saved_key, entry->key))
-        return false;
-    it->saved.head = entry->head;
-    it->saved.key = buffer_slice(&it->saved_key);
-    return true;
-}
-
-static inline bool is_saved_key(const lsm_iter *it, const struct iter_entry *entry)
-{
-    return entry->head == it->saved.head && slice_equal(entry->key, it->saved.key);
+    return a->head == b->head && slice_equal(a->key, b->key);
 }
 
 static bool past_limit(const lsm_iter *it, lsm_slice key)
@@ -95,7 +87,7 @@ static void settle_forwards(lsm_iter *it, const struct iter_entry *left)
     it->shown = NULL;
     for (; m->valid; iter_next(m)) {
         const struct iter_entry *entry = m->entry;
-        if (has_left && entry->head == last.head && slice_equal(entry->key, last.key)) {
+        if (has_left && is_key_of(&last, entry)) {
             last.key = entry->key;
             continue;
         }
@@ -117,42 +109,50 @@ static void settle_forwards(lsm_iter *it, const struct iter_entry *left)
 
 /* ---- backwards ------------------------------------------------------------------------------- */
 
-static void show_saved(lsm_iter *it)
+/* Makes copies of what is to be shown: the merge will move on more than a step. */
+static bool keep_saved(lsm_iter *it)
 {
+    if (!save(it, &it->saved_value, it->saved.value) || !save(it, &it->saved_key, it->saved.key))
+        return false;
+    it->saved.key = buffer_slice(&it->saved_key);
     it->saved.value = buffer_slice(&it->saved_value);
-    show(it, &it->saved);
+    return true;
 }
 
-/* From the merge's place on towards the beginning, the next key to show. */
+/*
+ * From the merge's place on towards the beginning, the next key to show. The versions of a key are
+ * neighbours, oldest first; the one to show is known when another key comes, one step behind it
+ * unless newer versions are not to be seen, so that most of the time nothing is copied.
+ */
 static void settle_backwards(lsm_iter *it)
 {
     struct iter *m = it->merged;
+    struct iter_entry last = {.head = 0};
+    bool has_last = false, has_saved = false, is_kept = false;
     it->backwards = true;
     it->shown = NULL;
-    bool has_key = false, has_saved = false;
-    while (m->valid) {
-        bool same = has_key && is_saved_key(it, m->entry);
-        if (!same) {
-            if (has_saved)
-                break;
-            if (before_first(it, m->entry->key))
-                break;
-            if (!save_key(it, m->entry))
+    for (; m->valid; iter_prev(m)) {
+        const struct iter_entry *entry = m->entry;
+        bool same = has_last && is_key_of(&last, entry);
+        if (!same && (has_saved || before_first(it, entry->key)))
+            break;
+        if (!is_unseen(it, entry)) {
+            has_saved = has_value(entry);
+            is_kept = !has_saved;
+            it->saved = *entry;
+        } else if (has_saved && !is_kept) {
+            if (!keep_saved(it))
                 return;
-            has_key = true;
+            is_kept = true;
         }
-        if (!is_unseen(it, m->entry)) {
-            has_saved = has_value(m->entry);
-            it->saved.trailer = m->entry->trailer;
-            if (has_saved && !save(it, &it->saved_value, m->entry->value))
-                return;
-        }
-        iter_prev(m);
+        last.head = entry->head;
+        last.key = entry->key;
+        has_last = true;
     }
     if (m->status != LSM_OK)
         iter_failed(it, m->status);
     else if (has_saved)
-        show_saved(it);
+        show(it, &it->saved);
 }
 
 /* ---- what a transaction's iterator walks over ------------------------------------------------ */
@@ -303,6 +303,13 @@ static inline bool is_plain(const lsm_iter *it, const struct iter_entry *entry)
            entry_sequence(entry->trailer) <= it->sequence && entry->head < it->limit_head;
 }
 
+static inline bool is_plain_backwards(const lsm_iter *it, const struct iter_entry *entry)
+{
+    return entry_type_of(entry->trailer) == ENTRY_PUT &&
+           entry_sequence(entry->trailer) <= it->sequence &&
+           (!it->has_first || entry->head > it->first_head);
+}
+
 static void next_forwards(lsm_iter *it)
 {
     struct iter *m = it->merged;
@@ -321,6 +328,9 @@ static __attribute__((noinline)) void next_by_any_way(lsm_iter *it)
     if (it->shown == NULL || !iter_may_move(it))
         return;
     if (it->backwards) {
+        it->saved = *it->shown;
+        if (!keep_saved(it))
+            return;
         iter_seek(it->merged, it->saved.key, 0);
         settle_forwards(it, &it->saved);
     } else {
@@ -344,19 +354,43 @@ LSM_API void lsm_iter_next(lsm_iter *it)
     next_by_any_way(it);
 }
 
-LSM_API void lsm_iter_prev(lsm_iter *it)
+/* Turns a walk forwards around: from the key that is shown to the one before it. */
+static void turn_back(lsm_iter *it)
+{
+    struct iter *m = it->merged;
+    struct iter_entry last; /* its key stays for one step, as the next one's */
+    do {
+        last = *m->entry;
+        iter_prev(m);
+    } while (m->valid && is_key_of(&last, m->entry));
+}
+
+static __attribute__((noinline)) void prev_by_any_way(lsm_iter *it)
 {
     if (it->shown == NULL || !iter_may_move(it))
         return;
-    if (!it->backwards) {
-        if (!save_key(it, it->merged->entry))
-            return;
-        do {
-            iter_prev(it->merged);
-        } while (it->merged->valid && is_saved_key(it, it->merged->entry));
-    }
+    if (!it->backwards)
+        turn_back(it);
     settle_backwards(it);
     walked_down(it);
+}
+
+/* As lsm_iter_next(): to an entry in memory that is plain, with an entry of another head before it,
+ * which the merge then stands on. */
+LSM_API void lsm_iter_prev(lsm_iter *it)
+{
+    struct iter *m = it->merged;
+    const struct iter_entry *entry = m->entry;
+    bool is_simple = it->shown != NULL && it->backwards && !it->scan.is_tracking && m->back > 0 &&
+                     it->fork_count == db_fork_count();
+    if (__builtin_expect(
+            is_simple && entry[-1].head != entry->head && is_plain_backwards(it, entry), 1)) {
+        m->back--;
+        m->entry = entry - 1;
+        it->shown = entry;
+        return;
+    }
+    prev_by_any_way(it);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */

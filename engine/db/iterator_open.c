@@ -159,6 +159,7 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
     it->merged = merged;
     it->limit_head =
         it->has_limit ? iter_head(buffer_slice(&it->limit), merged->common) : UINT64_MAX;
+    it->first_head = it->has_first ? iter_head(buffer_slice(&it->first), merged->common) : 0;
     it->state = state;
     if (!it->has_snapshot)
         it->sequence = visible;

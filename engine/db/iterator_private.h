@@ -22,13 +22,14 @@ struct lsm_iter {
     size_t readahead;
     struct buffer first, limit; /* bounds */
     bool has_first, has_limit;
-    uint64_t limit_head; /* keys with a smaller head are below the limit */
+    uint64_t limit_head; /* keys with a smaller head are below the limit, */
+    uint64_t first_head; /* and those with a larger one above the first */
 
-    const struct iter_entry *shown; /* the merge's (forwards) or `saved`; NULL: not valid */
+    const struct iter_entry *shown; /* the merge's, or `saved` (backwards); NULL: not valid */
     bool backwards;
-    struct buffer saved_key;    /* the key shown (backwards), or being left (forwards) */
-    struct buffer saved_value;  /* the value shown (backwards) */
-    struct iter_entry saved;    /* over both */
+    struct iter_entry saved;    /* what the merge's last step left, or copied to: */
+    struct buffer saved_key;    /* */
+    struct buffer saved_value;  /* */
     struct value_reader values; /* of blob files */
     lsm_slice blob_value;       /* of the entry shown, when it only refers to one */
     struct txn_scan scan;       /* zeroed unless a transaction's */

@@ -8,12 +8,13 @@
  * `head` is a number that grows with the key, so that a merge compares numbers first: equal heads
  * decide nothing. It is made of 8 bytes of the key, those behind `common`: what most keys of the
  * iterators that are compared begin with, or nothing. An iterator may have several
- * entries in an array; then it says how many follow the current one there (`run`), and walking over
- * those costs no call either: iter_next() counts on. Every operation finds out where it stands from
- * `entry`.
+ * entries in an array; then it says how many follow the current one there (`run`), or stand before
+ * it (`back`), and walking over those costs no call either: iter_next() and iter_prev() count.
+ * Every operation finds out where it stands from `entry`.
  *
  * Memory: an implementation embeds struct iter as its first member. The entry, its key and value
- * are borrowed from it, valid until it moves or is released. Not valid plus status != LSM_OK is a
+ * are borrowed from it, valid until it moves or is released; what iter_next() or iter_prev() has
+ * just left, key and value, stays until the next move. Not valid plus status != LSM_OK is a
  * failure; the details are in the lsm_error that was given at its creation.
  */
 #ifndef ENGINE_ITER_ITER_H
@@ -30,7 +31,7 @@ struct iter_ops {
     void (*seek)(struct iter *it, lsm_slice key, uint64_t trailer);          /* first entry >= */
     void (*seek_for_prev)(struct iter *it, lsm_slice key, uint64_t trailer); /* last entry <= */
     void (*next)(struct iter *it);    /* it->valid, it->run is 0: use iter_next() */
-    void (*prev)(struct iter *it);    /* it->valid */
+    void (*prev)(struct iter *it);    /* it->valid, it->back is 0: use iter_prev() */
     void (*release)(struct iter *it); /* frees what it holds, and itself when it was allocated */
     /* NULL, or a hint: a seek to the same place is the next move. Begins to fetch the memory that
      * it will read, so that several sources wait for theirs together. */
@@ -50,7 +51,9 @@ struct iter_entry {
 struct iter {
     const struct iter_ops *ops;
     const struct iter_entry *entry; /* meaningless unless valid */
-    uint32_t run;                   /* entry[1] to entry[run] come next; 0 unless valid */
+    /* On a walk forwards entry[1] to entry[run] come next, on one backwards entry[-1] to
+     * entry[-back]. One of them is 0; both unless valid. */
+    uint32_t run, back;
     bool valid;
     lsm_status status;
     lsm_slice common; /* set by who compares several, before the first move; borrowed */
@@ -77,7 +80,12 @@ static inline void iter_next(struct iter *it)
 
 static inline void iter_prev(struct iter *it)
 {
-    it->ops->prev(it);
+    if (it->back > 0) {
+        it->back--;
+        it->entry--;
+    } else {
+        it->ops->prev(it);
+    }
 }
 
 static inline void iter_seek(struct iter *it, lsm_slice key, uint64_t trailer)
@@ -93,7 +101,7 @@ static inline void iter_approach(struct iter *it, lsm_slice key, uint64_t traile
 
 static inline void iter_rest(struct iter *it)
 {
-    it->run = 0;
+    it->run = it->back = 0;
     it->valid = false;
     if (it->ops->rest != NULL)
         it->ops->rest(it);

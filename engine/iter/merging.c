@@ -30,7 +30,8 @@ struct merging {
     uint32_t *winners;      /* [1, 2 * count): only while the tree is built */
     uint32_t count;
     uint32_t winner;
-    uint32_t shown;     /* entries of the winner behind the current one that were shown at once */
+    /* Entries of the winner around the current one that were shown at once: iter.run, iter.back. */
+    uint32_t shown_run, shown_back;
     uint32_t wins;      /* in a row */
     uint32_t runner_up; /* while galloping */
     bool galloping;
@@ -70,14 +71,14 @@ static inline bool beats(const struct merging *m, uint32_t a, uint32_t b)
     return (x < y) != m->backwards;
 }
 
-/* Shows the winner's entry, and `run` more of its entries behind it. */
-static void publish(struct merging *m, uint32_t run)
+/* Shows the winner's entry, and `run` more of its entries behind it or `back` before it. */
+static void publish(struct merging *m, uint32_t run, uint32_t back)
 {
     const struct iter *w = m->children[m->winner];
     m->it.valid = w->valid;
     m->it.entry = w->entry;
-    m->it.run = run;
-    m->shown = run;
+    m->it.run = m->shown_run = run;
+    m->it.back = m->shown_back = back;
 }
 
 /* Before a move: tells the winner how far its entries were walked over. */
@@ -85,8 +86,10 @@ static void follow(struct merging *m)
 {
     struct iter *w = m->children[m->winner];
     w->entry = m->it.entry;
-    w->run -= m->shown - m->it.run;
-    m->shown = m->it.run;
+    w->run -= m->shown_run - m->it.run;
+    w->back -= m->shown_back - m->it.back;
+    m->shown_run = m->it.run;
+    m->shown_back = m->it.back;
 }
 
 static bool child_failed(struct merging *m, uint32_t child)
@@ -95,8 +98,8 @@ static bool child_failed(struct merging *m, uint32_t child)
     if (c->valid || c->status == LSM_OK)
         return false;
     m->it.valid = false;
-    m->it.run = 0;
-    m->shown = 0;
+    m->it.run = m->shown_run = 0;
+    m->it.back = m->shown_back = 0;
     m->it.status = c->status;
     return true;
 }
@@ -120,7 +123,7 @@ static void build(struct merging *m)
     m->wins = 0;
     m->galloping = false;
     m->it.status = LSM_OK;
-    publish(m, 0);
+    publish(m, 0, 0);
 }
 
 static uint32_t runner_up_of(const struct merging *m)
@@ -144,6 +147,18 @@ static uint32_t run_of_winner(const struct merging *m)
     return run;
 }
 
+/* The same on the way backwards. */
+static uint32_t back_of_winner(const struct merging *m)
+{
+    const struct iter *w = m->children[m->winner];
+    const struct iter_entry *entry = w->entry;
+    uint64_t bound = m->heads[m->runner_up];
+    uint32_t back = 0;
+    while (back < w->back && (--entry)->head > bound)
+        back++;
+    return back;
+}
+
 /* The winner has moved: finds the new one. */
 static void replay(struct merging *m)
 {
@@ -152,7 +167,7 @@ static void replay(struct merging *m)
         return;
     note_head(m, before);
     if (m->galloping && beats(m, before, m->runner_up)) {
-        publish(m, m->backwards ? 0 : run_of_winner(m));
+        publish(m, m->backwards ? 0 : run_of_winner(m), m->backwards ? back_of_winner(m) : 0);
         return;
     }
     for (uint32_t node = (m->count + winner) / 2; node > 0; node /= 2) {
@@ -166,7 +181,7 @@ static void replay(struct merging *m)
     m->galloping = m->wins >= GALLOP_AFTER;
     if (m->galloping)
         m->runner_up = runner_up_of(m);
-    publish(m, 0);
+    publish(m, 0, 0);
 }
 
 /* ---- moving ---------------------------------------------------------------------------------- */

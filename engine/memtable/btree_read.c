@@ -292,7 +292,8 @@ static void fetch_one_ahead(struct btree_cursor *c)
     const struct btree_node *leaf = c->fetched[0];
     for (unsigned i = 1; i < BTREE_AHEAD_NODES; i++)
         c->fetched[i - 1] = c->fetched[i];
-    const struct btree_node *next = step_forwards(c->mt, &c->ahead);
+    const struct btree_node *next =
+        c->is_backwards ? step_backwards(c->mt, &c->ahead) : step_forwards(c->mt, &c->ahead);
     c->fetched[BTREE_AHEAD_NODES - 1] = next;
     if (next != NULL)
         node_prefetch(next);
@@ -301,8 +302,12 @@ static void fetch_one_ahead(struct btree_cursor *c)
 }
 
 /* A walk has to cross some leaves first: for a short scan it would cost more than it saves. */
-static void fetch_ahead(struct btree_cursor *c)
+static void fetch_ahead(struct btree_cursor *c, bool backwards)
 {
+    if (c->is_backwards != backwards) {
+        c->is_backwards = backwards;
+        c->crossings = 0;
+    }
     if (++c->crossings < BTREE_AHEAD_START)
         return;
     if (c->crossings == BTREE_AHEAD_START) {
@@ -343,7 +348,7 @@ uint32_t btree_cursor_next_leaf(struct btree_cursor *c)
             return 0;
         }
         (void)enter(c, leaf, NULL);
-        fetch_ahead(c);
+        fetch_ahead(c, false);
         c->index = 0;
         if (c->count > 0)
             return c->records[0];
@@ -359,8 +364,8 @@ static uint32_t stand_before(struct btree_cursor *c, unsigned rank)
             return 0;
         }
         rank = enter(c, leaf, NULL);
+        fetch_ahead(c, true);
     }
-    c->crossings = 0;
     c->index = rank - 1;
     return c->records[c->index];
 }
@@ -378,7 +383,11 @@ uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
 
 uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t)
 {
-    return stand_before(c, enter(c, descend(c->mt, &c->at, t, true), t));
+    unsigned rank = enter(c, descend(c->mt, &c->at, t, true), t);
+    c->crossings = 0;
+    for (unsigned i = 0; i < rank; i++)
+        record_prefetch(c->mt, c->records[i]);
+    return stand_before(c, rank);
 }
 
 uint32_t btree_cursor_prev(struct btree_cursor *c)

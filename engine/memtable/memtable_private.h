@@ -293,7 +293,7 @@ struct btree_step {
     uint32_t low, high;               /* of the leaf's range */
 };
 
-/* A walk forwards fetches into the cache: the records of leaves up to so many further on, and the
+/* A walk fetches into the cache: the records of leaves up to so many further on, and the
  * nodes of so many leaves behind those. It begins when so many leaves were crossed. */
 #define BTREE_AHEAD_RECORDS 3
 #define BTREE_AHEAD_NODES   2
@@ -301,7 +301,7 @@ struct btree_step {
 
 /*
  * A place in the tree. Holds copies of the leaf's record offsets and of the parent's permutation,
- * so what the inserting thread does meanwhile does not disturb it. A long walk forwards has a
+ * so what the inserting thread does meanwhile does not disturb it. A long walk has a
  * second step that runs ahead and fetches nodes, then records, into the cache.
  */
 struct btree_cursor {
@@ -309,7 +309,8 @@ struct btree_cursor {
     unsigned index; /* of the current key; < count while the cursor is on a key */
     unsigned count;
     uint32_t records[BTREE_SLOTS]; /* newest versions, in order of their keys */
-    unsigned crossings;            /* from leaf to leaf, forwards, since the last seek */
+    unsigned crossings;            /* from leaf to leaf, one way, since the last seek */
+    bool is_backwards;             /* that way */
     struct btree_step at;
     struct btree_step ahead;
     const struct btree_node *fetched[BTREE_AHEAD_NODES]; /* leaves whose records come next */

@@ -149,8 +149,8 @@ struct table_iter_options {
  */
 lsm_status table_iter_new(struct table *table, const struct table_iter_options *options,
                           struct iter **it, lsm_error *err);
-/* Makes it one over another table, as if it were new; only that the key of the entry it stands on
- * stays until its second move. With `goes_on` the next move comes to the block that follows, in the
+/* Makes it one over another table, as if it were new; only that the entry it stands on stays
+ * until its second move. With `goes_on` the next move comes to the block that follows, in the
  * order of the walk, and the walk reads as much in advance as before. */
 void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on);
 

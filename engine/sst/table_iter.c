@@ -16,6 +16,7 @@ struct table_iter {
     lsm_error *err;
     unsigned flags;                  /* enum table_read_flags */
     struct block *block;             /* held; NULL before the first move */
+    struct block *left;              /* held: the one before, whose entry the last step left */
     struct table_batch_block source; /* over it */
     uint32_t block_index;
     uint32_t turn;       /* which batch is in use */
@@ -96,7 +97,7 @@ static lsm_status walk_to(struct table_iter *ti, uint32_t index, bool is_backwar
 static void fail(struct table_iter *ti, lsm_status status)
 {
     ti->it.valid = false;
-    ti->it.run = 0;
+    ti->it.run = ti->it.back = 0;
     ti->it.status = status;
 }
 
@@ -111,6 +112,23 @@ static bool prefetch_block(const struct table_iter *ti, uint32_t index)
     for (size_t i = 0; i < PREFETCH_LINES; i++)
         __builtin_prefetch(bytes + i * CACHE_LINE);
     return true;
+}
+
+/* The entries of the block stay until the next one is left. */
+static void leave_block(struct table_iter *ti)
+{
+    if (ti->block == NULL)
+        return;
+    block_drop(ti->left);
+    ti->left = ti->block;
+    ti->block = NULL;
+}
+
+static void drop_blocks(struct table_iter *ti)
+{
+    block_drop(ti->block);
+    block_drop(ti->left);
+    ti->block = ti->left = NULL;
 }
 
 /* Makes `index` the current block. False when that failed. */
@@ -128,7 +146,9 @@ static bool enter_block(struct table_iter *ti, uint32_t index, bool is_backwards
     }
     if (ti->run > 0 && index + 1 < ti->table->index.count)
         (void)prefetch_block(ti, index + 1);
-    block_drop(ti->block);
+    if (is_backwards && ti->run == 0 && index > 0)
+        (void)prefetch_block(ti, index - 1);
+    leave_block(ti);
     ti->block = block;
     ti->block_index = index;
     table_batch_block_init(&ti->source, block->data, ti->table->properties.sequence_base,
@@ -156,10 +176,41 @@ static void show(struct table_iter *ti, uint32_t index, uint32_t count)
     ti->first = index;
     ti->it.entry = batch->entries;
     ti->it.run = batch->count - 1;
+    ti->it.back = 0;
     ti->it.valid = true;
 }
 
-/* The entry that a seek, or a step backwards, came to. */
+/* Of the `count` entries that end with `index`, as many as their keys let stand in one batch. */
+static bool fill_up_to(struct table_iter *ti, struct table_batch *batch, uint32_t index,
+                       uint32_t count)
+{
+    for (;;) {
+        if (!table_batch_fill(batch, &ti->source, index + 1 - count, count))
+            return false;
+        if (batch->count == count)
+            return true;
+        count = batch->count < count / 2 ? batch->count : (count + 1) / 2;
+    }
+}
+
+/* Shows entry `index`, and entries before it without a call, more with each batch. */
+static void show_back(struct table_iter *ti, uint32_t index)
+{
+    uint32_t count = ti->wanted < index + 1 ? ti->wanted : index + 1;
+    struct table_batch *batch = &ti->batches[ti->turn ^= 1];
+    if (!fill_up_to(ti, batch, index, count)) {
+        fail(ti, lsm_fail_memory(ti->err, block_key_size(&ti->source.view, index)));
+        return;
+    }
+    ti->wanted = ti->wanted < TABLE_BATCH_MAX ? ti->wanted * 2 : ti->wanted;
+    ti->first = index + 1 - batch->count;
+    ti->it.entry = &batch->entries[batch->count - 1];
+    ti->it.run = 0;
+    ti->it.back = batch->count - 1;
+    ti->it.valid = true;
+}
+
+/* The entry that a seek came to. */
 static void show_one(struct table_iter *ti, uint32_t index)
 {
     ti->wanted = FIRST_BATCH;
@@ -177,7 +228,7 @@ static void show_more(struct table_iter *ti, uint32_t index)
 static void end(struct table_iter *ti)
 {
     ti->it.valid = false;
-    ti->it.run = 0;
+    ti->it.run = ti->it.back = 0;
 }
 
 static void show_first_of(struct table_iter *ti, uint32_t block_index)
@@ -191,7 +242,7 @@ static void show_first_of(struct table_iter *ti, uint32_t block_index)
 static void show_last_of(struct table_iter *ti, uint32_t block_index)
 {
     if (enter_block(ti, block_index, true))
-        show_one(ti, ti->source.view.count - 1);
+        show_back(ti, ti->source.view.count - 1);
 }
 
 static struct table_iter *of(struct iter *it)
@@ -209,6 +260,7 @@ static void iter_first_entry(struct iter *it)
 static void iter_last_entry(struct iter *it)
 {
     it->status = LSM_OK;
+    of(it)->wanted = FIRST_BATCH;
     show_last_of(of(it), of(it)->table->index.count - 1);
 }
 
@@ -249,6 +301,7 @@ static void iter_seek_for_prev_entry(struct iter *it, lsm_slice key, uint64_t tr
 {
     struct table_iter *ti = of(it);
     it->status = LSM_OK;
+    ti->wanted = FIRST_BATCH;
     if (!enter_block(ti, find_block(ti, key, trailer), true))
         return;
     uint32_t index = block_seek(&ti->source.view, key, trailer);
@@ -276,10 +329,10 @@ static void iter_next_entry(struct iter *it)
 static void iter_prev_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
-    assert(it->valid);
+    assert(it->valid && it->back == 0);
     uint32_t index = current_index(ti);
     if (index > 0)
-        show_one(ti, index - 1);
+        show_back(ti, index - 1);
     else if (ti->block_index > 0)
         show_last_of(ti, ti->block_index - 1);
     else
@@ -307,8 +360,7 @@ static void init_ahead(struct table_iter *ti, const struct table_iter_options *o
 static void iter_rest_entry(struct iter *it)
 {
     struct table_iter *ti = of(it);
-    block_drop(ti->block);
-    ti->block = NULL;
+    drop_blocks(ti);
     ti->run = 0;
     ti->approached = 0;
     table_ahead_rest(&ti->ahead);
@@ -320,7 +372,7 @@ static void iter_release_entry(struct iter *it)
     struct table_iter *ti = of(it);
     table_ahead_release(&ti->ahead);
     read_lane_release(&ti->lane);
-    block_drop(ti->block);
+    drop_blocks(ti);
     table_batch_release(&ti->batches[0]);
     table_batch_release(&ti->batches[1]);
     mem_free(ti);
@@ -359,8 +411,7 @@ void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on)
 {
     struct table_iter *ti = of(it);
     end(ti);
-    block_drop(ti->block);
-    ti->block = NULL;
+    leave_block(ti);
     ti->table = table;
     ti->approached = 0;
     ti->run = 0;

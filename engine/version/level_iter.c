@@ -20,7 +20,7 @@ struct level_iter {
 static void invalidate(struct level_iter *l, lsm_status status)
 {
     l->base.valid = false;
-    l->base.run = 0;
+    l->base.run = l->base.back = 0;
     l->base.status = status;
 }
 
@@ -66,6 +66,7 @@ static inline void publish(struct level_iter *l)
     l->base.valid = true;
     l->base.entry = l->inner->entry;
     l->base.run = l->inner->run;
+    l->base.back = l->inner->back;
 }
 
 /* Before a move: tells the inner iterator how far its entries were walked over. */
@@ -73,6 +74,7 @@ static inline void follow(struct level_iter *l)
 {
     l->inner->entry = l->base.entry;
     l->inner->run = l->base.run;
+    l->inner->back = l->base.back;
 }
 
 /* After a move forwards: the inner entry, or the first of the next file that has one. */

@@ -31,7 +31,8 @@ static size_t all_count;
 
 struct array_iter {
     struct iter it;
-    struct iter_entry shown[MAX_RUN]; /* entries from `at` on */
+    struct iter_entry shown[MAX_RUN]; /* entries from `shown_from` on */
+    size_t shown_from;
     struct entry *entries[MAX_ENTRY];
     size_t count;
     size_t at;
@@ -45,29 +46,60 @@ static struct array_iter *array_of(struct iter *it)
     return (struct array_iter *)(void *)it;
 }
 
-static void array_show(struct array_iter *a)
+/* False: there is nothing to show. */
+static bool array_settle(struct array_iter *a)
 {
     a->it.status = a->at == a->fails_at ? LSM_CORRUPT : LSM_OK;
     a->it.valid = a->at < a->count && a->it.status == LSM_OK;
-    a->it.run = 0;
-    if (!a->it.valid)
-        return;
-    size_t run = a->at % MAX_RUN + 1; /* of any length */
-    for (size_t i = 0; i < run && a->at + i < a->count && a->at + i != a->fails_at; i++) {
-        const struct entry *e = a->entries[a->at + i];
+    a->it.run = a->it.back = 0;
+    return a->it.valid;
+}
+
+static void array_fill(struct array_iter *a, size_t from, size_t count)
+{
+    a->shown_from = from;
+    for (size_t i = 0; i < count; i++) {
+        const struct entry *e = a->entries[from + i];
         a->shown[i] = (struct iter_entry){.head = bytes_head(e->key, e->key_size),
                                           .key = LSM_SLICE(e->key, e->key_size),
                                           .trailer = e->trailer,
                                           .value = LSM_SLICE(&e->child, sizeof e->child)};
-        a->it.run = (uint32_t)i;
     }
-    a->it.entry = a->shown;
+    a->it.entry = &a->shown[a->at - from];
+}
+
+/* How many entries are shown at once: any number. */
+static size_t array_run(const struct array_iter *a)
+{
+    return a->at % MAX_RUN + 1;
+}
+
+static void array_show(struct array_iter *a)
+{
+    if (!array_settle(a))
+        return;
+    size_t count = 1;
+    while (count < array_run(a) && a->at + count < a->count && a->at + count != a->fails_at)
+        count++;
+    array_fill(a, a->at, count);
+    a->it.run = (uint32_t)count - 1;
+}
+
+static void array_show_back(struct array_iter *a)
+{
+    if (!array_settle(a))
+        return;
+    size_t count = 1;
+    while (count < array_run(a) && count <= a->at && a->at - count != a->fails_at)
+        count++;
+    array_fill(a, a->at + 1 - count, count);
+    a->it.back = (uint32_t)count - 1;
 }
 
 /* Where it stands, after a walk over what it shows. */
 static size_t array_at(const struct array_iter *a)
 {
-    return a->at + (size_t)(a->it.entry - a->shown);
+    return a->shown_from + (size_t)(a->it.entry - a->shown);
 }
 
 static void array_first(struct iter *it)
@@ -79,7 +111,7 @@ static void array_first(struct iter *it)
 static void array_last(struct iter *it)
 {
     array_of(it)->at = array_of(it)->count - 1; /* wraps when empty: not valid */
-    array_show(array_of(it));
+    array_show_back(array_of(it));
 }
 
 static int order_of(const struct entry *e, lsm_slice key, uint64_t trailer)
@@ -115,9 +147,9 @@ static void array_next(struct iter *it)
 
 static void array_prev(struct iter *it)
 {
-    ck_assert(it->valid);
+    ck_assert(it->valid && it->back == 0);
     array_of(it)->at = array_at(array_of(it)) - 1;
-    array_show(array_of(it));
+    array_show_back(array_of(it));
 }
 
 static void array_release(struct iter *it)
