@@ -16,8 +16,27 @@
 #define LINE_SIZE      64
 #define COUNTER_COUNT  64
 #define FIRST_CAPACITY ((size_t)256)
+#define OWN_SHARE      8  /* of the capacity one part in so many is for what cannot be shared */
 #define POOL_SLACK     16 /* of the capacity one part in so many is for slabs in partial use */
 #define POOL_CAPACITY  ((uint64_t)32 << 20) /* smaller caches leave the memory to the heap */
+
+/* A block of this process alone. */
+struct own_block {
+    struct block block; /* first; its stamp is the pool whose memory it is, 0: the heap's */
+    union {
+        struct {                 /* in the cache; the cache's, guarded by its lock */
+            void *_Atomic *slot; /* that points here */
+            uint32_t ring_index;
+        };
+        struct epoch_retired retired; /* taken out */
+    };
+    _Atomic uint32_t references; /* the slot's, and everybody's who keeps it */
+    uint32_t size;               /* of data */
+    _Alignas(LINE_SIZE) uint8_t data[];
+};
+
+static_assert(offsetof(struct own_block, data) == LINE_SIZE, "a header is a line");
+static_assert(LINE_SIZE % FRAMES_UNIT == 0, "a frame's place can name it");
 
 struct counter {
     _Alignas(LINE_SIZE) _Atomic uint64_t hits;
@@ -29,37 +48,65 @@ struct block_cache {
     uint64_t capacity;
     struct decompress_pool *pool;
     struct block_pool *memory; /* NULL: the heap */
+    struct shm_frames *frames; /* NULL: nothing is shared */
     _Alignas(LINE_SIZE) pthread_mutex_t lock;
-    _Atomic uint64_t bytes; /* written under lock */
-    struct block **ring;    /* guarded by lock, as all below; places may be NULL */
-    uint32_t *holes;        /* stack of ring places that are NULL */
-    size_t ring_capacity;   /* of ring and holes */
-    size_t ring_size;       /* places in use or holes */
+    _Atomic uint64_t bytes;  /* written under lock */
+    struct own_block **ring; /* guarded by lock, as all below; places may be NULL */
+    uint32_t *holes;         /* stack of ring places that are NULL */
+    size_t ring_capacity;    /* of ring and holes */
+    size_t ring_size;        /* places in use or holes */
     size_t hole_count;
     size_t hand;
 };
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
+static struct own_block *own(const struct block *block)
+{
+    return (struct own_block *)block;
+}
+
+static struct block_pool *pool_of(const struct own_block *block)
+{
+    return (struct block_pool *)(uintptr_t)block->block.frame.stamp;
+}
+
 struct block *block_new(struct block_cache *cache, size_t size)
 {
-    size_t whole = sizeof(struct block) + size;
+    size_t whole = sizeof(struct own_block) + size;
     struct block_pool *pool = whole <= BLOCK_POOL_MAX_PIECE ? cache->memory : NULL;
-    struct block *block = pool == NULL ? mem_alloc_aligned(_Alignof(struct block), whole)
-                                       : block_pool_take(pool, whole);
-    if (block == NULL)
+    if (size > UINT32_MAX)
         return NULL;
-    atomic_init(&block->references, 1);
-    atomic_init(&block->touched, false);
-    block->slot = NULL;
-    block->size = size;
-    block->pool = pool;
-    return block;
+    struct own_block *made = pool == NULL ? mem_alloc_aligned(_Alignof(struct own_block), whole)
+                                          : block_pool_take(pool, whole);
+    if (made == NULL)
+        return NULL;
+    memset(&made->block, 0, sizeof made->block);
+    made->block.frame.stamp = (uint64_t)(uintptr_t)pool;
+    made->block.frame.place = LINE_SIZE / FRAMES_UNIT;
+    made->block.frame.kind = SHM_FRAME_OWN;
+    atomic_init(&made->references, 1);
+    made->size = (uint32_t)size;
+    return &made->block;
+}
+
+uint8_t *block_memory(struct block *block)
+{
+    return own(block)->data;
+}
+
+size_t block_size(const struct block *block)
+{
+    return own(block)->size;
 }
 
 void block_keep(struct block *block)
 {
-    uint32_t before = atomic_fetch_add_explicit(&block->references, 1, memory_order_relaxed);
+    if (block->frame.kind == SHM_FRAME_SHARED) {
+        shm_frame_keep(&block->frame);
+        return;
+    }
+    uint32_t before = atomic_fetch_add_explicit(&own(block)->references, 1, memory_order_relaxed);
     assert(before > 0);
     (void)before;
 }
@@ -68,24 +115,29 @@ void block_drop(struct block *block)
 {
     if (block == NULL)
         return;
-    /* Release: our reads are done; acquire: before the memory is reused. */
-    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) != 1)
+    if (block->frame.kind == SHM_FRAME_SHARED) {
+        shm_frame_drop(&block->frame);
         return;
-    if (block->pool != NULL)
-        block_pool_give_back(block->pool, block);
+    }
+    struct own_block *o = own(block);
+    /* Release: our reads are done; acquire: before the memory is reused. */
+    if (atomic_fetch_sub_explicit(&o->references, 1, memory_order_acq_rel) != 1)
+        return;
+    if (pool_of(o) != NULL)
+        block_pool_give_back(pool_of(o), o);
     else
-        mem_free(block);
+        mem_free(o);
 }
 
 static void drop_retired(struct epoch_retired *retired)
 {
-    block_drop((struct block *)(void *)((uint8_t *)retired - offsetof(struct block, retired)));
+    block_drop((struct block *)(void *)((uint8_t *)retired - offsetof(struct own_block, retired)));
 }
 
-static uint64_t cost(const struct block *block)
+static uint64_t cost(const struct own_block *block)
 {
     size_t whole = sizeof *block + block->size;
-    return block->pool != NULL ? block_pool_piece_size(whole) : whole;
+    return pool_of(block) != NULL ? block_pool_piece_size(whole) : whole;
 }
 
 /* ---- cache ----------------------------------------------------------------------------------- */
@@ -115,12 +167,25 @@ void block_cache_free(struct block_cache *cache)
     if (cache == NULL)
         return;
     assert(atomic_load(&cache->bytes) == 0);
+    shm_frames_close(cache->frames);
     decompress_pool_free(cache->pool);
     block_pool_close(cache->memory);
     pthread_mutex_destroy(&cache->lock);
     mem_free(cache->ring);
     mem_free(cache->holes);
     mem_free(cache);
+}
+
+void block_cache_share(struct block_cache *cache, struct shm_frames *frames)
+{
+    assert(cache->frames == NULL && atomic_load(&cache->bytes) == 0);
+    cache->frames = frames;
+    cache->capacity /= OWN_SHARE;
+}
+
+struct shm_frames *block_cache_frames(const struct block_cache *cache)
+{
+    return cache->frames;
 }
 
 struct decompress_pool *block_cache_pool(struct block_cache *cache)
@@ -163,24 +228,78 @@ static void count_one(_Atomic uint64_t *count)
     atomic_store_explicit(count, before + 1, memory_order_relaxed);
 }
 
-struct block *block_cache_find(struct block_cache *cache, void *_Atomic *slot)
+/* ---- finding --------------------------------------------------------------------------------- */
+
+/* From `before`, which is not the block (any more). Fails when another thread was faster, and
+ * leaves alone what the cache has put in. */
+static void turn_slot(void *_Atomic *slot, struct block *before, struct shm_frame *frame)
+{
+    void *expected = before;
+    /* Release: pairs with the acquire of who finds the frame through the slot. */
+    atomic_compare_exchange_strong_explicit(slot, &expected, frame, memory_order_release,
+                                            memory_order_relaxed);
+}
+
+/* Another process may have put it in, or another frame holds it now. */
+static __attribute__((noinline)) struct block *find_shared(struct block_cache *cache,
+                                                           void *_Atomic *slot,
+                                                           struct block *before, uint64_t number,
+                                                           uint32_t index)
+{
+    struct shm_frame *frame = NULL;
+    if (cache->frames != NULL)
+        frame = shm_frames_find(cache->frames, number, index);
+    struct counter *counter = my_counter(cache);
+    count_one(frame == NULL ? &counter->misses : &counter->hits);
+    if (frame == NULL)
+        return NULL;
+    turn_slot(slot, before, frame);
+    shm_frame_touch(frame);
+    return (struct block *)frame;
+}
+
+struct block *block_cache_find(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
+                               uint32_t index)
 {
     /* Acquire: pairs with the release that published the block in block_cache_insert(). */
     struct block *block = atomic_load_explicit(slot, memory_order_acquire);
-    struct counter *counter = my_counter(cache);
-    if (block == NULL) {
-        count_one(&counter->misses);
-        return NULL;
-    }
-    count_one(&counter->hits);
-    if (!atomic_load_explicit(&block->touched, memory_order_relaxed))
-        atomic_store_explicit(&block->touched, true, memory_order_relaxed);
+    if (block == NULL || !shm_frame_is(&block->frame, number, index))
+        return find_shared(cache, slot, block, number, index);
+    count_one(&my_counter(cache)->hits);
+    shm_frame_touch(&block->frame);
     return block;
 }
 
-struct block *block_cache_peek(void *_Atomic *slot)
+struct block *block_cache_peek(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
+                               uint32_t index)
 {
-    return atomic_load_explicit(slot, memory_order_acquire);
+    struct block *block = block_cache_glance(slot, number, index);
+    if (block == NULL && cache->frames != NULL)
+        block = (struct block *)shm_frames_find(cache->frames, number, index);
+    return block;
+}
+
+static bool is_shared(const struct block_cache *cache, const void *block)
+{
+    return cache->frames != NULL && shm_frames_have(cache->frames, block);
+}
+
+/* Outside an epoch a block of our own may be gone: only its address is looked at. */
+const uint8_t *block_cache_place(const struct block_cache *cache, void *_Atomic *slot,
+                                 uint64_t number, uint32_t index)
+{
+    const struct block *block = atomic_load_explicit(slot, memory_order_acquire);
+    if (block == NULL || !is_shared(cache, block))
+        return (const uint8_t *)block;
+    return shm_frame_is(&block->frame, number, index) ? block_data(block) : NULL;
+}
+
+bool block_cache_has(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
+                     uint32_t index)
+{
+    if (block_cache_place(cache, slot, number, index) != NULL)
+        return true;
+    return cache->frames != NULL && shm_frames_find(cache->frames, number, index) != NULL;
 }
 
 /* ---- eviction -------------------------------------------------------------------------------- */
@@ -193,7 +312,7 @@ static bool reserve_place_locked(struct block_cache *cache)
     size_t capacity = cache->ring_capacity == 0 ? FIRST_CAPACITY : cache->ring_capacity * 2;
     if (capacity > UINT32_MAX)
         return false;
-    struct block **ring = mem_resize(cache->ring, capacity * sizeof *ring);
+    struct own_block **ring = mem_resize(cache->ring, capacity * sizeof *ring);
     if (ring == NULL)
         return false;
     cache->ring = ring;
@@ -205,7 +324,7 @@ static bool reserve_place_locked(struct block_cache *cache)
     return true;
 }
 
-static void place_locked(struct block_cache *cache, struct block *block)
+static void place_locked(struct block_cache *cache, struct own_block *block)
 {
     size_t at = cache->hole_count > 0 ? cache->holes[--cache->hole_count] : cache->ring_size++;
     cache->ring[at] = block;
@@ -214,7 +333,7 @@ static void place_locked(struct block_cache *cache, struct block *block)
 }
 
 /* Takes a block out of ring and slot; the slot's reference is the caller's now. */
-static void unplace_locked(struct block_cache *cache, struct block *block)
+static void unplace_locked(struct block_cache *cache, struct own_block *block)
 {
     cache->ring[block->ring_index] = NULL;
     cache->holes[cache->hole_count++] = block->ring_index;
@@ -230,11 +349,12 @@ static struct epoch_retired *evict_locked(struct block_cache *cache, uint64_t wa
     struct epoch_retired *evicted = NULL;
     while (cache->bytes + wanted > cache->capacity && cache->hole_count < cache->ring_size) {
         cache->hand = cache->hand + 1 < cache->ring_size ? cache->hand + 1 : 0;
-        struct block *block = cache->ring[cache->hand];
+        struct own_block *block = cache->ring[cache->hand];
         if (block == NULL)
             continue;
-        if (atomic_load_explicit(&block->touched, memory_order_relaxed)) {
-            atomic_store_explicit(&block->touched, false, memory_order_relaxed);
+        _Atomic bool *touched = &block->block.frame.touched;
+        if (atomic_load_explicit(touched, memory_order_relaxed)) {
+            atomic_store_explicit(touched, false, memory_order_relaxed);
             continue;
         }
         unplace_locked(cache, block);
@@ -253,37 +373,76 @@ static void retire_all(struct epoch_retired *evicted)
     }
 }
 
-struct block *block_cache_insert(struct block_cache *cache, void *_Atomic *slot,
-                                 struct block *block)
+/* The slot's contents are the block, unless it holds it already. Slots get blocks of our own under
+ * the lock only; frames come and go any time. */
+static struct block *fill_slot_locked(void *_Atomic *slot, struct own_block *block)
 {
-    assert(epoch_is_inside());
+    const struct shm_frame *wanted = &block->block.frame;
+    void *before = atomic_load_explicit(slot, memory_order_acquire);
+    for (;;) {
+        struct block *found = before;
+        if (found != NULL &&
+            shm_frame_is(&found->frame, wanted->number,
+                         atomic_load_explicit(&wanted->index, memory_order_relaxed)))
+            return found;
+        /* Release: pairs with the acquire in block_cache_find(). */
+        if (atomic_compare_exchange_weak_explicit(slot, &before, block, memory_order_release,
+                                                  memory_order_acquire))
+            return &block->block;
+    }
+}
+
+static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
+                                uint32_t index, struct own_block *block)
+{
     if (cost(block) > cache->capacity)
         return NULL;
     struct epoch_retired *evicted = NULL;
+    struct block *used = NULL;
+    atomic_store_explicit(&block->block.frame.index, index, memory_order_relaxed);
+    atomic_store_explicit(&block->block.frame.number, number, memory_order_release);
     pthread_mutex_lock(&cache->lock);
-    struct block *used = atomic_load_explicit(slot, memory_order_acquire);
-    if (used == NULL && reserve_place_locked(cache)) {
-        evicted = evict_locked(cache, cost(block));
-        block->slot = slot;
-        place_locked(cache, block);
-        used = block;
-        /* Release: pairs with the acquire in block_cache_find(). Slots change under the lock only.
-         */
-        atomic_store_explicit(slot, block, memory_order_release);
+    if (reserve_place_locked(cache)) {
+        used = fill_slot_locked(slot, block);
+        if (used == &block->block) {
+            evicted = evict_locked(cache, cost(block));
+            block->slot = slot;
+            place_locked(cache, block);
+        }
     }
     pthread_mutex_unlock(&cache->lock);
     retire_all(evicted);
-    if (used != NULL && used != block)
-        block_drop(block);
+    if (used != NULL && used != &block->block)
+        block_drop(&block->block);
     return used;
+}
+
+struct block *block_cache_insert(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
+                                 uint32_t index, struct block *block)
+{
+    assert(epoch_is_inside());
+    struct own_block *o = own(block);
+    struct block *before = atomic_load_explicit(slot, memory_order_acquire);
+    struct shm_frame *frame = NULL;
+    if (cache->frames != NULL && (before == NULL || is_shared(cache, before)))
+        frame = shm_frames_insert(cache->frames, number, index, o->data, o->size);
+    if (frame == NULL)
+        return insert_own(cache, slot, number, index, o);
+    turn_slot(slot, before, frame);
+    block_drop(block);
+    return (struct block *)frame;
 }
 
 void block_cache_remove(struct block_cache *cache, void *_Atomic *slot)
 {
     pthread_mutex_lock(&cache->lock);
     struct block *block = atomic_load_explicit(slot, memory_order_relaxed);
+    if (block != NULL && is_shared(cache, block)) {
+        atomic_store_explicit(slot, NULL, memory_order_relaxed);
+        block = NULL;
+    }
     if (block != NULL)
-        unplace_locked(cache, block);
+        unplace_locked(cache, own(block));
     pthread_mutex_unlock(&cache->lock);
     block_drop(block);
 }

@@ -6,6 +6,11 @@
  * cached blocks in a circle and evicts those not touched since its last round (CLOCK); readers set
  * the touched mark only when it is clear, so hot blocks are not written to.
  *
+ * Blocks are the process's own, or stand in frames that all processes of the population share
+ * (engine/shm/frames.h): then the bounds are those of the frames, and the process's own cache, an
+ * eighth of what it would be, holds what finds no place there. A slot may then hold an old pointer
+ * to a frame, so every block carries its identity, and finding compares.
+ *
  * Lifetime: a block found through a slot may be used until epoch_exit(); to keep it longer take a
  * reference with block_keep(). An evicted block is freed when nobody is inside and the last
  * reference is dropped.
@@ -15,27 +20,29 @@
 
 #include "engine/base/epoch.h"
 #include "engine/base/status.h"
-
-#include <stdatomic.h>
+#include "engine/shm/frames.h"
 
 struct block_cache;
-struct block_pool;
 
-struct block {
-    struct epoch_retired retired;
-    _Atomic uint32_t references; /* the slot's, and everybody's who keeps it */
-    _Atomic bool touched;
-    uint32_t ring_index;         /* the cache's, guarded by its lock */
-    void *_Atomic *slot;         /* that points here; the cache's, guarded by its lock */
-    size_t size;                 /* of data */
-    struct block_pool *pool;     /* whose memory it is; NULL: the heap's */
-    _Alignas(64) uint8_t data[]; /* decoded form */
+struct block { /* a shared frame, or what a block of the process's own begins with */
+    struct shm_frame frame;
 };
+
+/* Decoded form. */
+static inline const uint8_t *block_data(const struct block *block)
+{
+    return shm_frame_data(&block->frame);
+}
 
 /* NULL when out of memory. Capacity 0: blocks are read, used and dropped. */
 struct block_cache *block_cache_new(uint64_t capacity_bytes);
-void block_cache_free(struct block_cache *cache); /* every table has been closed */
-uint64_t block_cache_bytes(const struct block_cache *cache);
+/* Closes the frames, too. Every table has been closed. NULL is allowed. */
+void block_cache_free(struct block_cache *cache);
+/* From now on blocks are shared; the cache is empty. The frames are the cache's. */
+void block_cache_share(struct block_cache *cache, struct shm_frames *frames);
+/* NULL: they are not. */
+struct shm_frames *block_cache_frames(const struct block_cache *cache);
+uint64_t block_cache_bytes(const struct block_cache *cache); /* of blocks that are not shared */
 /* The memory behind them, partly used slabs and all. */
 uint64_t block_cache_memory(const struct block_cache *cache);
 void block_cache_counts(const struct block_cache *cache, uint64_t *hits, uint64_t *misses);

@@ -108,8 +108,8 @@ struct table_probe {
     uint32_t shared; /* bytes of the key that all keys of the block begin with */
     uint32_t entry;  /* which the key may be at */
     void *read_memory;
-    struct block *block;    /* seen in memory; NULL: not there */
-    struct block_view view; /* its data is NULL: not made yet */
+    const struct block *block; /* seen in memory; NULL: not there */
+    struct block_view view;    /* its data is NULL: not made yet */
     struct table_index_search search;
 };
 

@@ -157,7 +157,8 @@ static bool ask(struct table_ahead *a, struct table_window *w, uint32_t first, u
 
 static bool is_cached(const struct table_ahead *a, uint32_t index)
 {
-    return atomic_load_explicit(&a->table->index.entries[index].slot, memory_order_relaxed) != NULL;
+    const struct table *t = a->table;
+    return block_cache_has(t->env->cache, table_slot(t, index), t->number, index);
 }
 
 /* The next blocks that are not cached, in about `size` bytes, no farther than `horizon` bytes from

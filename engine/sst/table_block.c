@@ -34,7 +34,7 @@ static lsm_status unpack(const struct table *table, uint64_t offset,
                          lsm_error *err)
 {
     if (frame->compression == TABLE_RAW) {
-        memcpy(block->data, payload.data, payload.size);
+        memcpy(block_memory(block), payload.data, payload.size);
         return LSM_OK;
     }
     bool with_dictionary = frame->compression == TABLE_ZSTD_DICTIONARY;
@@ -43,9 +43,9 @@ static lsm_status unpack(const struct table *table, uint64_t offset,
     bool no_memory;
     const char *wrong = decompress_run(block_cache_pool(table->env->cache),
                                        with_dictionary ? table->dictionary : NULL, payload,
-                                       block->data, block->size, &no_memory);
+                                       block_memory(block), block_size(block), &no_memory);
     if (no_memory)
-        return lsm_fail_memory(err, block->size);
+        return lsm_fail_memory(err, block_size(block));
     return wrong == NULL ? LSM_OK : fail_block(table, offset, wrong, 0, 0, err);
 }
 
@@ -78,14 +78,14 @@ lsm_status table_block_decode(const struct table *table, uint32_t index, const u
         return lsm_fail_memory(err, frame.raw_size);
     lsm_status status =
         unpack(table, span.offset, &frame, table_frame_payload(whole, &frame), made, err);
-    const char *wrong = status == LSM_OK ? block_check(made->data, made->size) : NULL;
+    const char *wrong = status == LSM_OK ? block_check(block_data(made), block_size(made)) : NULL;
     if (status == LSM_OK && wrong == NULL)
-        wrong = check_sequences(table, &frame, made->data);
+        wrong = check_sequences(table, &frame, block_data(made));
     if (wrong != NULL)
         status = fail_block(table, span.offset, wrong, 0, 0, err);
-    else if (status == LSM_OK && bytes_get_u32(made->data) != frame.entry_count)
+    else if (status == LSM_OK && bytes_get_u32(block_data(made)) != frame.entry_count)
         status = fail_block(table, span.offset, "its entry count differs from its header's",
-                            frame.entry_count, bytes_get_u32(made->data), err);
+                            frame.entry_count, bytes_get_u32(block_data(made)), err);
     if (status != LSM_OK) {
         block_drop(made);
         return status;
@@ -116,7 +116,8 @@ struct block *table_block_publish(struct table *table, uint32_t index, unsigned 
 {
     struct block *used = NULL;
     if (!(flags & TABLE_NO_FILL))
-        used = block_cache_insert(table->env->cache, &table->index.entries[index].slot, block);
+        used = block_cache_insert(table->env->cache, table_slot(table, index), table->number, index,
+                                  block);
     *owned = used == NULL;
     return used == NULL ? block : used;
 }
@@ -124,7 +125,7 @@ struct block *table_block_publish(struct table *table, uint32_t index, unsigned 
 lsm_status table_block_get(struct table *table, uint32_t index, unsigned flags,
                            struct block **block, bool *owned, lsm_error *err)
 {
-    struct block *found = block_cache_find(table->env->cache, &table->index.entries[index].slot);
+    struct block *found = table_block_find(table, index);
     *owned = false;
     if (found == NULL) {
         struct block *read;

@@ -14,6 +14,12 @@ void table_prefetch_filter(const struct table *table, uint64_t hash)
 #define GET_PREFETCH_LINES   10 /* of a block's data: the columns of some forty entries */
 #define PROBE_PREFETCH_LINES 2  /* the header and the tags of most blocks */
 
+/* The block, if the slot leads to it. */
+static const struct block *glance(const struct table *table, uint32_t index)
+{
+    return block_cache_glance(table_slot(table, index), table->number, index);
+}
+
 /* Begins to fetch what is read first of a block, if it is in memory. */
 static inline void prefetch_block(const struct block *block, size_t lines)
 {
@@ -21,12 +27,12 @@ static inline void prefetch_block(const struct block *block, size_t lines)
         return;
     __builtin_prefetch(block, 1); /* its references will be counted */
     for (size_t i = 0; i < lines; i++)
-        __builtin_prefetch(block->data + i * CACHE_LINE);
+        __builtin_prefetch(block_data(block) + i * CACHE_LINE);
 }
 
 static inline struct block_view view_of(const struct table *table, const struct block *block)
 {
-    struct block_view view = block_view_of(block->data);
+    struct block_view view = block_view_of(block_data(block));
     block_view_raise(&view, table->properties.sequence_base);
     return view;
 }
@@ -71,7 +77,7 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
     table_index_search_begin(&table->index, key, &search);
     uint32_t index =
         table_index_search_end(&table->index, &search, entry_seek_trailer(max_sequence), &shared);
-    prefetch_block(block_cache_peek(&table->index.entries[index].slot), GET_PREFETCH_LINES);
+    prefetch_block(glance(table, index), GET_PREFETCH_LINES);
     struct block *block;
     bool owned;
     lsm_status status = table_block_get(table, index, flags, &block, &owned, err);
@@ -81,11 +87,6 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
 }
 
 /* ---- in steps -------------------------------------------------------------------------------- */
-
-static void *_Atomic *slot_of(const struct table_probe *probe)
-{
-    return &probe->table->index.entries[probe->block_index].slot;
-}
 
 bool table_probe_locate(struct table_probe *probe)
 {
@@ -106,7 +107,7 @@ void table_probe_find_block(struct table_probe *probe)
                                entry_seek_trailer(probe->max_sequence), &probe->shared);
     probe->has_block_index = true;
     probe->view.data = NULL;
-    probe->block = block_cache_peek(slot_of(probe));
+    probe->block = glance(probe->table, probe->block_index);
     prefetch_block(probe->block, PROBE_PREFETCH_LINES);
 }
 
@@ -135,7 +136,7 @@ static void look_into(struct table_probe *probe, struct block *block, bool owned
     bool is_there;
     uint32_t index;
     uint64_t trailer = entry_seek_trailer(probe->max_sequence);
-    if (probe->view.data == block->data) {
+    if (probe->view.data == block_data(block)) {
         is_there = block_find_at(&probe->view, probe->key, probe->hash, trailer, probe->shared,
                                  probe->entry, &index);
     } else {
@@ -158,7 +159,7 @@ lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *
         return LSM_OK;
     if (!probe->has_block_index)
         table_probe_find_block(probe);
-    struct block *block = block_cache_find(table->env->cache, slot_of(probe));
+    struct block *block = table_block_find(table, probe->block_index);
     if (block != NULL) {
         look_into(probe, block, false, state);
         return LSM_OK;
@@ -204,7 +205,7 @@ bool table_fetch_locate(const struct table *table, lsm_slice key, uint64_t hash,
 struct block *table_fetch_cached(struct table *table, uint32_t index)
 {
     assert(epoch_is_inside());
-    return block_cache_find(table->env->cache, &table->index.entries[index].slot);
+    return table_block_find(table, index);
 }
 
 bool table_fetch_look(const struct table *table, struct block *block, lsm_slice key, uint64_t hash,

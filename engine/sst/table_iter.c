@@ -39,10 +39,11 @@ struct table_iter {
 static struct block *cached_block(struct table_iter *ti, uint32_t index)
 {
     struct block_cache *cache = ti->table->env->cache;
-    void *_Atomic *slot = &ti->table->index.entries[index].slot;
+    void *_Atomic *slot = table_slot(ti->table, index);
     epoch_enter();
-    struct block *block =
-        ti->flags & TABLE_NO_FILL ? block_cache_peek(slot) : block_cache_find(cache, slot);
+    struct block *block = ti->flags & TABLE_NO_FILL
+                              ? block_cache_peek(cache, slot, ti->table->number, index)
+                              : block_cache_find(cache, slot, ti->table->number, index);
     if (block != NULL)
         block_keep(block);
     epoch_exit();
@@ -105,10 +106,10 @@ static void fail(struct table_iter *ti, lsm_status status)
  * Outside an epoch the block may be gone: its address is fetched, never read. False: it is not. */
 static bool prefetch_block(const struct table_iter *ti, uint32_t index)
 {
-    const struct block *block = block_cache_peek(&ti->table->index.entries[index].slot);
-    if (block == NULL)
+    const struct table *t = ti->table;
+    const uint8_t *bytes = block_cache_place(t->env->cache, table_slot(t, index), t->number, index);
+    if (bytes == NULL)
         return false;
-    const uint8_t *bytes = (const uint8_t *)block;
     for (size_t i = 0; i < PREFETCH_LINES; i++)
         __builtin_prefetch(bytes + i * CACHE_LINE);
     return true;
@@ -151,7 +152,7 @@ static bool enter_block(struct table_iter *ti, uint32_t index, bool is_backwards
     leave_block(ti);
     ti->block = block;
     ti->block_index = index;
-    table_batch_block_init(&ti->source, block->data, ti->table->properties.sequence_base,
+    table_batch_block_init(&ti->source, block_data(block), ti->table->properties.sequence_base,
                            ti->it.common.size);
     return true;
 }

@@ -54,6 +54,17 @@ static inline uint8_t *table_alloc_pages(uint64_t size)
     return size > SIZE_MAX ? NULL : mem_alloc_aligned(IO_ALIGNMENT, (size_t)size);
 }
 
+static inline void *_Atomic *table_slot(const struct table *table, uint32_t index)
+{
+    return &table->index.entries[index].slot;
+}
+
+/* The block from the cache, or NULL. Inside an epoch. */
+static inline struct block *table_block_find(const struct table *table, uint32_t index)
+{
+    return block_cache_find(table->env->cache, table_slot(table, index), table->number, index);
+}
+
 /*
  * Verifies and decodes block `index`, whose frame stands at `bytes`, into a new block with one
  * reference, owned by the caller.

@@ -217,8 +217,10 @@ START_TEST(test_pool_stays_within_the_capacity)
         size_t size = (n < SLOTS ? 2800 : 4300) + random_below(&r, 1500);
         epoch_enter();
         void *_Atomic *slot = &slots[random_below(&r, SLOTS)];
-        if (block_cache_find(cache, slot) == NULL)
-            ck_assert_ptr_nonnull(block_cache_insert(cache, slot, block_new(cache, size)));
+        uint32_t index = (uint32_t)(slot - slots);
+        if (block_cache_find(cache, slot, 1, index) == NULL)
+            ck_assert_ptr_nonnull(
+                block_cache_insert(cache, slot, 1, index, block_new(cache, size)));
         epoch_exit();
         uint64_t bytes = block_cache_bytes(cache);
         most_bytes = bytes > most_bytes ? bytes : most_bytes;
