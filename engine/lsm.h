@@ -204,6 +204,7 @@ typedef struct lsm_options {
     lsm_cf_options cf;            /* of the default column family when the database is created */
     void (*listener)(void *context, const lsm_event *event); /* see lsm_event */
     void *listener_context;
+    bool shared_cache;            /* blocks are cached once for all processes: lsm(7) */
 } lsm_options;
 
 #define LSM_NO_CACHE   UINT64_MAX

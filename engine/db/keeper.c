@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #define KEEPER_PERIOD_NS UINT64_C(1000000000) /* between two looks at who is alive */
+#define KEEPER_PAUSE_NS  UINT64_C(1000000)    /* until threads may have left their epochs */
 
 _Atomic bool db_keeper_off;
 
@@ -34,6 +35,7 @@ static lsm_status reap(void *context, struct shm_layout *layout, uint32_t index,
     }
     db_view_changed_locked(db);
     db_change_unlock(db);
+    shm_frames_reap(db->segment, index);
     return LSM_OK;
 }
 
@@ -93,6 +95,13 @@ void db_wait_changed_until(lsm_db *db, uint32_t seen, const struct db_deadline *
         look_around(db);
 }
 
+/* Others may wait for memory that this process looked at. Returns how long the keeper may sleep. */
+static uint64_t tell_of_cache(lsm_db *db)
+{
+    struct shm_frames *frames = block_cache_frames(db->tables.cache);
+    return frames == NULL || shm_frames_tell(frames) ? KEEPER_PERIOD_NS : KEEPER_PAUSE_NS;
+}
+
 static void *keeper(void *argument)
 {
     lsm_db *db = argument;
@@ -105,10 +114,11 @@ static void *keeper(void *argument)
             db_work_signal(db);
         }
         look_around(db);
+        uint64_t pause = tell_of_cache(db);
         if (atomic_exchange(&db->job_refused, false))
             db_work_signal(db); /* whoever was in the way may have ended without a change */
         if (!atomic_load(&db->closing))
-            shm_event_wait(&db->layout->version.changed, seen, KEEPER_PERIOD_NS);
+            shm_event_wait(&db->layout->version.changed, seen, pause);
     }
     return NULL;
 }

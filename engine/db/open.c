@@ -67,6 +67,37 @@ static uint32_t processor_count(void)
     return count < DB_MAX_COMPACTIONS ? (uint32_t)count : DB_MAX_COMPACTIONS;
 }
 
+static uint64_t cache_size(const lsm_db *db)
+{
+    return db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
+}
+
+/* Who lets nobody in shares nothing. */
+static uint64_t shared_cache_size(const lsm_db *db)
+{
+    return db->options.shared_cache && !db->options.exclusive ? cache_size(db) : 0;
+}
+
+/* Before any block is read. Where there is no shared memory for it the process's own cache serves.
+ */
+static lsm_status share_cache(lsm_db *db, lsm_error *err)
+{
+    struct shm_frames *frames = NULL;
+    lsm_error refused = {0};
+    if (db->segment == NULL || shared_cache_size(db) == 0)
+        return LSM_OK;
+    lsm_status status =
+        shm_frames_open(db->segment, shm_attachment_slot(db->attachment), &frames, &refused);
+    if (status != LSM_OK && status != LSM_NO_SPACE) {
+        status_copy(err, &refused);
+        return status;
+    }
+    if (frames != NULL)
+        block_cache_share(db->tables.cache, frames);
+    STEP("cache: shared");
+    return LSM_OK;
+}
+
 static lsm_status layout_make(lsm_db *db, lsm_error *err)
 {
     if (db->is_private) {
@@ -86,7 +117,8 @@ static lsm_status layout_make(lsm_db *db, lsm_error *err)
     }
     struct shm_options options = {.directory = db->options.shm_dir,
                                   .arena_size = db->arena_size,
-                                  .memtable_count = SHM_MAX_MEMTABLES};
+                                  .memtable_count = SHM_MAX_MEMTABLES,
+                                  .frames_capacity = shared_cache_size(db)};
     memcpy(options.uuid, db->tables.uuid, sizeof options.uuid);
     lsm_status status = shm_attach_found(db->attachment, &options, err);
     if (status != LSM_OK)
@@ -135,6 +167,8 @@ static lsm_status found(lsm_db *db, lsm_error *err)
     if (status == LSM_OK)
         status = layout_make(db, err);
     if (status == LSM_OK)
+        status = share_cache(db, err);
+    if (status == LSM_OK)
         status = manifest_open(db, &state, is_new, err);
     if (status == LSM_OK)
         status = db_recover(db, &state, is_new, err);
@@ -164,7 +198,9 @@ static lsm_status join(lsm_db *db, lsm_error *err)
     db->slot = &db->layout->slots[shm_attachment_slot(db->attachment)];
     db->arena_size = (size_t)db->layout->ident.arena_size;
     memcpy(db->tables.uuid, db->layout->ident.uuid, sizeof db->tables.uuid);
-    lsm_status status = db->options.read_only ? LSM_OK : join_log(db, err);
+    lsm_status status = share_cache(db, err);
+    if (status == LSM_OK && !db->options.read_only)
+        status = join_log(db, err);
     STEP("join: log attached");
     if (status != LSM_OK)
         return status;
@@ -236,7 +272,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
             db, db->options.exclusive ? SHM_ATTACH_ALONE : SHM_ATTACH_SHARED, &role, err);
     if (status != LSM_OK)
         return status;
-    uint64_t cache = db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size;
+    uint64_t cache = cache_size(db);
     db->tables = (struct table_env){
         .io = db->io,
         .dir = db->dir,

@@ -56,6 +56,7 @@ static const struct option options_table[] = {
     {"memtable", OPTION_WORD, AT(memtable), 0, 0, 0, 0, memtable_words},
     {"cache_size", OPTION_SIZE, AT(cache_size), 0, UINT64_MAX / 2, MIB(256), LSM_NO_CACHE, NULL},
     {"direct_io", OPTION_WORD, AT(direct_io), 0, 0, 0, 0, direct_io_words},
+    {"shared_cache", OPTION_BOOL, AT(shared_cache), 0, 1, 0, 0, NULL},
     {"stage_size", OPTION_SIZE, AT(stage_size), KIB(16), GIB(4), MIB(16), 0, NULL},
     {"wal_segment_size", OPTION_SIZE, AT(wal_segment_size), KIB(16), GIB(64), MIB(64), 0, NULL},
     {"workers", OPTION_COUNT, AT(workers), 1, 32, 2, LSM_NO_WORKERS, NULL},

@@ -92,6 +92,25 @@ static uint64_t get_cache_bytes(const struct question *q)
     return block_cache_bytes(q->db->tables.cache);
 }
 
+static struct shm_frames_counts shared_counts(const struct question *q)
+{
+    struct shm_frames_counts counts = {0};
+    struct shm_frames *frames = block_cache_frames(q->db->tables.cache);
+    if (frames != NULL)
+        shm_frames_count(frames, &counts);
+    return counts;
+}
+
+static uint64_t get_shared_bytes(const struct question *q)
+{
+    return shared_counts(q).bytes;
+}
+
+static uint64_t get_shared_found(const struct question *q)
+{
+    return shared_counts(q).found;
+}
+
 static uint64_t get_cache_hits(const struct question *q)
 {
     uint64_t hits, misses;
@@ -186,6 +205,7 @@ static uint64_t get_submissions(const struct question *q)
 static uint64_t get_memory(const struct question *q)
 {
     uint64_t sum = get_cache_bytes(q) + version_set_memory(q->db->versions);
+    sum += shared_counts(q).backed;
     return sum + (q->db->segment == NULL ? 0 : shm_segment_bytes(q->db->segment));
 }
 
@@ -202,6 +222,8 @@ static const struct property {
     {"cache-bytes", get_cache_bytes},
     {"cache-hits", get_cache_hits},
     {"cache-misses", get_cache_misses},
+    {"shared-cache-bytes", get_shared_bytes},
+    {"shared-cache-found", get_shared_found},
     {"snapshots", get_snapshots},
     {"sequence", get_sequence},
     {"log-bytes-written", get_log_bytes},

@@ -33,6 +33,14 @@ void db_report(lsm_db *db)
     STORE(r->cache_hits, hits);
     STORE(r->cache_misses, misses);
     STORE(r->cache_bytes, block_cache_bytes(db->tables.cache));
+    struct shm_frames *frames = block_cache_frames(db->tables.cache);
+    if (frames != NULL) {
+        struct shm_frames_counts counts;
+        shm_frames_count(frames, &counts);
+        STORE(r->shared_cache_size, counts.capacity);
+        STORE(r->shared_cache_bytes, counts.bytes);
+        STORE(r->shared_cache_found, counts.found);
+    }
     STORE(r->table_bytes, version_set_memory(db->versions));
     STORE(r->debt_ppm, atomic_load(&db->throttle.debt_ppm));
     STORE(r->drain_rate, atomic_load(&db->throttle.drain_rate));

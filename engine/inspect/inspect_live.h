@@ -55,6 +55,7 @@ struct inspect_report {
     uint32_t iterators;
     uint64_t drain_rate;
     uint64_t cache_size, cache_bytes, cache_hits, cache_misses;
+    uint64_t shared_cache_size, shared_cache_bytes, shared_cache_found;
     uint64_t table_bytes;
     uint64_t flush_bytes_written, merge_bytes_read, merge_bytes_written;
     uint64_t io_submissions;

@@ -268,7 +268,7 @@ bool shm_frames_tell(struct shm_frames *frames)
         frames->told = epoch;
         epoch_retire(&frames->retired, told);
     }
-    return atomic_load_explicit(seen, memory_order_relaxed) >= epoch;
+    return !atomic_load_explicit(&frames->telling, memory_order_relaxed);
 }
 
 /* ---- finding --------------------------------------------------------------------------------- */

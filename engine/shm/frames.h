@@ -109,7 +109,7 @@ void shm_frame_keep(struct shm_frame *frame);
 void shm_frame_drop(struct shm_frame *frame);
 
 /* Tells the others that this process looks at nothing that was taken out by now, when that is so or
- * as soon as it is. False: not yet; a later call finds out. */
+ * as soon as it is. False: not yet; call again. */
 bool shm_frames_tell(struct shm_frames *frames);
 
 struct shm_frames_counts {

@@ -271,7 +271,10 @@ struct shm_report {
     _Atomic uint64_t cache_bytes; /* and what is in it */
     _Atomic uint64_t cache_hits;
     _Atomic uint64_t cache_misses;
-    _Atomic uint64_t table_bytes; /* indexes and filters of open tables */
+    _Atomic uint64_t shared_cache_size;  /* of that which all share, 0: none; what can be */
+    _Atomic uint64_t shared_cache_bytes; /* found there, and how many blocks this process */
+    _Atomic uint64_t shared_cache_found; /* found that it had not looked up before */
+    _Atomic uint64_t table_bytes;        /* indexes and filters of open tables */
     _Atomic uint64_t flush_bytes_written;
     _Atomic uint64_t merge_bytes_read;
     _Atomic uint64_t merge_bytes_written;

@@ -137,6 +137,9 @@ static struct json_object *json_report(const struct inspect_report *r)
     json_add_u64(o, "cache_bytes", r->cache_bytes);
     json_add_u64(o, "cache_hits", r->cache_hits);
     json_add_u64(o, "cache_misses", r->cache_misses);
+    json_add_u64(o, "shared_cache_size", r->shared_cache_size);
+    json_add_u64(o, "shared_cache_bytes", r->shared_cache_bytes);
+    json_add_u64(o, "shared_cache_found", r->shared_cache_found);
     json_add_u64(o, "table_bytes", r->table_bytes);
     json_add_u64(o, "flush_bytes_written", r->flush_bytes_written);
     json_add_u64(o, "merge_bytes_read", r->merge_bytes_read);

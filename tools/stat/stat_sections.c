@@ -74,6 +74,10 @@ void stat_print_cache(const struct inspect_live *live)
                cli_format_size(r->cache_bytes, used), cli_format_size(r->cache_size, size),
                r->cache_hits, r->cache_misses,
                asked == 0 ? 0.0 : 100.0 * (double)r->cache_hits / (double)asked);
+        if (r->shared_cache_size > 0)
+            printf("    shared     %s of %s by all, %" PRIu64 " blocks found there first\n",
+                   cli_format_size(r->shared_cache_bytes, used),
+                   cli_format_size(r->shared_cache_size, size), r->shared_cache_found);
         printf("    tables     %s of indexes and filters, as of %s ago\n",
                cli_format_size(r->table_bytes, tables), stat_duration(r->said_age_ns, who));
     }
