@@ -7,7 +7,7 @@
 
 #define FRAMES_SLAB        FRAMES_MAX_BLOCK
 #define FRAMES_SLAB_FRAMES 128 /* descriptors of a slab: so many pieces it is cut into at most */
-#define FRAMES_CLASSES     36  /* ways to cut a slab: frames_slab.c */
+#define FRAMES_CLASSES     46  /* ways to cut a slab: frames_slab.c */
 #define FRAMES_MAX_SHARDS  8
 #define FRAMES_SHARD_SLABS 32 /* fewer, and there are fewer shards */
 #define FRAMES_MAX_SIZE    ((uint64_t)64 << 30)

@@ -17,10 +17,10 @@
 #define PATIENCE                                                                                   \
     256 /* failures until another slab is emptied: of the first something is in use for long */
 
-/* Into how many pieces. Near 4 KiB, where most blocks are, the ways are near each other. */
+/* Into how many pieces. Near 4 and 8 KiB, where most blocks are, the ways are near each other. */
 static const uint8_t class_pieces[FRAMES_CLASSES] = {
-    128, 112, 96, 80, 72, 66, 64, 62, 60, 58, 56, 54, 52, 48, 44, 40, 36, 32,
-    28,  24,  20, 18, 16, 14, 12, 11, 10, 9,  8,  7,  6,  5,  4,  3,  2,  1};
+    128, 112, 96, 80, 72, 66, 64, 62, 60, 58, 56, 54, 52, 48, 44, 40, 36, 34, 33, 32, 31, 30, 29,
+    28,  26,  24, 22, 20, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9,  8,  7,  6,  5,  4,  3,  2,  1};
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 
