@@ -64,6 +64,7 @@ struct io_queue {
     struct io_request *pushed_last;  /* */
     struct io_request *done_first;   /* finished, in this order */
     struct io_request *done_last;    /* */
+    bool is_broken;                  /* all that is handed over to it fails from now on */
 };
 
 struct io_queue_ops {

@@ -1,6 +1,7 @@
 #include "engine/io/queue_pool.h"
 
 #include "engine/base/memory.h"
+#include "engine/io/io_private.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -53,7 +54,7 @@ void io_queue_pool_give_back(struct io_queue_pool *pool, struct io_queue *queue)
         return;
     assert(io_queue_in_flight(queue) == 0);
     pthread_mutex_lock(&pool->lock);
-    bool is_kept = pool->count < pool->kept;
+    bool is_kept = pool->count < pool->kept && !queue->is_broken;
     if (is_kept)
         pool->idle[pool->count++] = queue;
     pthread_mutex_unlock(&pool->lock);

@@ -14,7 +14,8 @@ struct io_queue_pool *io_queue_pool_new(struct io *io, unsigned depth, unsigned 
 void io_queue_pool_free(struct io_queue_pool *pool); /* all were given back; NULL is allowed */
 
 lsm_status io_queue_pool_take(struct io_queue_pool *pool, struct io_queue **queue, lsm_error *err);
-/* Nothing is in flight in it. NULL is allowed. */
+/* Nothing is in flight in it. One that a failed submission left broken is not handed out again. NULL
+ * is allowed. */
 void io_queue_pool_give_back(struct io_queue_pool *pool, struct io_queue *queue);
 
 #endif

@@ -157,6 +157,7 @@ static void fill(struct uring_queue *q)
 static void break_queue(struct uring_queue *q, int number)
 {
     q->broken = number;
+    q->base.is_broken = true;
     for (unsigned i = 0; i < q->prepared_count; i++)
         finish(q, q->prepared[i], number);
     q->prepared_count = 0;

@@ -343,6 +343,53 @@ START_TEST(test_queue_pool_hands_idle_queues_out_again)
 }
 END_TEST
 
+/* Puts something else in the place of every ring of this process; how many there were. */
+static unsigned break_rings(void)
+{
+    char path[64], target[64];
+    unsigned count = 0;
+    for (int fd = 3; fd < 1024; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        ssize_t size = readlink(path, target, sizeof target - 1);
+        if (size <= 0)
+            continue;
+        target[size] = '\0';
+        if (strstr(target, "io_uring") == NULL)
+            continue;
+        ck_assert_int_eq(dup2(0, fd), fd);
+        count++;
+    }
+    return count;
+}
+
+START_TEST(test_queue_pool_does_not_keep_a_broken_queue)
+{
+    BEGIN;
+    struct io_file *f = backend_file(&b, "a", RW);
+    char *page = backend_pages(REQUEST_SIZE, 'p');
+    struct io_queue_pool *pool = io_queue_pool_new(b.io, 4, 2);
+    struct io_queue *queue = NULL;
+    ck_ok(io_file_write(f, page, REQUEST_SIZE, 0, err));
+    ck_ok(io_queue_pool_take(pool, &queue, err));
+    bool is_broken = break_rings() > 0;
+    for (unsigned round = 0; round < 2; round++) {
+        struct io_request r = {
+            .operation = IO_READ, .file = f, .memory = page, .size = REQUEST_SIZE};
+        io_queue_push(queue, &r);
+        (void)io_queue_submit(queue, NULL);
+        ck_assert_ptr_eq(io_queue_reap(queue, true), &r);
+        ck_assert_int_eq(r.os_errno != 0, is_broken && round == 0);
+        io_queue_pool_give_back(pool, queue);
+        ck_ok(io_queue_pool_take(pool, &queue, err));
+    }
+    io_queue_pool_give_back(pool, queue);
+    io_queue_pool_free(pool);
+    io_file_close(f);
+    free(page);
+    backend_close(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("io queue");
@@ -357,6 +404,7 @@ int main(void)
         test_queue_without_room_for_a_ring_works_by_calls,
         test_queue_short_write_goes_on_and_ends_in_its_error,
         test_queue_pool_hands_idle_queues_out_again,
+        test_queue_pool_does_not_keep_a_broken_queue,
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_loop_test(cases, tests[i], 0, BACKEND_COUNT);
