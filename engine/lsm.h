@@ -846,7 +846,8 @@ LSM_API uint64_t lsm_ingest_count(const lsm_ingest *ingest); /* after it: entrie
 
 /*
  * A number about the database; LSM_INVALID for an unknown name. Names (cf NULL: over all families):
- * "entries" (estimate), "level0-tables", "tables", "table-bytes", "levels", "memtable-bytes",
+ * "entries" (estimate), "level0-tables", "tables", "table-bytes", "blob-bytes",
+ * "blob-bytes-raw", "blob-bytes-live", "levels", "memtable-bytes",
  * "cache-bytes", "cache-hits", "cache-misses", "shared-cache-bytes", "shared-cache-found",
  * "snapshots", "sequence", "log-bytes-written", "flush-bytes-written",
  * "compaction-bytes-written", "compaction-bytes-read",

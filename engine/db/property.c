@@ -74,6 +74,43 @@ static uint64_t get_table_bytes(const struct question *q)
     return sum_levels(q, SUM_BYTES);
 }
 
+enum blob_sum {
+    BLOB_FILES,
+    BLOB_RAW,
+    BLOB_LIVE,
+};
+
+static uint64_t sum_blobs(const struct question *q, enum blob_sum what)
+{
+    const struct version *version = q->state->version;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < version->blob_count; i++) {
+        const struct version_blob *blob = &version->blobs[i];
+        const struct version_cf *cf = version_find_cf(version, blob->meta.cf);
+        if (cf == NULL || !asks_for(q, cf))
+            continue;
+        sum += what == BLOB_FILES ? blob->meta.size
+               : what == BLOB_RAW ? blob->meta.raw_size
+                                  : blob->live_bytes;
+    }
+    return sum;
+}
+
+static uint64_t get_blob_bytes(const struct question *q)
+{
+    return sum_blobs(q, BLOB_FILES);
+}
+
+static uint64_t get_blob_raw(const struct question *q)
+{
+    return sum_blobs(q, BLOB_RAW);
+}
+
+static uint64_t get_blob_live(const struct question *q)
+{
+    return sum_blobs(q, BLOB_LIVE);
+}
+
 static uint64_t get_levels(const struct question *q)
 {
     return sum_levels(q, SUM_LEVELS);
@@ -217,6 +254,9 @@ static const struct property {
     {"level0-tables", get_level0},
     {"tables", get_tables},
     {"table-bytes", get_table_bytes},
+    {"blob-bytes", get_blob_bytes},
+    {"blob-bytes-raw", get_blob_raw},
+    {"blob-bytes-live", get_blob_live},
     {"levels", get_levels},
     {"memtable-bytes", get_memtable_bytes},
     {"cache-bytes", get_cache_bytes},

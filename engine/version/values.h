@@ -8,7 +8,7 @@
 
 #include "engine/version/version.h"
 
-#define VALUE_READER_SOURCES 8 /* blob files that are read at once */
+#define VALUE_READER_SOURCES 64 /* blob files that are read at once */
 
 struct value_source {
     const struct version_blob *blob; /* held; NULL: none */

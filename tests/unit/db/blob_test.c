@@ -291,6 +291,9 @@ START_TEST(test_blob_overwriting_ten_times_gives_the_space_back)
     }
     compact_all();
     ck_assert_uint_le(blob_files().bytes, once + once / 2);
+    ck_assert_uint_eq(property(db, "blob-bytes"), blob_files().bytes);
+    ck_assert_uint_le(property(db, "blob-bytes-live"), property(db, "blob-bytes-raw"));
+    ck_assert_uint_gt(property(db, "blob-bytes-live") * 10, property(db, "blob-bytes-raw") * 6);
     expect_round(NULL, 0, KEYS, 10);
     close_ok(db);
     db = NULL;

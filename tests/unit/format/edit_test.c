@@ -54,7 +54,25 @@ static const lsm_cf_options sample_options = {.struct_size = sizeof(lsm_cf_optio
                                               .size_ratio = 11,
                                               .min_merge_width = 12,
                                               .max_size_amplification = 13,
-                                              .compression_above = -14};
+                                              .compression_above = -14,
+                                              .blob_threshold = 15};
+
+/* Two blob files, and a table that refers to both. */
+static void add_blobs(struct version_edit *e)
+{
+    struct blob_use uses[] = {{.number = 30, .entry_count = 2, .bytes = UINT64_MAX},
+                              {.number = 31, .entry_count = 3, .bytes = 1}};
+    struct table_meta refers = sample_table(21);
+    refers.delete_count = 5;
+    refers.blobs = uses;
+    refers.blob_count = 2;
+    ck_assert_int_eq(edit_add_table(e, &refers, NULL), LSM_OK);
+    for (uint64_t i = 30; i < 32; i++) {
+        struct blob_meta blob = {
+            .number = i, .size = UINT64_MAX, .cf = 3, .entry_count = i, .raw_size = 7};
+        ck_assert_int_eq(edit_add_blob(e, &blob, NULL), LSM_OK);
+    }
+}
 
 static struct version_edit sample_edit(void)
 {
@@ -79,6 +97,7 @@ static struct version_edit sample_edit(void)
     struct table_meta empty_key = sample_table(20);
     empty_key.smallest = empty_key.largest = LSM_SLICE("", 0);
     ck_assert_int_eq(edit_add_table(&e, &empty_key, NULL), LSM_OK);
+    add_blobs(&e);
     return e;
 }
 
@@ -104,6 +123,7 @@ static void assert_family_equal(const struct edit_cf *a, const struct edit_cf *b
     ck_assert(x->size_ratio == y->size_ratio && x->min_merge_width == y->min_merge_width);
     ck_assert(x->max_size_amplification == y->max_size_amplification);
     ck_assert_int_eq(x->compression_above, y->compression_above);
+    ck_assert_uint_eq(x->blob_threshold, y->blob_threshold);
 }
 
 START_TEST(test_edit_options_alone_round_trip_and_bear_any_bytes)
@@ -132,6 +152,11 @@ static void assert_table_equal(const struct table_meta *a, const struct table_me
     ck_assert(a->min_sequence == b->min_sequence && a->max_sequence == b->max_sequence);
     ck_assert(a->entry_count == b->entry_count && a->delete_count == b->delete_count);
     ck_assert(a->compress_later == b->compress_later);
+    ck_assert_uint_eq(a->blob_count, b->blob_count);
+    for (size_t i = 0; i < a->blob_count; i++)
+        ck_assert(a->blobs[i].number == b->blobs[i].number &&
+                  a->blobs[i].entry_count == b->blobs[i].entry_count &&
+                  a->blobs[i].bytes == b->blobs[i].bytes);
 }
 
 static void assert_edit_equal(const struct version_edit *a, const struct version_edit *b)
@@ -159,6 +184,12 @@ static void assert_edit_equal(const struct version_edit *a, const struct version
         ck_assert_uint_eq(a->removed[i].cf, b->removed[i].cf);
         ck_assert_uint_eq(a->removed[i].level, b->removed[i].level);
         ck_assert_uint_eq(a->removed[i].number, b->removed[i].number);
+    }
+    ck_assert_uint_eq(a->blob_count, b->blob_count);
+    for (size_t i = 0; i < a->blob_count; i++) {
+        const struct blob_meta *x = &a->blobs[i], *y = &b->blobs[i];
+        ck_assert(x->number == y->number && x->size == y->size && x->cf == y->cf);
+        ck_assert(x->entry_count == y->entry_count && x->raw_size == y->raw_size);
     }
 }
 
@@ -321,6 +352,49 @@ static void change_compression(struct version_edit *e)
     e->created[0].options.compression = (lsm_compression)3;
 }
 
+static struct blob_use *last_uses(struct version_edit *e)
+{
+    return e->added[e->added_count - 1].blobs;
+}
+
+static void change_blob_order(struct version_edit *e)
+{
+    last_uses(e)[0].number = 31;
+}
+
+static void change_blob_number(struct version_edit *e)
+{
+    last_uses(e)[0].number = 0;
+}
+
+static void change_blob_entries(struct version_edit *e)
+{
+    last_uses(e)[1].entry_count = 4;
+}
+
+static void change_blob_count(struct version_edit *e)
+{
+    last_uses(e)[0].entry_count = 0;
+}
+
+static void change_blob_size(struct version_edit *e)
+{
+    e->blobs[1].size = 0;
+}
+
+START_TEST(test_edit_each_broken_rule_of_blob_files_is_corrupt)
+{
+    static void (*const changes[])(struct version_edit *) = {change_blob_order, change_blob_number,
+                                                             change_blob_entries, change_blob_count,
+                                                             change_blob_size};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        lsm_error error = {0};
+        ck_assert_msg(decode_changed(changes[i], &error) == LSM_CORRUPT, "change %zu", i);
+        ck_assert(error.message[0] != '\0');
+    }
+}
+END_TEST
+
 START_TEST(test_edit_each_broken_rule_is_corrupt)
 {
     static void (*const changes[])(struct version_edit *) = {
@@ -371,13 +445,10 @@ START_TEST(test_edit_unknown_fields_are_skipped_but_not_incompatible_ones)
 }
 END_TEST
 
-static uint32_t incompatible_of(lsm_compaction style)
+/* What a reader has to know; the edit is released. */
+static uint32_t needs_of(struct version_edit edit)
 {
-    struct version_edit edit = {0};
     struct buffer bytes = {0};
-    lsm_cf_options options = sample_options;
-    options.compaction = style;
-    ck_assert_int_eq(edit_create_cf(&edit, 1, "one", &options, NULL), LSM_OK);
     ck_assert_int_eq(edit_encode(&edit, &bytes, NULL), LSM_OK);
     Lsm__Manifest__VersionEdit *m =
         lsm__manifest__version_edit__unpack(NULL, bytes.size, bytes.data);
@@ -388,6 +459,30 @@ static uint32_t incompatible_of(lsm_compaction style)
     edit_release(&edit);
     return incompatible;
 }
+
+static uint32_t incompatible_of(lsm_compaction style)
+{
+    struct version_edit edit = {0};
+    lsm_cf_options options = sample_options;
+    options.compaction = style;
+    ck_assert_int_eq(edit_create_cf(&edit, 1, "one", &options, NULL), LSM_OK);
+    return needs_of(edit);
+}
+
+/* An older library would remove the values. */
+START_TEST(test_edit_blob_files_are_for_those_that_know_them)
+{
+    struct version_edit with = {0}, without = {0}, refers = {0};
+    struct table_meta meta = sample_table(1);
+    add_blobs(&with);
+    ck_assert_uint_eq(needs_of(with), 2);
+    ck_assert_int_eq(edit_add_table(&without, &meta, NULL), LSM_OK);
+    ck_assert_uint_eq(needs_of(without), 0);
+    add_blobs(&refers);
+    refers.blob_count = 0;
+    ck_assert_uint_eq(needs_of(refers), 2);
+}
+END_TEST
 
 static void change_style(struct version_edit *e)
 {
@@ -471,6 +566,8 @@ int main(void)
     tcase_add_test(tcase, test_edit_random_damage_is_survived);
     tcase_add_test(tcase, test_edit_memory_bomb_is_refused);
     tcase_add_test(tcase, test_edit_each_broken_rule_is_corrupt);
+    tcase_add_test(tcase, test_edit_each_broken_rule_of_blob_files_is_corrupt);
+    tcase_add_test(tcase, test_edit_blob_files_are_for_those_that_know_them);
     tcase_add_test(tcase, test_edit_name_with_a_zero_byte_is_corrupt);
     tcase_add_test(tcase, test_edit_styles_are_for_those_that_know_them);
     tcase_add_test(tcase, test_edit_unknown_fields_are_skipped_but_not_incompatible_ones);

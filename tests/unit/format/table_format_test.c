@@ -459,6 +459,7 @@ END_TEST
 
 static const uint64_t replaced[] = {4, 5, UINT64_MAX};
 static const uint64_t jobs[] = {3, 1};
+static const struct blob_use blobs[] = {{6, 90, 1000}, {8, 7, UINT64_MAX}};
 
 static struct table_properties make_properties(void)
 {
@@ -492,8 +493,34 @@ static struct table_properties make_properties(void)
         .digest_size = 9500,
         .writer = LSM_SLICE("1.2.3", 5),
         .cf_options = LSM_SLICE("\10\1", 2),
+        .blobs = blobs,
+        .blob_count = 2,
     };
 }
+
+START_TEST(test_properties_of_blob_files_are_checked)
+{
+    struct table_properties wanted = make_properties(), p;
+    struct blob_use wrong[] = {{6, 90, 1000}, {6, 7, 1}};
+    struct buffer bytes = {0};
+    wanted.blobs = wrong; /* one twice, */
+    for (int i = 0; i < 4; i++) {
+        buffer_clear(&bytes);
+        ck_assert_int_eq(table_properties_encode(&wanted, &bytes, NULL), LSM_OK);
+        ck_assert_int_eq(table_properties_decode(buffer_slice(&bytes), &p, NULL),
+                         i < 3 ? LSM_CORRUPT : LSM_OK);
+        if (i == 0) /* more than there are values, */
+            wrong[1] = (struct blob_use){7, 8, 1};
+        else if (i == 1) /* a blob file with deletions */
+            wanted.is_blob = true, wanted.blob_count = 0;
+        else if (i == 2)
+            wanted.delete_count = 0;
+    }
+    ck_assert(p.is_blob);
+    table_properties_release(&p);
+    buffer_release(&bytes);
+}
+END_TEST
 
 START_TEST(test_properties_round_trip_keeps_every_field)
 {
@@ -511,6 +538,8 @@ START_TEST(test_properties_round_trip_keeps_every_field)
     ck_assert(p.last_output);
     ck_assert_uint_eq(p.replaced_job_count, 2);
     ck_assert_mem_eq(p.replaced_jobs, jobs, sizeof jobs);
+    ck_assert_uint_eq(p.blob_count, 2);
+    ck_assert_mem_eq(p.blobs, blobs, sizeof blobs);
     struct table_properties plain = p;
     plain.cf_name = wanted.cf_name;
     plain.smallest = wanted.smallest;
@@ -519,6 +548,7 @@ START_TEST(test_properties_round_trip_keeps_every_field)
     plain.cf_options = wanted.cf_options;
     plain.replaced = wanted.replaced;
     plain.replaced_jobs = wanted.replaced_jobs;
+    plain.blobs = wanted.blobs;
     struct buffer again = {0};
     ck_assert_int_eq(table_properties_encode(&plain, &again, NULL), LSM_OK);
     ck_assert(slice_equal(buffer_slice(&again), buffer_slice(&bytes)));
@@ -606,6 +636,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_index_finds_the_block_of_every_entry, 0, 12);
     tcase_add_test(c, test_index_hostile_bytes_are_refused_or_harmless);
     tcase_add_test(c, test_properties_round_trip_keeps_every_field);
+    tcase_add_test(c, test_properties_of_blob_files_are_checked);
     tcase_add_test(c, test_properties_hostile_bytes_are_refused_or_bounded);
     tcase_add_test(c, test_properties_bombs_are_refused);
     tcase_add_test(c, test_properties_that_need_a_later_library_say_so);
