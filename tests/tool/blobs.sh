@@ -1,0 +1,90 @@
+#!/bin/sh
+# Values in blob files: what the tools say of them, whole and damaged.
+. "${top_srcdir:?}/tests/tool/prelude.sh"
+
+small='memtable_size=64KiB,stage_size=64KiB,wal_segment_size=64KiB,table_size=16KiB,level_base_size=16KiB'
+
+# lines ROUND: 400 pairs of 100 to 900 bytes; each second key is there in every round.
+lines() {
+    awk -v round="$1" 'BEGIN {
+        srand(round)
+        for (i = 0; i < 400; i++) {
+            printf "key%06d\n", i % 2 ? i : i + round * 400
+            size = 100 + int(rand() * 800)
+            value = ""
+            while (length(value) < size)
+                value = value int(rand() * 1000000000)
+            print round, value
+        }
+    }'
+}
+
+fill() {
+    for round in 1 2 3; do
+        lines "$round" >pairs.txt
+        expect 0 lsm-load -q -T --create --batch=20 --options="$small,$2" "$1" --file=pairs.txt
+    done
+}
+
+# first_blob DIR: the name of one
+first_blob() {
+    for blob in "$1"/*.blob; do
+        echo "${blob##*/}"
+        return
+    done
+}
+
+fill plain ''
+fill blobs 'blob_threshold=256'
+expect 0 lsm-dump plain
+pairs out >wanted
+expect 0 lsm-dump blobs
+pairs out >found
+same wanted found
+[ -f "blobs/$(first_blob blobs)" ] || fail 'there is no blob file'
+expect 0 lsm-verify --level=full blobs
+expect 0 lsm-stat blobs
+says out 'blobs  '
+expect 0 lsm-stat -e blobs
+says out 'blob_threshold=256'
+expect 0 lsm-dump --manifest blobs
+says out 'blob file='
+says out 'refers file='
+expect 0 lsm-dump --layout blobs
+says out 'a live blob file'
+expect 0 lsm-dump --salvage blobs
+pairs out >found
+same wanted found
+expect 0 lsm-compact blobs
+expect 0 lsm-verify --level=full blobs
+expect 0 lsm-dump blobs
+pairs out >found
+same wanted found
+
+# Without its manifests: the tables say what they refer to.
+cp -R blobs rebuilt
+rm -f rebuilt/CURRENT rebuilt/MANIFEST-*
+lsm-repair -y rebuilt >out 2>err
+case $? in 1 | 65) ;; *) fail 'repair does not rebuild the manifest' ;; esac
+expect 0 lsm-verify --level=full rebuilt
+expect 0 lsm-dump rebuilt
+pairs out >found
+same wanted found
+
+# One is gone: the rest stays, and what is missing is told.
+cp -R blobs gone
+rm "gone/$(first_blob gone)"
+expect 4 lsm-verify gone
+says out '5-blob-missing'
+lsm-dump --salvage gone >out 2>err && fail 'a salvaged dump says that nothing is missing'
+pairs out >salvaged
+expect 65 lsm-repair -y gone
+says out 'lost'
+expect 0 lsm-verify --level=full gone
+expect 0 lsm-dump gone
+pairs out >repaired
+same salvaged repaired
+comm -13 wanted repaired >strange
+[ ! -s strange ] || fail 'pairs are there that never were'
+[ -s repaired ] || fail 'nothing is left'
+exit "$failed"
