@@ -352,8 +352,21 @@ static lsm_status ask_next(struct table_ahead *a, lsm_error *err)
     return status;
 }
 
+bool table_ahead_reaches(const struct table_ahead *a, uint32_t index, bool is_backwards)
+{
+    bool is_on_the_way = is_backwards ? index < a->at : index > a->at;
+    if (!a->is_open || a->is_fresh || a->is_backwards != is_backwards || !is_on_the_way)
+        return false;
+    for (size_t i = 0; i < TABLE_AHEAD_WINDOWS; i++)
+        if (is_here(&a->windows[i], index))
+            return true;
+    return false;
+}
+
 void table_ahead_approach(struct table_ahead *a, uint32_t index)
 {
+    if (table_ahead_reaches(a, index, false))
+        return;
     table_ahead_stop(a);
     table_ahead_begin(a, index, false);
     a->is_fresh = true;

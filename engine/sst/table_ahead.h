@@ -72,6 +72,9 @@ void table_ahead_turn_to(struct table_ahead *a, struct table *table, bool goes_o
 /* The walk ends: windows are forgotten. */
 void table_ahead_stop(struct table_ahead *a);
 
+/* Is the block in a window, in front of the walk? Who seeks it goes on with the walk. */
+bool table_ahead_reaches(const struct table_ahead *a, uint32_t index, bool is_backwards);
+
 /* A walk forwards will begin with block `index`, which is missing: the read waits in the lane. */
 void table_ahead_approach(struct table_ahead *a, uint32_t index);
 

@@ -86,9 +86,12 @@ static lsm_status walk_to(struct table_iter *ti, uint32_t index, bool is_backwar
     bool in_sequence = ti->block != NULL &&
                        (is_backwards ? index + 1 == ti->block_index : index == ti->block_index + 1);
     ti->run = in_sequence && !is_backwards ? ti->run + 1 : 0;
-    if (a->is_open && a->is_fresh
-            ? a->opened != index
-            : ti->block != NULL && (!in_sequence || a->is_backwards != is_backwards))
+    bool goes_on = in_sequence && a->is_backwards == is_backwards;
+    if (a->is_open && a->is_fresh)
+        goes_on = index == a->opened;
+    else if (a->is_open && !goes_on)
+        goes_on = table_ahead_reaches(a, index, is_backwards);
+    if ((ti->block != NULL || a->is_fresh) && !goes_on)
         table_ahead_stop(a);
     if (!a->is_open && a->plan.is_sure)
         table_ahead_begin(a, index, is_backwards);

@@ -177,16 +177,37 @@ START_TEST(test_ahead_walks_get_what_earlier_ones_used)
     struct bench b;
     bench_open(&b, 0, (struct table_iter_options){0});
     for (size_t i = 0; i < 12; i++)
-        walk(&b, (size_t)(i * 131), 5 * PER_BLOCK);
+        walk(&b, i * 797 % 1800, 5 * PER_BLOCK);
     bench_reset(&b);
     walk(&b, 777, 4 * PER_BLOCK);
     ck_assert_uint_eq(bench_reads(&b), 1);
     for (size_t i = 0; i < 120; i++)
-        walk(&b, i * 397 % ENTRIES, 1);
+        walk(&b, i * 797 % 1800, 1);
     bench_reset(&b);
     walk(&b, 777, 1);
     ck_assert_uint_eq(bench_reads(&b), 1);
     ck_assert_uint_le(bench_bytes(&b), BLOCK_PAGES);
+    bench_close(&b);
+}
+END_TEST
+
+/* Seeks that skip some of what was read go on with the walk. */
+START_TEST(test_ahead_seek_uses_what_was_read_for_the_walk)
+{
+    struct bench b;
+    bench_open(&b, 0, (struct table_iter_options){0});
+    for (size_t i = 0; i < 12; i++)
+        walk(&b, i * 797 % 1800, 6 * PER_BLOCK);
+    bench_reset(&b);
+    walk(&b, 200, 1);
+    for (size_t i = 2; i < 5; i += i) { /* 2 and 4 blocks ahead */
+        if (i == 4)
+            iter_approach(b.it, b.e.at[200 + i * PER_BLOCK].key, ENTRY_MAX_TRAILER);
+        walk(&b, 200 + i * PER_BLOCK, 1);
+    }
+    ck_assert_uint_eq(bench_reads(&b), 1);
+    walk(&b, 200, 1); /* back again */
+    ck_assert_uint_eq(bench_reads(&b), 2);
     bench_close(&b);
 }
 END_TEST
@@ -432,6 +453,7 @@ int main(void)
     tcase_add_test(c, test_ahead_announced_seek_that_is_not_made_reads_nothing);
     tcase_add_test(c, test_ahead_failed_block_can_be_sought_again);
     tcase_add_test(c, test_ahead_walks_get_what_earlier_ones_used);
+    tcase_add_test(c, test_ahead_seek_uses_what_was_read_for_the_walk);
     tcase_add_test(c, test_ahead_walk_through_the_cache_reads_nothing);
     tcase_add_loop_test(c, test_ahead_bounded_walk_reads_nothing_outside, 0, 4);
     tcase_add_test(c, test_ahead_seek_hands_all_reads_over_at_once);
