@@ -315,15 +315,20 @@ static lsm_status ask_single(struct table_ahead *a, uint32_t index, lsm_error *e
     return LSM_OK;
 }
 
-/* Asks for a block that is missing, and some that come behind it. */
+/* Asks for a block that is missing, and some that come behind it. Another thread may have put it
+ * into the cache meanwhile; then the window would begin behind it. */
 static lsm_status ask_with_more(struct table_ahead *a, struct table_window *w, uint64_t size,
                                 lsm_error *err)
 {
-    uint32_t first, limit, index = a->at;
-    a->next = a->is_backwards ? index + 1 : index;
-    bool is_asked = w != NULL && w->read.state == LANE_IDLE && !is_cached(a, index) &&
-                    next_window(a, size, &first, &limit) && ask(a, w, first, limit);
-    return is_asked ? LSM_OK : ask_single(a, index, err);
+    uint32_t first, limit, index = a->at, next = a->is_backwards ? index + 1 : index;
+    a->next = next;
+    bool is_asked = w != NULL && w->read.state == LANE_IDLE &&
+                    next_window(a, size, &first, &limit) && first <= index && index < limit &&
+                    ask(a, w, first, limit);
+    if (is_asked)
+        return LSM_OK;
+    a->next = next;
+    return ask_single(a, index, err);
 }
 
 /* With the first block comes what is usually used; a half block more or less does not count. A walk

@@ -4,6 +4,7 @@
 #include "engine/iter/merging.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #define TABLES      5
 #define ENTRIES     2000
@@ -442,6 +443,48 @@ START_TEST(test_ahead_random_walks_beside_each_other_agree_with_arrays)
 }
 END_TEST
 
+/* ---- many threads ---------------------------------------------------------------------------- */
+
+#define THREADS 4
+
+/* Walks about, to blocks that others put into the cache and out of it meanwhile. */
+static void *stroll(void *context)
+{
+    const struct bench *b = context;
+    struct random_state r = random_seeded(seed + (uint64_t)(uintptr_t)&r);
+    lsm_error error;
+    struct iter *it;
+    if (table_iter_new(b->t, &(struct table_iter_options){0}, &it, &error) != LSM_OK)
+        return "no iterator";
+    const char *wrong = NULL;
+    for (size_t n = 0; wrong == NULL && n < 1500; n++) {
+        size_t at = random_below(&r, 300), count = random_below(&r, 5 * PER_BLOCK);
+        iter_approach(it, b->e.at[at].key, ENTRY_MAX_TRAILER);
+        iter_seek(it, b->e.at[at].key, ENTRY_MAX_TRAILER);
+        for (; wrong == NULL && count > 0; count--, iter_next(it))
+            if (!it->valid || !slice_equal(it->entry->key, b->e.at[at++].key))
+                wrong = "an entry is not the one that was wanted";
+    }
+    iter_release(it);
+    return (void *)(uintptr_t)wrong;
+}
+
+START_TEST(test_ahead_threads_share_a_cache_that_is_too_small)
+{
+    struct bench b;
+    bench_open(&b, 100000, (struct table_iter_options){0});
+    pthread_t threads[THREADS];
+    for (size_t i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, stroll, &b), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        void *wrong;
+        ck_assert_int_eq(pthread_join(threads[i], &wrong), 0);
+        ck_assert_msg(wrong == NULL, "%s", (const char *)wrong);
+    }
+    bench_close(&b);
+}
+END_TEST
+
 int main(void)
 {
     const char *given = getenv("TEST_SEED");
@@ -460,6 +503,7 @@ int main(void)
     tcase_add_loop_test(c, test_ahead_walk_goes_on_in_the_next_table, 0, 2);
     tcase_add_loop_test(c, test_ahead_failed_read_is_told_and_tried_again, 0, 2);
     tcase_add_loop_test(c, test_ahead_random_walks_beside_each_other_agree_with_arrays, 0, 12);
+    tcase_add_test(c, test_ahead_threads_share_a_cache_that_is_too_small);
     tcase_set_timeout(c, 60);
     Suite *s = suite_create("table ahead");
     suite_add_tcase(s, c);
