@@ -24,11 +24,15 @@ static bool pace(void *context, uint64_t bytes)
 
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
-/* Asked for once: it would be done in each round again. */
-static bool is_asked_once(const lsm_repair_options *o)
+/* What was asked for whether or not it is needed is done by now, and not in each round again. */
+static void ask_no_more(struct repair *r)
 {
-    return o->salvage_blocks || o->rebuild_manifest || o->manifest != 0 ||
-           o->log == LSM_REPAIR_LOG_NONE;
+    r->later = *r->options;
+    r->later.salvage_blocks = r->later.rebuild_manifest = false;
+    r->later.manifest = 0;
+    if (r->later.log == LSM_REPAIR_LOG_NONE)
+        r->later.log = LSM_REPAIR_LOG_SKIP;
+    r->options = &r->later;
 }
 
 /* Something was left out; another look would find it again. */
@@ -55,8 +59,7 @@ static lsm_status look_and_do(struct repair *r, lsm_error *err)
         if (status != LSM_OK || r->step_count == 0)
             return status;
         status = repair_do(r, err);
-        if (is_asked_once(r->options))
-            return status;
+        ask_no_more(r);
         if (status == LSM_OK)
             repair_next_round(r);
     }
@@ -123,11 +126,12 @@ static lsm_status rehearse(struct repair *r, lsm_error *err)
         }
         if (status == LSM_OK && r->step_count > 0)
             r->told_rounds = r->round + 1;
-        if (status != LSM_OK || r->step_count == 0 || is_asked_once(r->options))
+        if (status != LSM_OK || r->step_count == 0)
             break;
         r->result.may_find_more = is_refused(r) || r->round + 1 == ROUNDS;
         if (!r->result.may_find_more)
             status = do_to_draft(r, err);
+        ask_no_more(r);
         if (r->result.may_find_more)
             break;
         if (status == LSM_OK)
@@ -161,6 +165,7 @@ static lsm_status copy_contradictions(const struct repair *r, struct repair_cont
 static lsm_status run_rounds(struct repair *r, lsm_error *err)
 {
     static const lsm_repair_result fresh = LSM_REPAIR_RESULT_INIT;
+    const lsm_repair_options *asked = r->options;
     struct repair_contradiction *contradictions;
     size_t count = r->contradiction_count;
     if (!r->options->dry_run && !r->options->only_exact)
@@ -175,6 +180,7 @@ static lsm_status run_rounds(struct repair *r, lsm_error *err)
     r->contradictions = contradictions; /* now owned there */
     r->contradiction_count = r->contradiction_room = count;
     r->round = 0;
+    r->options = asked;
     r->result = fresh;
     return look_and_do(r, err);
 }

@@ -149,7 +149,8 @@ struct repair_state {
 struct repair {
     /* set at start */
     const char *path;
-    const lsm_repair_options *options;
+    const lsm_repair_options *options; /* the caller's, or `later` */
+    lsm_repair_options later;          /* of rounds behind the first */
     struct io *io;
     struct io_dir *dir;
     struct io_file *lock_file;

@@ -280,6 +280,7 @@ static void forget(struct repair *r)
     struct repair kept = *r;
     *r = (struct repair){.path = kept.path,
                          .options = kept.options,
+                         .later = kept.later,
                          .io = kept.io,
                          .dir = kept.dir,
                          .lock_file = kept.lock_file,

@@ -127,6 +127,33 @@ START_TEST(test_repair_refused_step_of_a_later_round_is_left)
 }
 END_TEST
 
+/* What is asked for whether or not it is needed is done once, and later rounds do the rest. */
+START_TEST(test_repair_that_salvages_or_drops_the_log_does_all_rounds)
+{
+    lsm_repair_result planned = LSM_REPAIR_RESULT_INIT, result = LSM_REPAIR_RESULT_INIT;
+    damage_in_rounds();
+    lsm_repair_options options = hearing(0, false);
+    options.salvage_blocks = _i == 0;
+    options.log = _i == 1 ? LSM_REPAIR_LOG_NONE : LSM_REPAIR_LOG_SKIP;
+    options.rebuild_manifest = _i == 2;
+    options.dry_run = true;
+    ck_ok(lsm_repair(db_path, &options, &planned, &error));
+    options = hearing(0, false);
+    options.salvage_blocks = _i == 0;
+    options.log = _i == 1 ? LSM_REPAIR_LOG_NONE : LSM_REPAIR_LOG_SKIP;
+    options.rebuild_manifest = _i == 2;
+    ck_ok(lsm_repair(db_path, &options, &result, &error));
+    ck_assert_uint_eq(result.step_count, planned.step_count);
+    ck_assert_uint_eq(result.round_count, planned.round_count);
+    ck_assert(!result.is_damage_left);
+    ck_ok(lsm_verify(db_path, NULL, NULL, &error));
+    options = hearing(0, false);
+    lsm_repair_result again = LSM_REPAIR_RESULT_INIT;
+    ck_ok(lsm_repair(db_path, &options, &again, &error));
+    ck_assert_uint_eq(again.step_count, 0);
+}
+END_TEST
+
 /* All is told once, though it is done twice: first to a draft. */
 START_TEST(test_repair_only_exact_steps_are_made_all_or_none)
 {
@@ -171,6 +198,7 @@ int main(void)
     tcase_add_test(tcase, test_repair_dry_run_tells_all_rounds);
     tcase_add_test(tcase, test_repair_later_round_that_is_not_wanted_leaves_what_was_done);
     tcase_add_test(tcase, test_repair_refused_step_of_a_later_round_is_left);
+    tcase_add_loop_test(tcase, test_repair_that_salvages_or_drops_the_log_does_all_rounds, 0, 3);
     tcase_add_test(tcase, test_repair_only_exact_steps_are_made_all_or_none);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
