@@ -56,9 +56,47 @@ lsm_status repair_add_patch(struct repair *r, const struct repair_patch *patch, 
     return LSM_OK;
 }
 
+/* Goes the range on where this one ends, in the file and in the order of keys? */
+static bool continues(const struct repair_loss *l, const struct repair_loss *next, lsm_slice first,
+                      lsm_slice last)
+{
+    return l->kinds == next->kinds && l->has_cf && next->has_cf && l->cf == next->cf &&
+           l->file[0] != '\0' && strcmp(l->file, next->file) == 0 && l->length > 0 &&
+           next->length > 0 && l->offset != LSM_NO_OFFSET &&
+           l->offset + l->length == next->offset && (l->records > 0) == (next->records > 0) &&
+           !l->last_open && !next->first_open &&
+           (l->first_open || slice_compare(buffer_slice(&l->first), first) <= 0) &&
+           slice_compare(first, buffer_slice(&l->last)) <= 0 &&
+           (next->last_open || slice_compare(buffer_slice(&l->last), last) <= 0);
+}
+
+/* Neighbours are told as one. */
+static lsm_status join(struct repair_loss *l, const struct repair_loss *next, lsm_slice last,
+                       lsm_error *err)
+{
+    bool has_sequences = l->max_sequence > 0 && next->max_sequence > 0;
+    l->length += next->length;
+    l->records += next->records;
+    l->last_open = next->last_open;
+    l->min_sequence = !has_sequences                         ? 0
+                      : next->min_sequence < l->min_sequence ? next->min_sequence
+                                                             : l->min_sequence;
+    l->max_sequence = !has_sequences                         ? 0
+                      : next->max_sequence > l->max_sequence ? next->max_sequence
+                                                             : l->max_sequence;
+    if (next->last_open)
+        buffer_clear(&l->last);
+    else if (!buffer_assign(&l->last, last))
+        return lsm_fail_memory(err, last.size);
+    return LSM_OK;
+}
+
 lsm_status repair_add_loss(struct repair *r, const struct repair_loss *loss, lsm_slice first,
                            lsm_slice last, lsm_error *err)
 {
+    struct repair_loss *before = r->loss_count == 0 ? NULL : &r->losses[r->loss_count - 1];
+    if (before != NULL && continues(before, loss, first, last))
+        return join(before, loss, last, err);
     if (!make_room((void **)&r->losses, &r->loss_room, r->loss_count, sizeof *r->losses))
         return lsm_fail_memory(err, 2 * r->loss_room * sizeof *r->losses);
     struct repair_loss *l = &r->losses[r->loss_count++];

@@ -185,6 +185,19 @@ uint64_t cli_size(struct cli *cli, const char *option, const char *text)
     return value << shift;
 }
 
+const char *cli_plural(uint64_t count, const char *one, char text[CLI_COUNT_TEXT])
+{
+    size_t length = strlen(one);
+    if (count == 1)
+        (void)snprintf(text, CLI_COUNT_TEXT, "1 %s", one);
+    else if (length > 2 && one[length - 1] == 'y')
+        (void)snprintf(text, CLI_COUNT_TEXT, "%" PRIu64 " %.*sies", count, (int)length - 1, one);
+    else
+        (void)snprintf(text, CLI_COUNT_TEXT, "%" PRIu64 " %s%s", count, one,
+                       one[length - 1] == 's' ? "es" : "s");
+    return text;
+}
+
 const char *cli_format_size(uint64_t bytes, char *text)
 {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

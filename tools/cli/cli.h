@@ -168,5 +168,8 @@ uint64_t cli_now_ns(void);
 /* "1.5 MiB"; `text` holds at least CLI_SIZE_TEXT bytes. Returns text. */
 #define CLI_SIZE_TEXT 32
 const char *cli_format_size(uint64_t bytes, char *text);
+/* "1 table", "2 tables": `one` and an s when there are more, or none. */
+#define CLI_COUNT_TEXT 128
+const char *cli_plural(uint64_t count, const char *one, char text[CLI_COUNT_TEXT]);
 
 #endif

@@ -32,7 +32,7 @@ static void print_manual(const struct inspect_live *live, const struct inspect_p
                stat_duration(m->age_ns, count), p->is_alive ? "" : "; it is dead");
     if (waiting > 0)
         printf("asked for  %s in process %s, waiting for the turn\n",
-               stat_plural(waiting, "more call", count), stat_who(p->pid, p->command, who));
+               cli_plural(waiting, "more call", count), stat_who(p->pid, p->command, who));
 }
 
 static void print_job(const struct inspect_live *live, const struct inspect_process *p,
@@ -57,7 +57,7 @@ static void print_stall(const struct inspect_live *live)
         if (!p->is_alive || p->report.stalled_writers == 0)
             continue;
         printf("stalled    %s of process %s: %s\n",
-               stat_plural(p->report.stalled_writers, "writer", count),
+               cli_plural(p->report.stalled_writers, "writer", count),
                stat_who(p->pid, p->command, who), stat_stall_name(p->report.stall_reason));
         any = true;
     }
@@ -211,6 +211,6 @@ int compact_cancel(struct cli *cli, struct io *io, struct json_object *object)
     else if (!cli->quiet && asked == 0)
         printf("no compaction by hand is running\n");
     else if (!cli->quiet)
-        printf("asked %s to stop\n", stat_plural(asked, "compaction", count));
+        printf("asked %s to stop\n", cli_plural(asked, "compaction", count));
     return code;
 }

@@ -176,6 +176,7 @@ static void append_kinds(struct text *line, unsigned kinds)
 void repair_output_loss(struct repair_output *o, const lsm_loss *l)
 {
     struct text line = {0};
+    char count[CLI_COUNT_TEXT];
     begin_round(o, l->round);
     o->count.losses++;
     add_loss(o, l);
@@ -201,7 +202,7 @@ void repair_output_loss(struct repair_output *o, const lsm_loss *l)
     text_append_string(&line, ": ");
     append_kinds(&line, l->kinds);
     if (l->records > 0)
-        text_append_format(&line, ", about %" PRIu64 " records", l->records);
+        text_append_format(&line, ", about %s", cli_plural(l->records, "record", count));
     else if ((l->kinds & LSM_LOSS_LOST) != 0)
         text_append_string(&line, ", how many is not known");
     if (l->max_sequence > 0)
@@ -251,6 +252,7 @@ static void add_result(struct repair_output *o, const lsm_repair_result *r)
 void repair_output_result(struct repair_output *o, const lsm_repair_result *r)
 {
     struct text line = {0};
+    char count[CLI_COUNT_TEXT], records[CLI_COUNT_TEXT];
     end_round(o);
     if (o->object != NULL)
         add_result(o, r);
@@ -259,13 +261,17 @@ void repair_output_result(struct repair_output *o, const lsm_repair_result *r)
     if (r->step_count == 0) {
         text_append_string(&line, "nothing is wrong");
     } else {
-        text_append_format(&line, "%s%" PRIu64 " things wrong, %" PRIu64 " of them %s",
-                           o->has_losses ? "\n" : "", r->step_count, r->exact_count,
+        text_append_format(&line, "%s%s wrong, %" PRIu64 " of them %s", o->has_losses ? "\n" : "",
+                           cli_plural(r->step_count, "thing", count), r->exact_count,
                            r->is_changed ? "corrected exactly" : "can be corrected exactly");
         if (r->blocks_lost > 0)
-            text_append_format(&line, "; %" PRIu64 " blocks of tables are lost", r->blocks_lost);
+            text_append_format(&line, "; %s of tables %s lost",
+                               cli_plural(r->blocks_lost, "block", count),
+                               r->blocks_lost == 1 ? "is" : "are");
         if (r->records_lost > 0)
-            text_append_format(&line, "; about %" PRIu64 " records are lost%s", r->records_lost,
+            text_append_format(&line, "; about %s %s lost%s",
+                               cli_plural(r->records_lost, "record", count),
+                               r->records_lost == 1 ? "is" : "are",
                                o->has_uncounted ? ", and others that cannot be counted" : "");
         else if (o->has_uncounted)
             text_append_string(&line, "; how many records are lost is not known");
@@ -274,8 +280,8 @@ void repair_output_result(struct repair_output *o, const lsm_repair_result *r)
         if (!r->is_changed)
             text_append_string(&line, "; nothing was changed");
     }
-    text_append_format(&line, " (%" PRIu64 " tables, %" PRIu64 " records of the log)\n",
-                       r->table_count, r->log_records);
+    text_append_format(&line, " (%s, %s of the log)\n", cli_plural(r->table_count, "table", count),
+                       cli_plural(r->log_records, "record", records));
     print_line(o, &line);
 }
 

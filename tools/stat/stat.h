@@ -17,7 +17,7 @@ enum stat_section {
     STAT_EXPLAIN = 128,
 };
 
-#define STAT_TEXT 128
+#define STAT_TEXT CLI_COUNT_TEXT
 
 /* "closed", "changing", "alone", "shared", "hidden"; "active", "sealed", ... */
 const char *stat_state_name(enum shm_peek_state state);
@@ -35,8 +35,6 @@ const char *stat_stall_name(uint32_t reason);
 const char *stat_role_name(uint32_t roles);
 /* "1.5 s", "12 min", "3.2 h"; "an unknown time". */
 const char *stat_duration(uint64_t ns, char text[STAT_TEXT]);
-/* "memtables": `one` and an s when there are more. */
-const char *stat_plural(uint64_t count, const char *one, char text[STAT_TEXT]);
 /* The name of a family, with escapes; "family 7" when it is not known. */
 const char *stat_family_name(const struct inspect_live *live, uint32_t id, char text[STAT_TEXT]);
 

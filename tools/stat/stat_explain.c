@@ -102,7 +102,7 @@ static void explain_flushes(const struct inspect_live *live, struct list *list)
     bool is_odd = p == NULL || !p->is_alive || is_stopped(p->run_state);
     if (waiting == 0 || (!stops && !is_odd))
         return;
-    stat_plural(waiting, "memtable", count);
+    cli_plural(waiting, "memtable", count);
     if (p == NULL)
         add(list, "memtables", effect, 0, "%s for a flush, which nobody has begun%s",
             strcat(count, waiting == 1 ? " waits" : " wait"),
@@ -131,7 +131,7 @@ static void explain_arenas(const struct inspect_live *live, struct list *list)
             p->pid,
             "process %s still reads %s that %s flushed long ago (%s of memory; %" PRIu32
             " of %" PRIu32 " arenas are free): let it close old iterators and snapshots",
-            stat_who(p->pid, p->command, who), stat_plural(p->blocked_count, "memtable", count),
+            stat_who(p->pid, p->command, who), cli_plural(p->blocked_count, "memtable", count),
             p->blocked_count == 1 ? "was" : "were", cli_format_size(p->blocked_bytes, size),
             live->arenas_free, live->arena_count);
     }
@@ -253,7 +253,7 @@ static void explain_process(const struct inspect_live *live, const struct inspec
         add(list, "tables", STAT_HINDERS_NOTHING, p->pid,
             "process %s reads tables of %s ago: %s (%s) cannot be removed", who,
             stat_duration(p->pin_age_ns, age),
-            stat_plural(live->files.superseded.count, "table", count),
+            cli_plural(live->files.superseded.count, "table", count),
             cli_format_size(live->files.superseded.bytes, size));
 }
 

@@ -102,19 +102,6 @@ const char *stat_duration(uint64_t ns, char text[STAT_TEXT])
     return text;
 }
 
-const char *stat_plural(uint64_t count, const char *one, char text[STAT_TEXT])
-{
-    size_t length = strlen(one);
-    if (count == 1)
-        (void)snprintf(text, STAT_TEXT, "1 %s", one);
-    else if (length > 2 && one[length - 1] == 'y')
-        (void)snprintf(text, STAT_TEXT, "%" PRIu64 " %.*sies", count, (int)length - 1, one);
-    else
-        (void)snprintf(text, STAT_TEXT, "%" PRIu64 " %s%s", count, one,
-                       one[length - 1] == 's' ? "es" : "s");
-    return text;
-}
-
 const char *stat_family_name(const struct inspect_live *live, uint32_t id, char text[STAT_TEXT])
 {
     struct text escaped = {0};

@@ -111,7 +111,7 @@ void stat_print_stalls(const struct inspect_live *live)
         if (r->stall_age_ns != INSPECT_UNKNOWN)
             printf(", for %s", stat_duration(r->stall_age_ns, age));
         printf("\n    waiting    %s now; all together waited %s\n",
-               stat_plural(r->stalled_writers, "writer", count),
+               cli_plural(r->stalled_writers, "writer", count),
                stat_duration(r->stalled_us * 1000, age));
         printf("    debt       %.0f%% of the way to stopping writers", r->debt_ppm / 10000.0);
         if (r->drain_rate > 0)

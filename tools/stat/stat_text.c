@@ -32,10 +32,10 @@ static void print_state(const struct cli *cli, const struct inspect_live *live)
                    who);
         break;
     case SHM_PEEK_SHARED:
-        printf("state      open in %s", stat_plural(alive, "process", count));
+        printf("state      open in %s", cli_plural(alive, "process", count));
         if (live->dead_count > 0)
             printf("; %s died and was not cleaned up after yet (see -r)",
-                   stat_plural(live->dead_count, "more", dead));
+                   cli_plural(live->dead_count, "more", dead));
         printf("\n");
         break;
     case SHM_PEEK_HIDDEN:
@@ -58,12 +58,12 @@ static void print_held(const struct inspect_live *live)
     if (f->superseded.count == 0)
         return;
     printf("held       %s (%s) not needed any more",
-           stat_plural(f->superseded.count, "table", count),
+           cli_plural(f->superseded.count, "table", count),
            cli_format_size(f->superseded.bytes, size));
     if (holder != NULL)
         printf(", kept for %sprocess %s, %s behind", holder->is_alive ? "" : "dead ",
                stat_who(holder->pid, holder->command, who),
-               stat_plural(holder->versions_behind, "version", count));
+               cli_plural(holder->versions_behind, "version", count));
     else
         printf(", removed %s", live->has_segment ? "soon" : "by the next open");
     printf("\n");
@@ -79,13 +79,13 @@ static void print_blobs(const struct inspect_files *f)
     }
     if (f->blob_files.count + f->other_blobs.count == 0)
         return;
-    printf("blobs      %s (%s)", stat_plural(f->blob_files.count, "blob file", count),
+    printf("blobs      %s (%s)", cli_plural(f->blob_files.count, "blob file", count),
            cli_format_size(f->blob_files.bytes, size));
     if (raw > 0)
         printf(", %.0f %% live", 100.0 * (double)live / (double)raw);
     if (f->other_blobs.count > 0)
         printf("; %s (%s) more that no table refers to",
-               stat_plural(f->other_blobs.count, "blob file", count),
+               cli_plural(f->other_blobs.count, "blob file", count),
                cli_format_size(f->other_blobs.bytes, other));
     printf("\n");
 }
@@ -96,18 +96,18 @@ static void print_tables(const struct inspect_live *live)
     char count[STAT_TEXT], families[STAT_TEXT], size[CLI_SIZE_TEXT];
     if (f->has_manifest)
         printf("tables     %s (%s) in %s; version %" PRIu64 " in MANIFEST-%06" PRIu64 "\n",
-               stat_plural(f->live.count, "table", count), cli_format_size(f->live.bytes, size),
-               stat_plural(f->family_count, "family", families), f->version, f->manifest_number);
+               cli_plural(f->live.count, "table", count), cli_format_size(f->live.bytes, size),
+               cli_plural(f->family_count, "family", families), f->version, f->manifest_number);
     print_blobs(f);
     print_held(live);
     if (f->unfinished.count > 0)
         printf("unfinished %s (%s) being written\n",
-               stat_plural(f->unfinished.count, "table", count),
+               cli_plural(f->unfinished.count, "table", count),
                cli_format_size(f->unfinished.bytes, size));
-    printf("log        %s (%s)", stat_plural(f->segments.count, "segment", count),
+    printf("log        %s (%s)", cli_plural(f->segments.count, "segment", count),
            cli_format_size(f->segments.bytes, size));
     if (f->spares.count > 0)
-        printf(", %s (%s)", stat_plural(f->spares.count, "spare", count),
+        printf(", %s (%s)", cli_plural(f->spares.count, "spare", count),
                cli_format_size(f->spares.bytes, size));
     printf(", stage file %s", cli_format_size(f->stage_bytes, size));
     if (f->has_manifest)
@@ -128,7 +128,7 @@ static void print_log(const struct inspect_live *live)
     if (log->stage_size > 0)
         printf("stage      %.0f%% full; %s for the disk\n",
                100.0 * (double)used / (double)log->stage_size,
-               stat_plural(log->pending_count, "sync write", waiting));
+               cli_plural(log->pending_count, "sync write", waiting));
     printf("sequence   %" PRIu64 " visible, %" PRIu64 " applied, %" PRIu64 " in tables\n",
            live->visible_sequence, live->applied_sequence, live->files.last_sequence);
     if (live->takeover_due)
@@ -155,7 +155,7 @@ static void print_memtable(const struct inspect_live *live, const struct inspect
     if (m->state == SHM_MEMTABLE_FLUSHED && m->reader_count == 0)
         printf(", free for the next one");
     else if (m->state == SHM_MEMTABLE_FLUSHED)
-        printf(", not free: read by %s", stat_plural(m->reader_count, "process", count));
+        printf(", not free: read by %s", cli_plural(m->reader_count, "process", count));
     printf("\n");
 }
 
@@ -185,7 +185,7 @@ static void print_job(const struct inspect_live *live, const struct inspect_proc
            job->is_manual ? "manual " : "", stat_family_name(live, job->cf, family),
            job->input_level, job->output_level);
     if (job->input_count > 0)
-        printf(", %s", stat_plural(job->input_count, "table", count));
+        printf(", %s", cli_plural(job->input_count, "table", count));
     printf(" (%s), %.0f%% done", cli_format_size(job->input_bytes, size), 100 * part);
     printf(", by process %s%s", stat_who(p->pid, p->command, who),
            p->is_alive ? "" : ", which is dead");
@@ -199,7 +199,7 @@ static void print_stalled(const struct inspect_live *live)
         const struct inspect_process *p = &live->processes[i];
         if (p->is_alive && p->report.stalled_writers > 0)
             printf("stalled    %s of process %s: %s (see --explain-stall)\n",
-                   stat_plural(p->report.stalled_writers, "writer", count),
+                   cli_plural(p->report.stalled_writers, "writer", count),
                    stat_who(p->pid, p->command, who), stat_stall_name(p->report.stall_reason));
         if (p->report.work_status != LSM_OK)
             printf("FAILED     work of process %s: %s\n", stat_who(p->pid, p->command, who),
@@ -249,7 +249,7 @@ static void print_process(const struct inspect_live *live, const struct inspect_
     print_process_head(p);
     if (p->pin != 0)
         printf("    pin        version %" PRIu64 ", %s behind, for %s\n", p->pin,
-               stat_plural(p->versions_behind, "version", count),
+               cli_plural(p->versions_behind, "version", count),
                stat_duration(p->pin_age_ns, more));
     printf("    arenas     %" PRIu32 "\n", p->arena_count);
     if (p->snapshot_count > 0)
@@ -260,20 +260,20 @@ static void print_process(const struct inspect_live *live, const struct inspect_
         printf("    iterators  %" PRIu32 "\n", p->report.iterators);
     if (p->report.stalled_writers > 0)
         printf("    stalled    %s now (see -w)\n",
-               stat_plural(p->report.stalled_writers, "writer", count));
+               cli_plural(p->report.stalled_writers, "writer", count));
     if (p->report.work_status != LSM_OK)
         printf("    FAILED     its last flush or merge: %s\n", p->report.work_error);
     if (p->flushing_count > 0)
-        printf("    flushes    %s\n", stat_plural(p->flushing_count, "memtable", count));
+        printf("    flushes    %s\n", cli_plural(p->flushing_count, "memtable", count));
     if (p->job_count > 0)
         printf("    merges     %zu\n", p->job_count);
     if (p->blocked_count > 0)
         printf("    BLOCKS     %s (%s) that %s flushed\n",
-               stat_plural(p->blocked_count, "memtable", count),
+               cli_plural(p->blocked_count, "memtable", count),
                cli_format_size(p->blocked_bytes, size), p->blocked_count == 1 ? "is" : "are");
     if (p->holds_files)
         printf("    BLOCKS     %s (%s), which nothing newer needs\n",
-               stat_plural(live->files.superseded.count, "table", more),
+               cli_plural(live->files.superseded.count, "table", more),
                cli_format_size(live->files.superseded.bytes, size));
 }
 

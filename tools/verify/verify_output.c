@@ -179,7 +179,7 @@ static void add_result(struct verify_output *o, const lsm_verify_result *r, cons
 
 void verify_output_result(struct verify_output *o, const lsm_verify_result *r, const char *level)
 {
-    char size[CLI_SIZE_TEXT];
+    char size[CLI_SIZE_TEXT], count[4][CLI_COUNT_TEXT];
     if (o->object != NULL) {
         add_result(o, r, level);
         return;
@@ -187,15 +187,15 @@ void verify_output_result(struct verify_output *o, const lsm_verify_result *r, c
     if (o->cli->quiet)
         return;
     progress_clear(&o->cli->progress);
-    printf("%s: level %s, sequence %" PRIu64 "%s, %s read: %" PRIu64 " tables with %" PRIu64
-           " blocks and %" PRIu64 " entries",
-           o->cli->directory, level, r->sequence, r->is_live ? " of a live database" : "",
-           cli_format_size(r->bytes_read, size), r->tables, r->blocks, r->entries);
+    printf("%s: level %s, sequence %" PRIu64 "%s, %s read: %s with %s and %s", o->cli->directory,
+           level, r->sequence, r->is_live ? " of a live database" : "",
+           cli_format_size(r->bytes_read, size), cli_plural(r->tables, "table", count[0]),
+           cli_plural(r->blocks, "block", count[1]), cli_plural(r->entries, "entry", count[2]));
     if (r->tables_skipped > 0)
         printf(" (%" PRIu64 " skipped)", r->tables_skipped);
-    printf(", %" PRIu64 " records of the log\n", r->records);
-    printf("%" PRIu64 " damages, %" PRIu64 " warnings, %" PRIu64 " notes", r->damages, r->warnings,
-           r->notes);
+    printf(", %s of the log\n", cli_plural(r->records, "record", count[3]));
+    printf("%s, %s, %s", cli_plural(r->damages, "damage", count[0]),
+           cli_plural(r->warnings, "warning", count[1]), cli_plural(r->notes, "note", count[2]));
     if (r->ignored > 0)
         printf(", %" PRIu64 " ignored", r->ignored);
     printf(r->unmeasured > 0 ? ", %" PRIu64 " unmeasured\n" : "\n", r->unmeasured);
