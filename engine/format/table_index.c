@@ -332,14 +332,18 @@ static inline bool search_begin(const struct table_index *index, lsm_slice key,
     return true;
 }
 
+static inline void fetch_group(const struct table_index *index, uint32_t first)
+{
+    const uint8_t *group = (const uint8_t *)&index->entries[first];
+    for (size_t i = 0; i < TABLE_INDEX_GROUP * sizeof *index->entries; i += CACHE_LINE)
+        __builtin_prefetch(group + i);
+}
+
 void table_index_search_begin(const struct table_index *index, lsm_slice key,
                               struct table_index_search *s)
 {
-    if (!search_begin(index, key, s))
-        return;
-    const uint8_t *group = (const uint8_t *)&index->entries[s->first];
-    for (size_t i = 0; i < TABLE_INDEX_GROUP * sizeof *index->entries; i += CACHE_LINE)
-        __builtin_prefetch(group + i);
+    if (search_begin(index, key, s))
+        fetch_group(index, s->first);
 }
 
 static uint32_t search_end(const struct table_index *index, const struct table_index_search *s,
@@ -374,5 +378,8 @@ uint32_t table_index_search_end(const struct table_index *index, const struct ta
 uint32_t table_index_find(const struct table_index *index, lsm_slice key, uint64_t trailer)
 {
     struct table_index_search s;
-    return search_begin(index, key, &s) ? search_end(index, &s, trailer) : s.first;
+    if (!search_begin(index, key, &s))
+        return s.first;
+    fetch_group(index, s.first);
+    return search_end(index, &s, trailer);
 }

@@ -301,15 +301,30 @@ static void fetch_one_ahead(struct btree_cursor *c)
         fetch_records(c->mt, leaf);
 }
 
-/* A walk has to cross some leaves first: for a short scan it would cost more than it saves. */
+/* Fetches the node of the leaf that the walk comes to next, when the parent tells it. */
+static void fetch_neighbour(const struct btree_cursor *c, bool backwards)
+{
+    const struct btree_step *s = &c->at;
+    if (s->parent == NULL || (backwards ? s->index == 0 : s->index + 1 >= s->count))
+        return;
+    unsigned index = backwards ? s->index - 1 : s->index + 1;
+    node_prefetch(node_at(c->mt, node_off(s->parent, perm_slot(s->perm, index))));
+}
+
+/* A walk has to cross some leaves first: for a short scan it would cost more than it saves. Up to
+ * then only what is near is fetched. */
 static void fetch_ahead(struct btree_cursor *c, bool backwards)
 {
     if (c->is_backwards != backwards) {
         c->is_backwards = backwards;
         c->crossings = 0;
     }
-    if (++c->crossings < BTREE_AHEAD_START)
+    if (++c->crossings < BTREE_AHEAD_START) {
+        for (unsigned i = 0; i < c->count; i++)
+            record_prefetch(c->mt, c->records[i]);
+        fetch_neighbour(c, backwards);
         return;
+    }
     if (c->crossings == BTREE_AHEAD_START) {
         c->ahead = c->at;
         memset(c->fetched, 0, sizeof c->fetched);
@@ -378,6 +393,7 @@ uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
         return btree_cursor_next_leaf(c);
     for (unsigned i = c->index; i < c->count; i++)
         record_prefetch(c->mt, c->records[i]);
+    fetch_neighbour(c, false);
     return c->records[c->index];
 }
 
@@ -387,6 +403,7 @@ uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t
     c->crossings = 0;
     for (unsigned i = 0; i < rank; i++)
         record_prefetch(c->mt, c->records[i]);
+    fetch_neighbour(c, true);
     return stand_before(c, rank);
 }
 

@@ -283,7 +283,12 @@ static uint32_t find_block(struct table_iter *ti, lsm_slice key, uint64_t traile
 {
     uint32_t approached = ti->approached;
     ti->approached = 0;
-    return approached != 0 ? approached - 1 : table_index_find(&ti->table->index, key, trailer);
+    if (approached != 0)
+        return approached - 1;
+    uint32_t index = table_index_find(&ti->table->index, key, trailer);
+    if (ti->block == NULL || ti->block_index != index)
+        (void)prefetch_block(ti, index);
+    return index;
 }
 
 static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
