@@ -22,6 +22,8 @@
 #define GALLOP_AFTER 2 /* wins in a row */
 #define NO_RUNNER_UP UINT32_MAX
 
+#define APPROACH_STEPS 2 /* of a seek: see iter.h */
+
 struct merging {
     struct iter it;
     struct iter **children; /* owned, each */
@@ -208,8 +210,10 @@ static void merging_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct merging *m = merging_of(it);
     m->backwards = false;
-    for (uint32_t i = 0; i < m->count; i++)
-        iter_approach(m->children[i], key, trailer);
+    for (unsigned step = 0; step < APPROACH_STEPS; step++) {
+        for (uint32_t i = 0; i < m->count; i++)
+            iter_approach(m->children[i], key, trailer);
+    }
     for (uint32_t i = 0; i < m->count; i++)
         iter_seek(m->children[i], key, trailer);
     build(m);

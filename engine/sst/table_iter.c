@@ -23,6 +23,7 @@ struct table_iter {
     uint32_t first;      /* entry of the block that it begins with */
     uint32_t wanted;     /* entries in the next one, when the walk goes on forwards */
     uint32_t approached; /* one above the block that the coming seek ends in; 0: not known */
+    uint32_t sought;     /* one above the entry there; 0: not known */
     uint32_t run;        /* blocks entered one after the other, forwards */
     struct table_ahead ahead;
     struct read_lane lane; /* unless it was given another one */
@@ -268,11 +269,31 @@ static void iter_last_entry(struct iter *it)
     show_last_of(of(it), of(it)->table->index.count - 1);
 }
 
+/* The second step, when the block is in memory: finds the entry, and fetches it. */
+static void approach_in_block(struct table_iter *ti, lsm_slice key, uint64_t trailer)
+{
+    const struct table *t = ti->table;
+    uint32_t index = ti->approached - 1;
+    bool is_here = ti->block != NULL && ti->block_index == index;
+    if (!is_here && (!block_cache_has(t->env->cache, table_slot(t, index), t->number, index) ||
+                     !enter_block(ti, index, false)))
+        return;
+    uint32_t entry = block_seek(&ti->source.view, key, trailer);
+    ti->sought = entry + 1;
+    if (entry < ti->source.view.count)
+        __builtin_prefetch(ti->source.view.data + block_offset(&ti->source.view, entry));
+}
+
 static void iter_approach_entry(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct table_iter *ti = of(it);
+    if (ti->approached != 0) {
+        approach_in_block(ti, key, trailer);
+        return;
+    }
     uint32_t index = table_index_find(&ti->table->index, key, trailer);
     ti->approached = index + 1;
+    ti->sought = 0;
     bool is_here = ti->block != NULL && ti->block_index == index;
     if (!is_here && !prefetch_block(ti, index))
         table_ahead_approach(&ti->ahead, index);
@@ -285,6 +306,7 @@ static uint32_t find_block(struct table_iter *ti, lsm_slice key, uint64_t traile
     ti->approached = 0;
     if (approached != 0)
         return approached - 1;
+    ti->sought = 0;
     uint32_t index = table_index_find(&ti->table->index, key, trailer);
     if (ti->block == NULL || ti->block_index != index)
         (void)prefetch_block(ti, index);
@@ -297,7 +319,8 @@ static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
     it->status = LSM_OK;
     if (!enter_block(ti, find_block(ti, key, trailer), false))
         return;
-    uint32_t index = block_seek(&ti->source.view, key, trailer);
+    uint32_t index = ti->sought != 0 ? ti->sought - 1 : block_seek(&ti->source.view, key, trailer);
+    ti->sought = 0;
     if (index < ti->source.view.count) {
         show_one(ti, index);
     } else {

@@ -155,9 +155,11 @@ static void level_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 static void level_approach(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct level_iter *l = (struct level_iter *)it;
-    size_t at = find_file(l, key);
+    bool is_second = l->approached > 0;
+    size_t at = is_second ? l->approached - 1 : find_file(l, key);
     l->approached = at + 1;
-    if (enter_file(l, at, false))
+    bool is_entered = is_second ? l->inner != NULL && l->at == at : enter_file(l, at, false);
+    if (is_entered)
         iter_approach(l->inner, key, trailer);
 }
 
