@@ -20,14 +20,18 @@ static const struct block *glance(const struct table *table, uint32_t index)
     return block_cache_glance(table_slot(table, index), table->number, index);
 }
 
-/* Begins to fetch what is read first of a block, if it is in memory. */
-static inline void prefetch_block(const struct block *block, size_t lines)
+/*
+ * Begins to fetch what is read first of the block that the slot leads to, reading nothing of it:
+ * the data of a block of the process's own stands right behind its head.
+ */
+static inline void prefetch_block(const struct table *table, uint32_t index, size_t lines)
 {
+    const uint8_t *block = atomic_load_explicit(table_slot(table, index), memory_order_relaxed);
     if (block == NULL)
         return;
     __builtin_prefetch(block, 1); /* its references will be counted */
-    for (size_t i = 0; i < lines; i++)
-        __builtin_prefetch(block_data(block) + i * CACHE_LINE);
+    for (size_t i = 1; i <= lines; i++)
+        __builtin_prefetch(block + i * CACHE_LINE);
 }
 
 static inline struct block_view view_of(const struct table *table, const struct block *block)
@@ -77,7 +81,7 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
     table_index_search_begin(&table->index, key, &search);
     uint32_t index =
         table_index_search_end(&table->index, &search, entry_seek_trailer(max_sequence), &shared);
-    prefetch_block(glance(table, index), GET_PREFETCH_LINES);
+    prefetch_block(table, index, GET_PREFETCH_LINES);
     struct block *block;
     bool owned;
     lsm_status status = table_block_get(table, index, flags, &block, &owned, err);
@@ -107,12 +111,13 @@ void table_probe_find_block(struct table_probe *probe)
                                entry_seek_trailer(probe->max_sequence), &probe->shared);
     probe->has_block_index = true;
     probe->view.data = NULL;
-    probe->block = glance(probe->table, probe->block_index);
-    prefetch_block(probe->block, PROBE_PREFETCH_LINES);
+    probe->block = NULL;
+    prefetch_block(probe->table, probe->block_index, PROBE_PREFETCH_LINES);
 }
 
 void table_probe_approach(struct table_probe *probe)
 {
+    probe->block = glance(probe->table, probe->block_index);
     if (probe->block == NULL)
         return;
     probe->view = view_of(probe->table, probe->block);
