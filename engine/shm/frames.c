@@ -167,7 +167,7 @@ static _Atomic uint32_t *reference_of(const struct shm_frame *frame)
         size_t offset = (uintptr_t)frame - (uintptr_t)(first << PAGE_SHIFT);
         return &open_handles[i].references[offset / sizeof *frame];
     }
-    assert(!"a frame of an open handle");
+    assert(false); /* it is no frame of an open handle */
     return NULL;
 }
 
@@ -293,9 +293,14 @@ struct shm_frame *frames_look(const struct shm_frames *f, uint64_t number, uint3
     return NULL;
 }
 
+struct shm_frame *shm_frames_peek(const struct shm_frames *frames, uint64_t number, uint32_t index)
+{
+    return frames_look(frames, number, index, FRAMES_MAX_CHAIN);
+}
+
 struct shm_frame *shm_frames_find(struct shm_frames *frames, uint64_t number, uint32_t index)
 {
-    struct shm_frame *frame = frames_look(frames, number, index, FRAMES_MAX_CHAIN);
+    struct shm_frame *frame = shm_frames_peek(frames, number, index);
     if (frame != NULL)
         atomic_fetch_add_explicit(&frames->found, 1, memory_order_relaxed);
     return frame;

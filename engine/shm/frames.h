@@ -95,6 +95,8 @@ bool shm_frames_have(const struct shm_frames *frames, const void *frame);
 /* The frame of a block, or NULL: it is not there, or was not found because somebody changes the
  * bucket. Inside an epoch, unless it is only asked whether. */
 struct shm_frame *shm_frames_find(struct shm_frames *frames, uint64_t number, uint32_t index);
+/* The same, not counted. */
+struct shm_frame *shm_frames_peek(const struct shm_frames *frames, uint64_t number, uint32_t index);
 
 /*
  * Copies a block in. Inside an epoch. Returns its frame, or that of another who was faster; NULL

@@ -275,7 +275,7 @@ struct block *block_cache_peek(struct block_cache *cache, void *_Atomic *slot, u
 {
     struct block *block = block_cache_glance(slot, number, index);
     if (block == NULL && cache->frames != NULL)
-        block = (struct block *)shm_frames_find(cache->frames, number, index);
+        block = (struct block *)shm_frames_peek(cache->frames, number, index);
     return block;
 }
 
@@ -299,7 +299,7 @@ bool block_cache_has(struct block_cache *cache, void *_Atomic *slot, uint64_t nu
 {
     if (block_cache_place(cache, slot, number, index) != NULL)
         return true;
-    return cache->frames != NULL && shm_frames_find(cache->frames, number, index) != NULL;
+    return cache->frames != NULL && shm_frames_peek(cache->frames, number, index) != NULL;
 }
 
 /* ---- eviction -------------------------------------------------------------------------------- */
