@@ -8,6 +8,18 @@
 
 #define STORE(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
 
+static void report_shared_cache(const lsm_db *db, struct shm_report *r)
+{
+    struct shm_frames_counts counts;
+    struct shm_frames *frames = block_cache_frames(db->tables.cache);
+    if (frames == NULL)
+        return;
+    shm_frames_count(frames, &counts);
+    STORE(r->shared_cache_size, counts.capacity);
+    STORE(r->shared_cache_bytes, counts.bytes);
+    STORE(r->shared_cache_found, counts.found);
+}
+
 void db_report_begin(lsm_db *db)
 {
     struct shm_report *r = &db->slot->report;
@@ -20,6 +32,7 @@ void db_report_begin(lsm_db *db)
     snprintf(r->io_reason, sizeof r->io_reason, "%s", io_reason(db->io));
     snprintf(r->log_path, sizeof r->log_path, "%s", db->wal == NULL ? "" : wal_path_text(db->wal));
     STORE(r->cache_size, db->options.cache_size == LSM_NO_CACHE ? 0 : db->options.cache_size);
+    report_shared_cache(db, r);
     STORE(r->attached_ns, io_now_ns(db->io));
     /* Release: who sees that the opening is over sees the texts. */
     atomic_store_explicit(&db->slot->roles, roles, memory_order_release);
@@ -33,14 +46,7 @@ void db_report(lsm_db *db)
     STORE(r->cache_hits, hits);
     STORE(r->cache_misses, misses);
     STORE(r->cache_bytes, block_cache_bytes(db->tables.cache));
-    struct shm_frames *frames = block_cache_frames(db->tables.cache);
-    if (frames != NULL) {
-        struct shm_frames_counts counts;
-        shm_frames_count(frames, &counts);
-        STORE(r->shared_cache_size, counts.capacity);
-        STORE(r->shared_cache_bytes, counts.bytes);
-        STORE(r->shared_cache_found, counts.found);
-    }
+    report_shared_cache(db, r);
     STORE(r->table_bytes, version_set_memory(db->versions));
     STORE(r->debt_ppm, atomic_load(&db->throttle.debt_ppm));
     STORE(r->drain_rate, atomic_load(&db->throttle.drain_rate));

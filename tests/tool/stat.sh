@@ -121,6 +121,17 @@ expect_member processes.0.workers true
 exec 5>&-
 wait "$pid_a" || fail 'a failed'
 
+# ---- with a cache that is shared
+rm -f a
+hold a db workers=1,shared_cache=true,cache_size=16MiB
+expect 0 lsm-stat --json db
+expect_member processes.0.report.shared_cache_size 16777216
+expect_member processes.0.report.shared_cache_bytes 0
+tell a iterate
+await 'a tells of its cache' sh -c 'lsm-stat -c db | grep -q "MiB by all"'
+exec 5>&-
+wait "$pid_a" || fail 'a failed'
+
 # ---- shared, with somebody who reads old things
 rm -f a
 hold a 'we"ird\db' create=true,memtable_size=256KiB,level0_trigger=6,level0_slowdown=6,level0_stop=9
@@ -133,6 +144,7 @@ expect_member processes.1.role 'light client'
 expect_member processes.1.report.io_backend posix
 expect_member processes.1.snapshots 0
 expect_member processes.1.report.iterators 0
+expect_member processes.1.report.shared_cache_size 0
 expect_member waits.level0.longest_us 0
 expect 0 lsm-stat -w "$db"
 says out 'all processes since it was opened'
