@@ -111,7 +111,7 @@ START_TEST(test_frames_killed_at_any_step_leave_all_in_order)
     static struct step_point points[POINTS];
     record = share(sizeof *record);
     fixture_open(4 * MIB);
-    size_t count = points_of_a_life(points, 3);
+    size_t count = points_of_a_life(points, 2);
     fixture_close();
     ck_assert_uint_gt(count, 30);
     for (size_t i = 0; i < count; i++) {
