@@ -90,7 +90,7 @@ static void print_waits(const struct inspect_waits *waits)
     for (size_t i = 0; i < SHM_WAIT_KINDS; i++) {
         if (waits[i].count > 0)
             printf("    %-10s %s, %s in all, the longest %.1f ms\n",
-                   shm_wait_name((enum shm_wait)i), stat_plural(waits[i].count, "wait", count),
+                   shm_wait_name((enum shm_wait)i), cli_plural(waits[i].count, "wait", count),
                    stat_duration(waits[i].total_us * 1000, total),
                    (double)waits[i].longest_us / 1000.0);
     }
