@@ -189,6 +189,8 @@ typedef struct lsm_options {
     const char *io;               /* "auto" (default), "uring", "posix"; LSM_IO overrides "auto" */
     const char *shm_dir;          /* where the shared segment goes; NULL: /dev/shm */
     uint32_t mode;                /* permission bits of new files; 0: 0600 (directory 0700) */
+    uint64_t memory;              /* bytes this process may use for all below that are 0: memtables,
+                                   * cache, stage file, open tables, merges; 0: their defaults */
     uint64_t memtable_size;       /* bytes of one memtable's arena; 0: 64 MiB; 64 KiB to 16 GiB */
     uint32_t memtable_count;      /* active and waiting memtables together; 0: 3; 2 to 8 */
     const char *memtable;         /* "btree" (default) or "skiplist" */

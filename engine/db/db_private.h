@@ -564,6 +564,13 @@ void db_cf_free_all(lsm_db *db);
 
 lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, lsm_error *err);
 
+/* ---- memory (db/memory_share.c) -------------------------------------------------------------- */
+
+/* Gives memtable_size, stage_size, max_open_tables and cache_size, where they are 0, their parts of
+ * options->memory. LSM_INVALID: what was given does not fit into it. */
+lsm_status db_memory_share(lsm_options *options, uint32_t memtable_count, uint32_t workers,
+                           lsm_error *err);
+
 /* ---- reports (db/report.c) ------------------------------------------------------------------- */
 
 /* What others see of this process, see struct shm_report. Any thread; the opening is over. */

@@ -50,6 +50,7 @@ static const struct option options_table[] = {
     {"io", OPTION_WORD, AT(io), 0, 0, 0, 0, io_words},
     {"shm_dir", OPTION_PATH, AT(shm_dir), 0, 0, 0, 0, NULL},
     {"mode", OPTION_MODE, AT(mode), 0400, 0777, 0600, 0, NULL},
+    {"memory", OPTION_SIZE, AT(memory), MIB(16), UINT64_MAX / 2, 0, 0, NULL},
     {"memtable_size", OPTION_SIZE, AT(memtable_size), MEMTABLE_MIN_ARENA, MEMTABLE_MAX_ARENA,
      MIB(64), 0, NULL},
     {"memtable_count", OPTION_COUNT, AT(memtable_count), 2, DB_MAX_WAITING, 3, 0, NULL},
@@ -169,6 +170,26 @@ static uint64_t whole_pages(uint64_t size)
     return (size + IO_ALIGNMENT - 1) / IO_ALIGNMENT * IO_ALIGNMENT;
 }
 
+/* Sizes out of the one number for all, where it is given; ranges are checked behind it. */
+static lsm_status memory_resolve(lsm_options *resolved, lsm_error *err)
+{
+    uint32_t count = 0, workers = 0;
+    if (resolved->memory == 0)
+        return LSM_OK;
+    for (size_t i = 0; i < OPTION_COUNT_ALL; i++) {
+        const struct option *o = &options_table[i];
+        if (!option_is_checked(o) || o->kind == OPTION_WORD)
+            continue;
+        if (!in_range(o, option_get(resolved, o)))
+            return out_of_range(o, option_get(resolved, o), err);
+        uint32_t value =
+            (uint32_t)(option_get(resolved, o) != 0 ? option_get(resolved, o) : o->standard);
+        count = o->offset == AT(memtable_count) ? value : count;
+        workers = o->offset == AT(workers) ? value : workers;
+    }
+    return db_memory_share(resolved, count, workers, err);
+}
+
 lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, lsm_error *err)
 {
     static const lsm_options defaults = LSM_OPTIONS_INIT;
@@ -177,6 +198,9 @@ lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, l
                         "lsm_options.struct_size is %zu, expected %zu; begin with LSM_OPTIONS_INIT",
                         given->struct_size, sizeof *given);
     *resolved = given == NULL ? defaults : *given;
+    lsm_status shared = memory_resolve(resolved, err);
+    if (shared != LSM_OK)
+        return shared;
     for (size_t i = 0; i < OPTION_COUNT_ALL; i++) {
         const struct option *o = &options_table[i];
         if (!option_is_checked(o))

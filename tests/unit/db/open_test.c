@@ -1,4 +1,5 @@
 /* Opening, closing and removing databases, and what a directory can hold to make it hard. */
+#include "engine/db/db_private.h"
 #include "tests/unit/db/db_fixture.h"
 
 #include "engine/base/hash.h"
@@ -694,6 +695,53 @@ static void limit_descriptors(rlim_t count)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
+/* What memtables, cache, stage file, tables and merges may take is no more than the whole. */
+START_TEST(test_open_memory_is_shared_out)
+{
+    static const uint64_t sizes[] = {16, 17, 64, 100, 256, 1024, 65536};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        lsm_options given = LSM_OPTIONS_INIT, o;
+        given.memory = sizes[i] << 20;
+        ck_ok(db_options_resolve(&given, &o, &error));
+        uint64_t sum = o.cache_size + 4 * o.memtable_size + o.stage_size;
+        ck_assert_uint_lt(sum, o.memory);
+        ck_assert_uint_ge(sum, o.memory / 2);
+        ck_assert_uint_ge(o.cache_size, o.memory / 4);
+        ck_assert_uint_ge(o.max_open_tables, 16);
+        ck_assert_uint_le(o.memtable_size, 64u << 20);
+        ck_assert_uint_eq(o.memtable_count, 3);
+    }
+    lsm_options given = LSM_OPTIONS_INIT, o, more;
+    ck_ok(lsm_options_parse(&given, "memory=256MiB,memtable_size=8MiB,memtable_count=2", &error));
+    ck_ok(db_options_resolve(&given, &o, &error));
+    ck_assert_uint_eq(o.memtable_size, 8u << 20);
+    given.memtable_size = 16u << 20;
+    ck_ok(db_options_resolve(&given, &more, &error));
+    ck_assert_uint_eq(o.cache_size - more.cache_size, 3 * (8u << 20));
+    given.cache_size = LSM_NO_CACHE;
+    ck_ok(db_options_resolve(&given, &o, &error));
+    ck_assert_uint_eq(o.cache_size, LSM_NO_CACHE);
+    given.cache_size = 250u << 20;
+    ck_fails(LSM_INVALID, db_options_resolve(&given, &o, &error));
+    ck_assert_uint_eq(error.found, given.memory);
+    given.cache_size = 0;
+    given.memtable_size = 128u << 20;
+    ck_fails(LSM_INVALID, db_options_resolve(&given, &o, &error));
+    ck_assert_ptr_nonnull(strstr(error.message, "'memory'"));
+    given.memtable_size = 1;
+    ck_fails(LSM_INVALID, db_options_resolve(&given, &o, &error));
+    ck_assert_ptr_nonnull(strstr(error.message, "'memtable_size'"));
+    given = (lsm_options)LSM_OPTIONS_INIT;
+    given.memory = 1u << 20;
+    ck_fails(LSM_INVALID, db_options_resolve(&given, &o, &error));
+    ck_assert_ptr_nonnull(strstr(error.message, "option 'memory' is"));
+    lsm_db *db = open_with("create=true,memory=16MiB");
+    put_many(db, NULL, 0, 3000, 1000);
+    expect_text(db, NULL, "nothing", NULL);
+    close_ok(db);
+}
+END_TEST
+
 START_TEST(test_open_with_few_descriptors_evicts_or_tells)
 {
     static const char many_tables[] = SMALL_OPTIONS
@@ -814,6 +862,7 @@ int main(void)
     tcase_add_test(cases, test_open_direct_io_decides_how_tables_are_read);
     tcase_add_test(cases, test_open_with_few_descriptors_evicts_or_tells);
     tcase_add_test(cases, test_open_listener_is_told_of_a_failed_flush);
+    tcase_add_test(cases, test_open_memory_is_shared_out);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
