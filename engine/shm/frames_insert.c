@@ -339,9 +339,9 @@ static struct shm_frame *copy_in(struct shm_frames *f, struct frames_shard *shar
 static void note_hunger(struct shm_frames *f, struct frames_shard *shard, uint32_t class,
                         bool is_fed)
 {
-    if (is_fed || shard->limbo_bytes >= reserve_of(shard) / 2) {
+    if (is_fed) {
         shard->starved[class] = 0;
-    } else if (++shard->starved[class] >= HUNGER) {
+    } else if (shard->limbo_bytes < reserve_of(shard) / 2 && ++shard->starved[class] >= HUNGER) {
         shard->starved[class] = 0;
         empty_slab(f, shard);
     }
