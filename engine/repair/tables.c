@@ -23,6 +23,7 @@ struct look {
     struct buffer last_key; /* of the last whole block */
     bool has_last_key;
     struct walk_values values; /* of blob files that are given up */
+    bool gives_up_values;      /* there are such */
     struct buffer lost_first,
         lost_last; /* keys of entries that follow each other and lost theirs */
     uint64_t lost_count, lost_min, lost_max; /* of them: how many, and their sequence numbers */
@@ -290,6 +291,7 @@ static lsm_status look_at_blobs(struct look *k, lsm_error *err)
         status = repair_find_blob(k->r, k->t->meta.blobs[i].number, &blob, err);
         if (status != LSM_OK || blob->fault == NULL)
             continue;
+        k->gives_up_values = true;
         file_name_make(FILE_BLOB, blob->meta.number, name);
         snprintf(problem, sizeof problem, "it refers to blob file '%s', which is given up: %s",
                  name, blob->fault);
@@ -306,6 +308,8 @@ static lsm_status look_at_blobs(struct look *k, lsm_error *err)
         k->t->doubts_values =
             k->t->doubts_values || (k->r->contradictions[i].table == k->t->meta.number &&
                                     k->r->contradictions[i].id == FINDING_BLOB_REFERENCE);
+    for (size_t i = 0; k->t->doubts_values && i < k->r->list.count; i++)
+        k->gives_up_values = k->gives_up_values || k->r->list.files[i].kind == FILE_BLOB;
     return status;
 }
 
@@ -418,7 +422,7 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint
     }
     if (b->fault == FINDING_DICTIONARY_DAMAGED && k->dictionary_is_corrected) {
         k->t->has_keys = true;
-        return LSM_OK;
+        return k->gives_up_values ? lose(k, b, err) : LSM_OK;
     }
     const char *what =
         b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
@@ -428,6 +432,8 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint
             CORRECT_DONE) {
         k->t->has_keys = true;
         status = patch_byte(k, b->fault, b->offset, k->scratch.data, &c, what, err);
+        if (status == LSM_OK && k->gives_up_values) /* nobody looked at what its entries refer to */
+            status = lose(k, b, err);
         if (status == LSM_OK && k->walk->index.verdict == WALK_SOUND)
             return look_behind_frame(k, b->offset, err);
         *rest = status == LSM_OK ? size_behind_frame(k, b) : 0;
