@@ -1,4 +1,4 @@
-/* See the header. The source that was used longest ago makes room for another. */
+/* See the header. When there is no room, the source that was used longest ago makes it. */
 #include "engine/version/values.h"
 
 static void source_close(struct value_source *s)
@@ -12,8 +12,8 @@ static void source_close(struct value_source *s)
 
 void value_reader_release(struct value_reader *r)
 {
-    for (size_t i = 0; i < VALUE_READER_SOURCES; i++)
-        source_close(&r->sources[i]);
+    for (; r->source_count > 0; r->source_count--)
+        source_close(&r->sources[r->source_count - 1]);
     r->version = NULL;
 }
 
@@ -38,7 +38,7 @@ static lsm_status source_of(struct value_reader *r, const struct version_blob *b
                             struct value_source **source, lsm_error *err)
 {
     struct value_source *oldest = &r->sources[0];
-    for (size_t i = 0; i < VALUE_READER_SOURCES; i++) {
+    for (size_t i = 0; i < r->source_count; i++) {
         struct value_source *s = &r->sources[i];
         if (s->blob == blob) {
             *source = s;
@@ -48,6 +48,8 @@ static lsm_status source_of(struct value_reader *r, const struct version_blob *b
         if (s->used_at < oldest->used_at)
             oldest = s;
     }
+    if (r->source_count < VALUE_READER_SOURCES)
+        oldest = &r->sources[r->source_count++];
     source_close(oldest);
     lsm_status status = source_open(r, oldest, blob, err);
     if (status == LSM_OK) {

@@ -22,6 +22,7 @@ struct value_reader {
     struct table_iter_options options;
 
     struct value_source sources[VALUE_READER_SOURCES];
+    size_t source_count; /* that were used since the release: the first ones */
     uint64_t clock;
     lsm_error error; /* of the iterators */
 };
