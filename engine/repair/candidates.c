@@ -161,7 +161,9 @@ static lsm_status read_candidate(struct lineage *l, const struct walk_file *f, s
         status = correct_properties(l->r, walk, &found, err);
         p = &found;
     }
-    if (status == LSM_OK && p->entry_count > 0 && p->number == number) {
+    if (status == LSM_OK && p->entry_count > 0 && p->is_blob) {
+        c->meta.number = f->number; /* a blob file under a table's name: no version is in it */
+    } else if (status == LSM_OK && p->entry_count > 0 && p->number == number) {
         status = take_properties(c, p, err);
         c->properties = *p;
         if (p != &found) /* now owned here */
