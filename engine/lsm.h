@@ -784,9 +784,11 @@ typedef struct lsm_checkpoint_options {
  *
  * options, err  may be NULL.
  *
- * LSM_EXISTS: there is something at `path`. LSM_BUSY: a checkpoint is being made there by somebody
- * else. LSM_CANCELLED; LSM_MISSING: there is no directory to put it in; LSM_NO_SPACE, LSM_IO,
- * LSM_NO_MEMORY, LSM_INVALID. After a failure there is nothing at `path`. Any thread may call; a
+ * LSM_EXISTS: there is something at `path`, or in "<path>.partial" what no interrupted call leaves
+ * there, such as a database; nothing is removed then. LSM_BUSY: somebody else makes a checkpoint
+ * there, or has that directory open as a database. LSM_CANCELLED; LSM_MISSING: there is no directory
+ * to put it in; LSM_NO_SPACE, LSM_IO, LSM_NO_MEMORY, LSM_INVALID. After a failure there is nothing
+ * at `path`. Any thread may call; a
  * database that was opened for reading only will do.
  */
 LSM_API LSM_MUST_CHECK lsm_status lsm_checkpoint(lsm_db *db, const char *path,

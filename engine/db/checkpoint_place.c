@@ -6,6 +6,10 @@
  * lets go of it, and the next checkpoint of that name clears up. The lock may be had a moment after
  * the directory got its name, or was removed: then it is on a file that PATH.partial does not hold,
  * and the whole is begun again.
+ *
+ * Cleared up is only what can be nothing but an unfinished checkpoint: files of the kinds that one
+ * has, with a LOCK that nobody has written to, as whoever opens a database does. With one thing
+ * else in the directory all of it is somebody's, and is left as it is.
  */
 #include "engine/db/checkpoint_private.h"
 
@@ -83,9 +87,66 @@ static lsm_status still_there(struct checkpoint_place *p, struct io_file *locked
 
 static lsm_status in_use(const struct checkpoint_place *p, lsm_error *err)
 {
-    lsm_status status =
-        lsm_fail(err, LSM_BUSY, "somebody else makes a checkpoint in '%s' now", p->partial_path);
+    lsm_status status = lsm_fail(
+        err, LSM_BUSY, "somebody else makes a checkpoint in '%s', or has it open", p->partial_path);
     status_place(err, p->partial_path, LSM_NO_OFFSET);
+    return status;
+}
+
+/* ---- what is in it --------------------------------------------------------------------------- */
+
+static bool checkpoint_has(enum file_kind kind)
+{
+    return kind == FILE_LOCK || kind == FILE_CURRENT || kind == FILE_MANIFEST ||
+           kind == FILE_TABLE || kind == FILE_BLOB || kind == FILE_TEMPORARY;
+}
+
+static lsm_status check_own_file(void *context, const char *name, lsm_error *err)
+{
+    const struct checkpoint_place *p = context;
+    struct io_entry entry;
+    enum file_kind kind;
+    uint64_t number;
+    lsm_status status = io_dir_describe(p->dir, name, &entry, err);
+    if (status != LSM_OK)
+        return status == LSM_MISSING ? LSM_OK : status; /* another checkpoint's, a moment ago */
+    if (file_name_parse(name, &kind, &number) && checkpoint_has(kind) &&
+        entry.kind == IO_ENTRY_FILE && (kind != FILE_LOCK || entry.size == 0))
+        return LSM_OK;
+    status =
+        lsm_fail(err, LSM_EXISTS,
+                 "'%s' is where a checkpoint would be built, but holds '%s', which none leaves "
+                 "there; remove or rename it",
+                 p->partial_path, name);
+    status_place(err, name, LSM_NO_OFFSET);
+    return status;
+}
+
+/* Nothing in it but what an unfinished checkpoint leaves? */
+static lsm_status check_own(struct checkpoint_place *p, lsm_error *err)
+{
+    lsm_status status = io_dir_list(p->dir, check_own_file, p, err);
+    return status == LSM_MISSING ? LSM_OK : status; /* removed by who had it */
+}
+
+static lsm_status remove_own_file(void *context, const char *name, lsm_error *err)
+{
+    struct checkpoint_place *p = context;
+    enum file_kind kind;
+    uint64_t number;
+    if (!file_name_parse(name, &kind, &number) || !checkpoint_has(kind) || kind == FILE_LOCK)
+        return LSM_OK;
+    return io_dir_unlink(p->dir, name, NULL, err);
+}
+
+/* ---- taking it ------------------------------------------------------------------------------- */
+
+/* Who has a database open holds its presence, and comes in and leaves under the other lock. */
+static lsm_status check_nobody_there(struct io_file *file, lsm_error *err)
+{
+    struct io_lock *presence = NULL;
+    lsm_status status = io_try_lock(file, SHM_LOCK_PRESENCE, &presence, err);
+    io_unlock(presence);
     return status;
 }
 
@@ -97,44 +158,36 @@ static lsm_status lock(struct checkpoint_place *p, struct io_file **file, lsm_er
         return LSM_OK;
     if (status == LSM_OK)
         status = io_try_lock(*file, SHM_LOCK_ATTACH, &p->lock, err);
+    if (status == LSM_OK)
+        status = check_nobody_there(*file, err);
     return status == LSM_BUSY ? in_use(p, err) : status;
 }
 
-/* One try; the directory is open afterwards when it is taken. */
+/* One try; the directory is open afterwards when it is taken. It is looked at first without the
+ * lock, so that no LOCK is made in what is somebody else's. */
 static lsm_status take(struct checkpoint_place *p, uint32_t mode, bool *is_taken, lsm_error *err)
 {
     struct io_file *file = NULL;
     *is_taken = false;
     lsm_status status = io_dir_open(p->io, p->partial_path, IO_DIR_CREATE, mode, &p->dir, err);
     if (status == LSM_OK)
+        status = check_own(p, err);
+    if (status == LSM_OK)
         status = lock(p, &file, err);
     if (status == LSM_OK && p->lock != NULL)
         status = still_there(p, file, is_taken, err);
+    if (status == LSM_OK && *is_taken)
+        status = check_own(p, err);
     io_file_close(file);
-    if (*is_taken)
+    if (status == LSM_OK && *is_taken)
         return LSM_OK;
+    *is_taken = false;
     io_unlock(p->lock);
     p->lock = NULL;
     io_dir_close(p->dir);
     p->dir = NULL;
     if (status != LSM_OK)
         (void)io_dir_remove(p->io, p->partial_path, NULL); /* where it is empty */
-    return status;
-}
-
-/* ---- what is in it --------------------------------------------------------------------------- */
-
-static lsm_status remove_own_file(void *context, const char *name, lsm_error *err)
-{
-    struct checkpoint_place *p = context;
-    enum file_kind kind;
-    uint64_t number;
-    if (file_name_parse(name, &kind, &number))
-        return kind == FILE_LOCK ? LSM_OK : io_dir_unlink(p->dir, name, NULL, err);
-    lsm_status status =
-        lsm_fail(err, LSM_EXISTS, "'%s' holds '%s', which is no file of a database; remove it",
-                 p->partial_path, name);
-    status_place(err, name, LSM_NO_OFFSET);
     return status;
 }
 

@@ -15,8 +15,8 @@ struct checkpoint_place {
 /*
  * Makes an empty directory beside `path` that nobody else builds a checkpoint in; what an earlier
  * one left there is removed. `mode` is the directory's. LSM_EXISTS: there is something at `path`,
- * or files in the directory that are none of a database. LSM_BUSY: somebody else builds one. The
- * place is closed in any case.
+ * or in the directory what no unfinished checkpoint holds; then nothing was removed. LSM_BUSY:
+ * somebody else builds one there, or has it open. The place is closed in any case.
  */
 lsm_status checkpoint_place_open(struct checkpoint_place *place, struct io *io, const char *path,
                                  uint32_t mode, lsm_error *err);

@@ -361,30 +361,105 @@ START_TEST(test_checkpoint_replaces_nothing)
 }
 END_TEST
 
+static const char *partial_file(const char *name)
+{
+    static char path[SCRATCH_PATH_SIZE + 60];
+    snprintf(path, sizeof path, "%s/%s", partial_path, name);
+    return path;
+}
+
+static void make_partial_file(const char *name)
+{
+    FILE *file = fopen(partial_file(name), "w");
+    ck_assert_ptr_nonnull(file);
+    fclose(file);
+}
+
+/* What a checkpoint that was never finished may leave. */
+static const char *const left[] = {"LOCK",       "999999.sst", "999998.blob", "MANIFEST-000999",
+                                   "000999.tmp", "CURRENT"};
+#define LEFT_COUNT (sizeof left / sizeof left[0])
+
+static void make_leftover(void)
+{
+    ck_assert_int_eq(mkdir(partial_path, 0700), 0);
+    for (size_t i = 0; i < LEFT_COUNT; i++)
+        make_partial_file(left[i]);
+}
+
 START_TEST(test_checkpoint_clears_up_after_one_that_died)
 {
     lsm_db *db = open_with(OPTIONS LIGHT);
-    char path[SCRATCH_PATH_SIZE + 60];
     fill(db);
-    ck_assert_int_eq(mkdir(partial_path, 0700), 0);
-    const char *const left[] = {"LOCK", "999999.sst", "MANIFEST-000999", "000999.tmp", "CURRENT"};
-    for (size_t i = 0; i < sizeof left / sizeof left[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", partial_path, left[i]);
-        FILE *file = fopen(path, "w");
-        ck_assert_ptr_nonnull(file);
-        fclose(file);
-    }
+    make_leftover();
     make(db, false);
     ck_assert(!is_there(partial_path));
     expect_sound(copy_path);
-    ck_ok(lsm_destroy(copy_path, &error));
-    ck_assert_int_eq(mkdir(partial_path, 0700), 0);
-    snprintf(path, sizeof path, "%s/a letter", partial_path);
-    FILE *file = fopen(path, "w");
-    ck_assert_ptr_nonnull(file);
-    fclose(file);
+    close_ok(db);
+}
+END_TEST
+
+/* What no checkpoint leaves is the user's, and so may be all that lies beside it. */
+START_TEST(test_checkpoint_keeps_what_is_not_of_one)
+{
+    static const char *const others[] = {"a letter",     "000003.wal",     "STAGE",
+                                         "000004.spare", "000005.sst.old", "000006.sst"};
+    const char *other = others[_i];
+    bool is_directory = strcmp(other, "000006.sst") == 0;
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    fill(db);
+    make_leftover();
+    if (is_directory)
+        ck_assert_int_eq(mkdir(partial_file(other), 0700), 0);
+    else
+        make_partial_file(other);
     ck_fails(LSM_EXISTS, lsm_checkpoint(db, copy_path, NULL, &error));
-    ck_assert(is_there(path));
+    ck_assert_msg(is_there(partial_file(other)), "'%s' is gone", other);
+    for (size_t i = 0; i < LEFT_COUNT; i++)
+        ck_assert_msg(is_there(partial_file(left[i])), "'%s' is gone", left[i]);
+    ck_assert_int_eq((is_directory ? rmdir : unlink)(partial_file(other)), 0);
+    make(db, false);
+    close_ok(db);
+}
+END_TEST
+
+START_TEST(test_checkpoint_makes_no_file_where_it_has_no_place)
+{
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    ck_assert_int_eq(mkdir(partial_path, 0700), 0);
+    make_partial_file("a letter");
+    ck_fails(LSM_EXISTS, lsm_checkpoint(db, copy_path, NULL, &error));
+    ck_assert(is_there(partial_file("a letter")) && !is_there(partial_file("LOCK")));
+    close_ok(db);
+}
+END_TEST
+
+/* Open, and closed cleanly; without its log, too, as when it was restored from a checkpoint. */
+START_TEST(test_checkpoint_keeps_a_database_of_that_name)
+{
+    bool is_open = _i == 0, without_log = _i == 2;
+    lsm_db *db = open_with(OPTIONS LIGHT), *other = open_at(partial_path, OPTIONS LIGHT);
+    fill(db);
+    fill(other);
+    if (!is_open)
+        close_ok(other);
+    if (without_log) {
+        char command[SCRATCH_PATH_SIZE + 80];
+        snprintf(command, sizeof command, "cd '%s' && rm -f -- *.wal *.spare STAGE", partial_path);
+        ck_assert_int_eq(system(command), 0);
+    }
+    lsm_status status = lsm_checkpoint(db, copy_path, NULL, &error);
+    ck_assert(status == LSM_EXISTS || (is_open && status == LSM_BUSY));
+    ck_assert(!is_there(copy_path));
+    if (is_open) {
+        put_text(other, NULL, "more", "1");
+        close_ok(other);
+    }
+    expect_sound(partial_path);
+    other = open_at(partial_path, "workers=none");
+    expect_text(other, NULL, "more", is_open ? "1" : NULL);
+    expect_equal(db, other, "other");
+    close_ok(other);
     close_ok(db);
 }
 END_TEST
@@ -497,6 +572,9 @@ int main(void)
         tcase_add_test(c, test_checkpoint_beside_writers_of_other_processes_is_one_moment);
     tcase_add_test(c, test_checkpoint_replaces_nothing);
     tcase_add_test(c, test_checkpoint_clears_up_after_one_that_died);
+    tcase_add_loop_test(c, test_checkpoint_keeps_what_is_not_of_one, 0, 6);
+    tcase_add_test(c, test_checkpoint_makes_no_file_where_it_has_no_place);
+    tcase_add_loop_test(c, test_checkpoint_keeps_a_database_of_that_name, 0, 3);
     tcase_add_loop_test(c, test_checkpoint_cancelled_leaves_nothing, 0, 2);
     tcase_add_test(c, test_checkpoint_of_the_same_path_is_made_by_one);
     tcase_add_test(c, test_checkpoint_raced_for_is_whole);
