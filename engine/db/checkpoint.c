@@ -7,11 +7,13 @@
  * all, so that no log is needed: log segments and the stage file are written in place and could not
  * be shared. The manifest is one snapshot and says that the database was closed cleanly.
  *
- * Which moment. The state is taken first, then the newest visible sequence number: all writes up to
- * the lower of that number and the last one in the state's memtables are in the state, and what is
- * above the number in its memtables is left out. A table may hold a later one, of a write that
- * waited for its sync when its memtable was flushed; then the last number in tables is the moment,
- * for all that was written before it is in tables or in the state's memtables, too.
+ * Which moment. The newest visible sequence number is read first, then the state is taken: all
+ * writes up to that number are in the state, and so are the families that they went to. What is
+ * above the number in the state's memtables is left out: a batch may have gone to a family that is
+ * younger than the state, too. A table may hold a later one, of a write that came, or was flushed
+ * while it waited for its sync, before the state was taken; then the last number in tables is the
+ * moment, for all that was written before it is in tables or in the state's memtables, and their
+ * families are in the version that has the table.
  *
  * The database's uuid stays, and so do the numbers of files: both seed every checksum.
  */
@@ -107,12 +109,14 @@ static lsm_status write_memtables(struct checkpoint *c, const struct db_state *s
 static lsm_status take_state(struct checkpoint *c, lsm_error *err)
 {
     lsm_db *db = c->db;
+    uint64_t visible =
+        atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
+    STEP("checkpoint: number read");
     lsm_status status = db_refresh(db, err);
     if (status != LSM_OK)
         return status;
     struct db_state *state = db_state_acquire(db);
-    uint64_t visible =
-        atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
+    STEP("checkpoint: state taken");
     uint64_t last = last_in_tables(state->version, &c->bytes_total), memtable_bytes = 0;
     c->sequence = visible > last ? visible : last;
     c->version = state->version;

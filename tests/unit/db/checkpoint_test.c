@@ -1,5 +1,6 @@
 /* Checkpoints through the public door: what they hold, beside writers of any process, and what they
  * leave behind when they cannot be made. */
+#include "engine/base/step.h"
 #include "tests/unit/db/peers.h"
 
 #include <dirent.h>
@@ -338,6 +339,51 @@ START_TEST(test_checkpoint_beside_writers_of_other_processes_is_one_moment)
 }
 END_TEST
 
+static lsm_db *writing;
+static const char *write_at;
+
+/* A family is made, and written to together with one that was there. */
+static void write_to_a_new_family(const char *name)
+{
+    lsm_cf *fresh = NULL;
+    lsm_batch *batch = NULL;
+    if (strcmp(name, write_at) != 0)
+        return;
+    atomic_store(&step_hook, NULL);
+    ck_ok(lsm_cf_create(writing, "fresh", NULL, &fresh, &error));
+    ck_ok(lsm_batch_new(&batch, &error));
+    ck_ok(lsm_batch_put(batch, NULL, text("both"), text("1"), &error));
+    ck_ok(lsm_batch_put(batch, fresh, text("both"), text("1"), &error));
+    ck_ok(lsm_write(writing, batch, NULL, &error));
+    lsm_batch_free(batch);
+}
+
+START_TEST(test_checkpoint_has_all_of_a_batch_whose_family_is_new)
+{
+    static const char *const places[] = {"checkpoint: place taken", "checkpoint: number read",
+                                         "checkpoint: state taken", "checkpoint: pinned"};
+    bool is_before = _i == 0;
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    writing = open_with(OPTIONS LIGHT);
+    write_at = places[_i];
+    fill(db);
+    atomic_store(&step_hook, write_to_a_new_family);
+    make(db, false);
+    ck_assert_msg(atomic_load(&step_hook) == NULL, "no step '%s'", write_at);
+    expect_sound(copy_path);
+    lsm_db *copy = open_copy();
+    expect_text(copy, NULL, "both", is_before ? "1" : NULL);
+    lsm_cf *fresh = NULL;
+    lsm_status status = lsm_cf_open(copy, "fresh", &fresh, &error);
+    ck_assert_int_eq(status, _i < 2 ? LSM_OK : LSM_MISSING);
+    if (fresh != NULL)
+        expect_text(copy, fresh, "both", is_before ? "1" : NULL);
+    close_ok(copy);
+    close_ok(writing);
+    close_ok(db);
+}
+END_TEST
+
 /* ---- where it cannot be made ----------------------------------------------------------------- */
 
 START_TEST(test_checkpoint_replaces_nothing)
@@ -570,6 +616,7 @@ int main(void)
     tcase_add_loop_test(c, test_checkpoint_of_who_only_reads, 0, 2);
     if (!PEERS_CANNOT_RUN)
         tcase_add_test(c, test_checkpoint_beside_writers_of_other_processes_is_one_moment);
+    tcase_add_loop_test(c, test_checkpoint_has_all_of_a_batch_whose_family_is_new, 0, 4);
     tcase_add_test(c, test_checkpoint_replaces_nothing);
     tcase_add_test(c, test_checkpoint_clears_up_after_one_that_died);
     tcase_add_loop_test(c, test_checkpoint_keeps_what_is_not_of_one, 0, 6);
