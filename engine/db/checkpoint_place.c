@@ -210,7 +210,7 @@ lsm_status checkpoint_place_finish(struct checkpoint_place *place, lsm_error *er
     lsm_status status = io_dir_sync(place->dir, err);
     STEP("checkpoint: durable");
     if (status == LSM_OK)
-        status = io_dir_move(place->io, place->partial_path, place->path, err);
+        status = io_dir_move(place->io, place->partial_path, place->path, &place->is_named, err);
     STEP("checkpoint: named");
     if (status != LSM_OK)
         return status;
@@ -219,13 +219,24 @@ lsm_status checkpoint_place_finish(struct checkpoint_place *place, lsm_error *er
     return LSM_OK;
 }
 
+/* Where the directory is that goes. One that has its name, but not durably, loses it first: what is
+ * at PATH is never a part of a database. */
+static const char *unname(const struct checkpoint_place *place)
+{
+    bool is_back = !place->is_named;
+    if (!is_back)
+        (void)io_dir_move(place->io, place->path, place->partial_path, &is_back, NULL);
+    return is_back ? place->partial_path : place->path;
+}
+
 void checkpoint_place_close(struct checkpoint_place *place)
 {
     char name[FILE_NAME_SIZE];
     if (place->lock != NULL) {
+        const char *path = unname(place);
         (void)io_dir_list(place->dir, remove_own_file, place, NULL);
         (void)io_dir_unlink(place->dir, file_name_make(FILE_LOCK, 0, name), NULL, NULL);
-        (void)io_dir_remove(place->io, place->partial_path, NULL);
+        (void)io_dir_remove(place->io, path, NULL);
         io_unlock(place->lock);
     }
     io_dir_close(place->dir);

@@ -9,7 +9,8 @@ struct checkpoint_place {
     char *path;         /* where it will be; owned, as all below */
     char *partial_path; /* where it is built */
     struct io_dir *dir; /* the latter */
-    struct io_lock *lock;
+    struct io_lock *lock; /* NULL: not ours, or finished */
+    bool is_named;        /* it is at `path` now */
 };
 
 /*

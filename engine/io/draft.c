@@ -309,9 +309,9 @@ static int dir_remove(struct io *io, const char *path)
     return EROFS;
 }
 
-static int dir_move(struct io *io, const char *from, const char *to)
+static int dir_move(struct io *io, const char *from, const char *to, bool *moved)
 {
-    (void)io, (void)from, (void)to;
+    (void)io, (void)from, (void)to, (void)moved;
     return EROFS;
 }
 

@@ -119,8 +119,8 @@ static int sync_directory(int fd)
     return errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
-/* Makes the new directory's own name durable. */
-static int sync_parent(const char *path, int made)
+/* The descriptor is negative for a directory that we may write but not read. */
+static int open_parent(const char *path, int *fd)
 {
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/')
@@ -132,12 +132,27 @@ static int sync_parent(const char *path, int made)
         return ENOMEM;
     if (length > 0)
         parent[length] = '\0';
-    int fd = open_directory(AT_FDCWD, parent);
+    *fd = open_directory(AT_FDCWD, parent);
     mem_free(parent);
-    if (fd < 0) /* a parent that we may write but not read */
+    return 0;
+}
+
+/* Makes the name of the directory `made` in its parent durable. */
+static int sync_name(int parent, int made)
+{
+    if (parent < 0)
         return syncfs(made) == 0 ? 0 : errno;
-    int number = sync_directory(fd);
-    close(fd);
+    return sync_directory(parent);
+}
+
+static int sync_new_name(const char *path, int made)
+{
+    int parent = -1;
+    int number = open_parent(path, &parent);
+    if (number == 0)
+        number = sync_name(parent, made);
+    if (parent >= 0)
+        close(parent);
     return number;
 }
 
@@ -151,7 +166,7 @@ static int make_directory(const char *path, uint32_t mode, int *fd)
         return errno;
     if (fchmod(*fd, wanted) != 0)
         return errno;
-    return sync_parent(path, *fd);
+    return sync_new_name(path, *fd);
 }
 
 int host_dir_open(struct io *io, const char *path, unsigned flags, uint32_t mode,
@@ -280,16 +295,22 @@ static int move_without_replacing(const char *from, const char *to)
     return errno == ENOENT && rename(from, to) == 0 ? 0 : errno;
 }
 
-int host_dir_move(struct io *io, const char *from, const char *to)
+/* All that can be lacking is there before the name is given. */
+int host_dir_move(struct io *io, const char *from, const char *to, bool *moved)
 {
     (void)io;
-    int number = move_without_replacing(from, to);
-    if (number != 0)
-        return number;
-    int fd = open_directory(AT_FDCWD, to);
+    int parent = -1;
+    int fd = open_directory(AT_FDCWD, from);
     if (fd < 0)
         return errno;
-    number = sync_parent(to, fd);
+    int number = open_parent(to, &parent);
+    if (number == 0)
+        number = move_without_replacing(from, to);
+    *moved = number == 0;
+    if (number == 0)
+        number = sync_name(parent, fd);
+    if (parent >= 0)
+        close(parent);
     close(fd);
     return number;
 }

@@ -39,7 +39,7 @@ int host_dir_rename(struct io_dir *dir, const char *from, const char *to);
 int host_dir_unlink(struct io_dir *dir, const char *name);
 int host_dir_link(struct io_dir *from, const char *name, struct io_dir *to);
 int host_dir_remove(struct io *io, const char *path);
-int host_dir_move(struct io *io, const char *from, const char *to);
+int host_dir_move(struct io *io, const char *from, const char *to, bool *moved);
 
 int host_file_open(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
                    struct io_file **file);

@@ -378,11 +378,15 @@ lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err)
                 "cannot remove directory '%s'", path);
 }
 
-lsm_status io_dir_move(struct io *io, const char *from, const char *to, lsm_error *err)
+lsm_status io_dir_move(struct io *io, const char *from, const char *to, bool *is_moved,
+                       lsm_error *err)
 {
+    bool moved = false;
     int before = cancel_hold();
-    int number = io->ops->dir_move(io, from, to);
+    int number = io->ops->dir_move(io, from, to, &moved);
     cancel_release(before);
+    if (is_moved != NULL)
+        *is_moved = moved;
     if (number == 0)
         return LSM_OK;
     return fail(err, number == ENOTEMPTY || number == ENOTDIR ? EEXIST : number, to, LSM_NO_OFFSET,

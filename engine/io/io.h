@@ -145,9 +145,11 @@ lsm_status io_dir_remove(struct io *io, const char *path, lsm_error *err);
 /*
  * Gives the directory `from` the path `to`, on the same file system, durably. Open handles stay
  * good, but their messages go on to say `from`. LSM_EXISTS when something is there already: nothing
- * is ever replaced.
+ * is ever replaced. *is_moved (may be NULL) tells after a failure, too, whether it is at `to` now:
+ * then that may not be durable.
  */
-lsm_status io_dir_move(struct io *io, const char *from, const char *to, lsm_error *err);
+lsm_status io_dir_move(struct io *io, const char *from, const char *to, bool *is_moved,
+                       lsm_error *err);
 
 /* ---- files ----------------------------------------------------------------------------------- */
 

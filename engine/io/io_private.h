@@ -104,7 +104,8 @@ struct io_ops {
     int (*dir_unlink)(struct io_dir *dir, const char *name);
     int (*dir_link)(struct io_dir *from, const char *name, struct io_dir *to);
     int (*dir_remove)(struct io *io, const char *path);
-    int (*dir_move)(struct io *io, const char *from, const char *to); /* durable on return */
+    /* Durable on return; *moved, false before, also when only that failed. */
+    int (*dir_move)(struct io *io, const char *from, const char *to, bool *moved);
 
     int (*file_open)(struct io_dir *dir, const char *name, unsigned flags, uint32_t mode,
                      struct io_file **file);

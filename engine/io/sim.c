@@ -360,8 +360,9 @@ static int dir_remove(struct io *io, const char *path)
     return number;
 }
 
-/* Directories have no names of their own here: whether one is there is durable at once. */
-static int dir_move(struct io *io, const char *from, const char *to)
+/* Directories have no names of their own here: whether one is there is durable at once. The sync of
+ * that is a step of its own all the same, and may fail. */
+static int dir_move(struct io *io, const char *from, const char *to, bool *moved)
 {
     struct sim_disk *disk = NULL;
     int number = enter_for_names(io, &disk);
@@ -374,6 +375,11 @@ static int dir_move(struct io *io, const char *from, const char *to)
         number = EEXIST;
     else
         number = sim_folder_move_locked(folder, to);
+    *moved = number == 0;
+    if (number == 0)
+        number = sim_step_locked(disk);
+    if (number == 0)
+        number = sim_fault_locked(disk, SIM_FAULT_SYNC);
     sim_leave(disk);
     return number;
 }

@@ -338,9 +338,12 @@ START_TEST(test_dir_link_is_the_same_file_in_another_directory)
     io_file_close(backend_file(&b, "a", RW));
     ck_assert_int_eq(io_dir_link(b.dir, "a", other, &error), LSM_EXISTS);
 
-    ck_assert_int_eq(io_dir_move(b.io, other_path, b.path, &error), LSM_EXISTS);
-    ck_ok(io_dir_move(b.io, other_path, moved_path, err));
-    ck_assert_int_ne(io_dir_move(b.io, other_path, moved_path, &error), LSM_OK);
+    bool is_moved = true;
+    ck_assert_int_eq(io_dir_move(b.io, other_path, b.path, &is_moved, &error), LSM_EXISTS);
+    ck_assert(!is_moved);
+    ck_ok(io_dir_move(b.io, other_path, moved_path, &is_moved, err));
+    ck_assert(is_moved);
+    ck_assert_int_ne(io_dir_move(b.io, other_path, moved_path, NULL, &error), LSM_OK);
     ck_ok(io_dir_open(b.io, moved_path, 0, 0, &moved, err));
     ck_ok(io_file_open(moved, "a", 0, 0, &g, err)); /* by either handle it is the same one */
     io_file_close(g);
