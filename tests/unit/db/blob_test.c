@@ -124,14 +124,14 @@ static void compact_all(void)
     ck_ok(lsm_compact_range(db, NULL, &options, &error));
 }
 
-/* Closed, and every byte of it held against every other. */
+/* Every byte of it held against every other. */
 static void expect_sound(void)
 {
     lsm_verify_options options = LSM_VERIFY_OPTIONS_INIT;
     lsm_verify_result result;
     options.level = LSM_VERIFY_FULL;
     ck_ok(lsm_verify(db_path, &options, &result, &error));
-    ck_assert_uint_eq(result.damages, 0);
+    ck_assert_uint_eq(result.damages + result.warnings, 0);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -376,6 +376,7 @@ START_TEST(test_blob_checkpoint_holds_its_values)
     put_round(KEYS / 2, KEYS, 1); /* in memtables only */
     snprintf(path, sizeof path, "%s/copy", scratch);
     ck_ok(lsm_checkpoint(db, path, NULL, &error));
+    expect_sound(); /* a file with two names is nothing to warn of */
     put_round(0, KEYS, 2);
     compact_all();
     close_ok(db);
