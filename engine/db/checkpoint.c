@@ -278,6 +278,7 @@ LSM_API lsm_status lsm_checkpoint(lsm_db *db, const char *path,
     if (status != LSM_OK)
         return status;
     int before = cancel_hold();
+    atomic_fetch_add(&db->checkpoint_count, 1);
     status = make(&c, path, err);
     checkpoint_place_close(&c.place);
     if (c.version != NULL) {
@@ -285,6 +286,7 @@ LSM_API lsm_status lsm_checkpoint(lsm_db *db, const char *path,
         version_drop(c.version);
     }
     edit_release(&c.edit);
+    atomic_fetch_sub(&db->checkpoint_count, 1);
     cancel_release(before);
     return status;
 }

@@ -18,6 +18,7 @@
 #include "engine/format/file_name.h"
 #include "engine/shm/attach.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define PLACE_SUFFIX ".partial"
@@ -39,15 +40,43 @@ static lsm_status make_paths(struct checkpoint_place *p, const char *path, lsm_e
     return LSM_OK;
 }
 
+/* Whether PATH is something that cannot be opened as a directory: a file, a link to nowhere. Of a
+ * parent that may be written and not read, or is none, the move tells. */
+static lsm_status look_for_name(struct checkpoint_place *p, bool *is_there, lsm_error *err)
+{
+    const char *slash = strrchr(p->path, '/');
+    struct io_dir *dir = NULL;
+    struct io_entry entry;
+    lsm_error why = {0};
+    *is_there = false;
+    char *parent = mem_copy_text(slash == NULL ? "." : p->path);
+    if (parent == NULL)
+        return lsm_fail_memory(err, strlen(p->path) + 1);
+    if (slash != NULL)
+        parent[slash == p->path ? 1 : slash - p->path] = '\0';
+    lsm_status status = io_dir_open(p->io, parent, 0, 0, &dir, &why);
+    if (status == LSM_OK)
+        status = io_dir_describe(dir, slash == NULL ? p->path : slash + 1, &entry, &why);
+    *is_there = status == LSM_OK;
+    io_dir_close(dir);
+    mem_free(parent);
+    if (status == LSM_OK || status == LSM_MISSING || why.os_errno == EACCES)
+        return LSM_OK;
+    if (err != NULL)
+        *err = why;
+    return status;
+}
+
 static lsm_status check_free(struct checkpoint_place *p, lsm_error *err)
 {
     struct io_dir *dir = NULL;
+    bool is_there = true;
     lsm_status status = io_dir_open(p->io, p->path, 0, 0, &dir, err);
-    if (status == LSM_MISSING)
-        return LSM_OK;
-    if (status != LSM_OK)
-        return status;
     io_dir_close(dir);
+    if (status == LSM_MISSING || status == LSM_INVALID || status == LSM_CORRUPT)
+        status = look_for_name(p, &is_there, err);
+    if (status != LSM_OK || !is_there)
+        return status;
     status = lsm_fail(err, LSM_EXISTS, "a checkpoint goes to a new directory, but there is '%s'",
                       p->path);
     status_place(err, p->path, LSM_NO_OFFSET);

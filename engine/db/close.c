@@ -29,12 +29,16 @@ static lsm_status check_unused(lsm_db *db, lsm_error *err)
 {
     uint32_t iterators = atomic_load(&db->iterator_count), pins = atomic_load(&db->pin_count);
     uint32_t ingests = atomic_load(&db->ingest_count), queues = atomic_load(&db->async_count);
-    if (iterators > 0 || pins > 0 || ingests > 0 || queues > 0 || db->snapshot_count > 0)
+    uint32_t checkpoints = atomic_load(&db->checkpoint_count);
+    if (iterators > 0 || pins > 0 || ingests > 0 || queues > 0 || checkpoints > 0 ||
+        db->snapshot_count > 0)
         return lsm_fail(err, LSM_BUSY,
                         "'%s' has %" PRIu32 " open iterators, %" PRIu32
                         " snapshots (of transactions, too), %" PRIu32 " pinned values, %" PRIu32
-                        " ingests and %" PRIu32 " asynchronous queues; release them before closing",
-                        db->path, iterators, db->snapshot_count, pins, ingests, queues);
+                        " ingests, %" PRIu32 " checkpoints and %" PRIu32
+                        " asynchronous queues; release them before closing",
+                        db->path, iterators, db->snapshot_count, pins, ingests, checkpoints,
+                        queues);
     return LSM_OK;
 }
 

@@ -168,9 +168,9 @@ struct lsm_db {
     _Atomic uint32_t iterator_count;
     lsm_iter *_Atomic parked[DB_PARKED_ITERATORS]; /* closed, and kept for the next open */
     _Atomic uint32_t ingest_count;
+    _Atomic uint32_t checkpoint_count;       /* being made */
     _Atomic uint32_t async_count;            /* open queues */
     _Alignas(64) _Atomic uint32_t pin_count; /* a line of its own: every pinned read writes it */
-
 
     /* guarded by work_lock */
     pthread_mutex_t work_lock;

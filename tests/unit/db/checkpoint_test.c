@@ -386,6 +386,28 @@ END_TEST
 
 /* ---- where it cannot be made ----------------------------------------------------------------- */
 
+struct look {
+    lsm_db *db;
+    unsigned calls, limit;
+    uint64_t last, total;
+    lsm_status second; /* of a checkpoint to the same path made meanwhile */
+    lsm_status closed; /* of closing meanwhile */
+};
+
+static bool progress(void *context, uint64_t done, uint64_t total)
+{
+    struct look *l = context;
+    ck_assert_uint_ge(done, l->last);
+    ck_assert_uint_le(done, total);
+    l->last = done;
+    l->total = total;
+    if (l->db != NULL && l->calls == 0) {
+        l->second = lsm_checkpoint(l->db, copy_path, NULL, NULL);
+        l->closed = lsm_close(l->db, NULL);
+    }
+    return l->calls++ < l->limit;
+}
+
 START_TEST(test_checkpoint_replaces_nothing)
 {
     lsm_db *db = open_with(OPTIONS LIGHT);
@@ -401,7 +423,17 @@ START_TEST(test_checkpoint_replaces_nothing)
     FILE *file = fopen(copy_path, "w");
     ck_assert_ptr_nonnull(file);
     fclose(file);
-    ck_assert_int_ne(lsm_checkpoint(db, copy_path, NULL, &error), LSM_OK);
+    ck_fails(LSM_EXISTS, lsm_checkpoint(db, copy_path, NULL, &error));
+    snprintf(path, sizeof path, "%s/copy", copy_path);
+    ck_fails(LSM_INVALID, lsm_checkpoint(db, path, NULL, &error));
+    ck_assert_int_eq(unlink(copy_path), 0);
+    struct look look = {.limit = UINT32_MAX}; /* is not begun */
+    lsm_checkpoint_options options = LSM_CHECKPOINT_OPTIONS_INIT;
+    options.progress = progress;
+    options.progress_context = &look;
+    ck_assert_int_eq(symlink("nowhere", copy_path), 0);
+    ck_fails(LSM_EXISTS, lsm_checkpoint(db, copy_path, &options, &error));
+    ck_assert_uint_eq(look.calls, 0);
     ck_assert(!is_there(partial_path));
     close_ok(db);
 }
@@ -510,25 +542,6 @@ START_TEST(test_checkpoint_keeps_a_database_of_that_name)
 }
 END_TEST
 
-struct look {
-    lsm_db *db;
-    unsigned calls, limit;
-    uint64_t last, total;
-    lsm_status second; /* of a checkpoint to the same path made meanwhile */
-};
-
-static bool progress(void *context, uint64_t done, uint64_t total)
-{
-    struct look *l = context;
-    ck_assert_uint_ge(done, l->last);
-    ck_assert_uint_le(done, total);
-    l->last = done;
-    l->total = total;
-    if (l->db != NULL && l->calls == 0)
-        l->second = lsm_checkpoint(l->db, copy_path, NULL, NULL);
-    return l->calls++ < l->limit;
-}
-
 START_TEST(test_checkpoint_cancelled_leaves_nothing)
 {
     lsm_db *db = open_with(OPTIONS LIGHT);
@@ -563,6 +576,7 @@ START_TEST(test_checkpoint_of_the_same_path_is_made_by_one)
     fill(db);
     ck_ok(lsm_checkpoint(db, copy_path, &options, &error));
     ck_assert_int_eq(look.second, LSM_BUSY);
+    ck_assert_int_eq(look.closed, LSM_BUSY);
     expect_sound(copy_path);
     options.struct_size--;
     ck_fails(LSM_INVALID, lsm_checkpoint(db, copy_path, &options, &error));
