@@ -248,13 +248,25 @@ static lsm_status ask_table(const void *context, uint64_t number, uint64_t *max_
     return status == LSM_CORRUPT || status == LSM_MISSING ? LSM_OK : status;
 }
 
+/* A mark that cannot be read is none: it is a hint, and what it speaks of is whole without it. */
+static lsm_status see_mark(const struct table_env *env, struct edit_mark *mark, lsm_error *err)
+{
+    lsm_error why = {0};
+    lsm_status status = edit_mark_read(env->dir, mark, &why);
+    if (status != LSM_NO_MEMORY)
+        return LSM_OK;
+    if (err != NULL)
+        *err = why;
+    return status;
+}
+
 /* Which tables there are, and how far the manifest reached: looked at before it is read. */
 static lsm_status see_evidence(const struct table_env *env, struct lost_edits_evidence *evidence,
                                struct buffer *tables, lsm_error *err)
 {
     struct listing list = {0};
     *evidence = (struct lost_edits_evidence){.ask = ask_table, .context = env};
-    lsm_status status = edit_mark_read(env->dir, &evidence->mark, err);
+    lsm_status status = see_mark(env, &evidence->mark, err);
     if (status == LSM_OK)
         status = listing_read(&list, env->dir, err);
     for (size_t i = 0; status == LSM_OK && i < list.count; i++) {

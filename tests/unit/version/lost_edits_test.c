@@ -2,6 +2,8 @@
 #include "engine/version/lost_edits.h"
 #include "tests/unit/version/rig.h"
 
+#include <errno.h>
+
 /* ---- the mark -------------------------------------------------------------------------------- */
 
 START_TEST(test_edit_mark_says_what_was_put_into_it)
@@ -204,6 +206,24 @@ START_TEST(test_recover_without_a_lock_file_believes_the_manifest)
 }
 END_TEST
 
+/* Neither the file nor its bytes: the mark is a hint. */
+START_TEST(test_recover_without_reading_the_mark_opens)
+{
+    struct rig r;
+    struct version_edit edit;
+    rig_open(&r, 8);
+    rig_ok(&r, rig_create(&r));
+    make_lock(&r);
+    make_edit(3, &edit);
+    rig_ok(&r, version_set_apply(r.set, &edit, &r.error));
+    rig_close_set(&r);
+    sim_fail_after(r.disk, _i == 0 ? SIM_FAULT_OPEN : SIM_FAULT_READ, 0, EIO, false);
+    rig_ok(&r, rig_recover(&r));
+    sim_fail_never(r.disk);
+    rig_close(&r);
+}
+END_TEST
+
 START_TEST(test_recover_with_all_marked_edits_opens_again_and_again)
 {
     struct rig r;
@@ -232,6 +252,7 @@ int main(void)
     tcase_add_test(tests, test_lost_edits_search_passes_on_what_asking_failed_with);
     tcase_add_loop_test(tests, test_recover_without_an_edit_that_is_marked_refuses, 0, 4);
     tcase_add_loop_test(tests, test_recover_without_a_lock_file_believes_the_manifest, 0, 4);
+    tcase_add_loop_test(tests, test_recover_without_reading_the_mark_opens, 0, 2);
     tcase_add_test(tests, test_recover_with_all_marked_edits_opens_again_and_again);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
