@@ -157,7 +157,8 @@ static lsm_status make_next(struct repair *r, uint64_t number, struct version_ed
 /* Frames are counted on behind those that were, also behind those that are lost. */
 static uint64_t first_frame(const struct repair *r)
 {
-    uint64_t marked = r->mark.frame_number;
+    bool is_ours = memcmp(r->mark.uuid, r->env.uuid, sizeof r->mark.uuid) == 0;
+    uint64_t marked = is_ours ? r->mark.frame_number : 0;
     return marked < r->state.next_frame ? r->state.next_frame : marked + 1;
 }
 

@@ -1,4 +1,5 @@
 /* What each kind of damage costs after a repair, and that a repair can be taken back. */
+#include "engine/format/edit_mark.h"
 #include "tests/unit/repair/repair_fixture.h"
 
 #include <time.h>
@@ -168,6 +169,30 @@ START_TEST(test_repair_lost_manifests_cost_nothing)
     ck_assert(told.is_unseen);
     check_whole();
     check_stays();
+}
+END_TEST
+
+/* Someone else's LOCK came along with an older copy: what it says counts for nothing. */
+START_TEST(test_repair_with_the_lock_of_another_database_counts_its_own_edits)
+{
+    struct edit_mark mark = {.uuid = "another database", .frame_number = 1000000};
+    uint8_t bytes[EDIT_MARK_SIZE];
+    make_database(0);
+    edit_mark_encode(&mark, bytes);
+    change_file("LOCK", (long)EDIT_MARK_OFFSET, bytes, sizeof bytes);
+    remove_file("CURRENT");
+    repair_now();
+    ck_assert(told.result.is_changed);
+    check_whole();
+    close_ok(open_with(OPTIONS));
+    char path[sizeof db_path + 8];
+    snprintf(path, sizeof path, "%s/LOCK", db_path);
+    int fd = open(path, O_RDONLY);
+    ck_assert_int_eq(pread(fd, bytes, sizeof bytes, (off_t)EDIT_MARK_OFFSET), sizeof bytes);
+    close(fd);
+    ck_assert(edit_mark_decode(bytes, &mark));
+    ck_assert_mem_ne(mark.uuid, "another database", sizeof mark.uuid);
+    ck_assert_uint_lt(mark.frame_number, 1000000);
 }
 END_TEST
 
@@ -359,6 +384,10 @@ int main(void)
     if (getenv("LSM_TEST_ONLY") == NULL ||
         strstr("missing_current_costs_nothing", getenv("LSM_TEST_ONLY")) != NULL)
         tcase_add_test(tcase, test_repair_missing_current_costs_nothing);
+    if (getenv("LSM_TEST_ONLY") == NULL ||
+        strstr("with_the_lock_of_another_database_counts_its_own_edits", getenv("LSM_TEST_ONLY")) !=
+            NULL)
+        tcase_add_test(tcase, test_repair_with_the_lock_of_another_database_counts_its_own_edits);
     if (getenv("LSM_TEST_ONLY") == NULL ||
         strstr("lost_manifests_cost_nothing", getenv("LSM_TEST_ONLY")) != NULL)
         tcase_add_test(tcase, test_repair_lost_manifests_cost_nothing);
