@@ -102,7 +102,6 @@ struct repair_table {
     bool any_keys; /* its bounds are only those of the blocks that were whole at first sight */
     unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
     uint64_t blocks_lost, records_lost;
-    uint64_t sequence_base;
     bool has_keys;      /* there is a whole block */
     bool has_disorder;  /* entries are not in order */
     bool no_index;      /* what its index says is wrong */

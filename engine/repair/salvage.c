@@ -165,7 +165,7 @@ static lsm_status add_block(struct salvage *s, const struct walk_block *b, lsm_e
     if (s->writer == NULL)
         status = begin(s, err);
     for (uint32_t i = 0; status == LSM_OK && i < b->view.count; i++) {
-        uint64_t trailer = block_trailer(&b->view, i) + (s->t->sequence_base << 8);
+        uint64_t trailer = block_trailer(&b->view, i);
         if (!block_copy_key(&b->view, i, &s->key))
             return lsm_fail_memory(err, block_key_size(&b->view, i));
         lsm_slice key = buffer_slice(&s->key), value = block_value(&b->view, i);

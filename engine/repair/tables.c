@@ -316,7 +316,7 @@ static lsm_status look_at_blobs(struct look *k, lsm_error *err)
 static lsm_status look_at_value(struct look *k, const struct walk_block *b, uint32_t index,
                                 lsm_error *err)
 {
-    uint64_t trailer = block_trailer(&b->view, index) + (k->t->sequence_base << 8);
+    uint64_t trailer = block_trailer(&b->view, index);
     bool is_lost = false;
     if (entry_type_of(trailer) != ENTRY_BLOB)
         return end_lost_values(k, err);
@@ -537,14 +537,6 @@ static lsm_status drop(struct look *k, enum finding_id id, const char *problem, 
     return status == LSM_OK ? lose(k, NULL, err) : status;
 }
 
-/* Entries of an ingested table say the sequence number 0, and the table the true one. */
-static uint64_t sequence_base(const struct look *k)
-{
-    if (k->walk->properties.verdict == WALK_SOUND)
-        return k->walk->table_properties.sequence_base;
-    return k->t->meta.min_sequence == k->t->meta.max_sequence ? k->t->meta.min_sequence : 0;
-}
-
 /* What does not show in the parts by themselves. */
 static lsm_status take_contradictions(struct look *k, lsm_error *err)
 {
@@ -568,7 +560,6 @@ static lsm_status look_inside(struct look *k, lsm_error *err)
 {
     char text[128];
     lsm_status status = LSM_OK;
-    k->t->sequence_base = sequence_base(k);
     if (is_newer(k->walk))
         return lsm_fail(err, LSM_NEWER_FORMAT,
                         "table '%s' was written by a newer version of the library; repair the "

@@ -194,10 +194,12 @@ static void run_script(struct surgeon *s, const char *path)
         char *kept = strdup(line); /* for what is done afterwards */
         struct command c = split(kept);
         s->line++;
-        if (c.count > 0 && strcmp(c.words[0], "forges") == 0)
-            continue; /* for run.sh: sound pairs are made that never were */
-        if (c.count > 0 && strcmp(c.words[0], "blobs") == 0)
-            continue; /* see wants_blobs() */
+        /* For run.sh: sound pairs are made that never were. For wants_blobs(). */
+        if (c.count > 0 &&
+            (strcmp(c.words[0], "forges") == 0 || strcmp(c.words[0], "blobs") == 0)) {
+            free(kept);
+            continue;
+        }
         if (c.count > 0 && !damage_files(s, &c) && !damage_parts(s, &c) && !damage_state(s, &c))
             bad_script(s, "there is no command '%s'", c.words[0]);
         if (s->afterwards_count == 0)

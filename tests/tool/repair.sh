@@ -156,6 +156,24 @@ expect 0 lsm-repair -n killed
 expect 1 lsm-repair --undo-last killed
 diff -rq --exclude=LOCK killed damaged || fail 'undo does not take all rounds back'
 
+# Entries of a table that was taken in whole have one sequence number, which they keep when the table
+# is written anew: it is below that of what came later.
+awk 'BEGIN { for (i = 0; i < 400; i++) printf "k%04d\nearly\n", i }' | lsm-load -q -T --create taken
+awk 'BEGIN { for (i = 0; i < 400; i++) printf "k%04d\ntaken %d\n", i, i * 7919 }' |
+    lsm-load -q -T --bulk taken
+printf 'k0007\nlate\n' | lsm-load -q -T taken
+lsm-dump taken >before
+pairs before >wanted
+[ -s wanted ] || fail 'nothing was dumped'
+table=$(lsm-dump --find=k0007 taken | sed -n 's/^table file=\([0-9]*\.sst\) .*/\1/p' | while read -r t; do
+    lsm-dump --sst="$t" taken | grep -q ' sequence_base=' && echo "$t"; done)
+place=$(lsm-dump --sst="$table" taken | sed -n 's/.*name=filter .* offset=\([0-9]*\) .*/\1/p')
+zero_at "taken/$table" $((place + 40)) 30
+expect 1 lsm-repair -y taken
+lsm-dump taken >after
+pairs after >got
+same got wanted
+
 # Wrong usage, and what is no database.
 expect 16 lsm-repair -n -y db
 expect 16 lsm-repair --wal=some db
