@@ -184,6 +184,7 @@ START_TEST(test_live_names_a_dead_process_and_what_waits_for_it)
     struct member dead = member_begin(hold_things);
     member_await(&dead);
     kill(living.pid, SIGSTOP); /* so that nobody cleans up */
+    ck_assert_int_eq(waitpid(living.pid, NULL, WUNTRACED), living.pid);
     member_kill(&dead);
     struct inspect_live *live = look();
     const struct inspect_process *p = process_of(live, dead.pid);
