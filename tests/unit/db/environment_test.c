@@ -576,8 +576,10 @@ END_TEST
  * A process closes every descriptor behind the library's back, and writes on until a call fails.
  * The number of its last acknowledged write goes through the pipe.
  */
-static void close_all_and_write(int to, bool with_workers)
+static void close_all_and_write(int from, int to, bool with_workers)
 {
+    char begin;
+    child_expects(read(from, &begin, 1) == 1);
     lsm_options options = options_of(OPTIONS);
     lsm_db *db = NULL;
     uint32_t acknowledged = 0;
@@ -603,13 +605,15 @@ static void close_all_and_write(int to, bool with_workers)
 
 START_TEST(test_closed_descriptors_harm_nobody_else)
 {
-    int pipes[2];
+    int pipes[2], begin[2];
     uint32_t acknowledged = 0;
     ck_assert_int_eq(pipe(pipes), 0);
-    lsm_db *db = open_with(OPTIONS);
-    pid_t pid = fork();
+    ck_assert_int_eq(pipe(begin), 0);
+    pid_t pid = fork(); /* while there is no thread yet: sanitizers cannot bear that */
     if (pid == 0)
-        close_all_and_write(pipes[1], _i == 0);
+        close_all_and_write(begin[0], pipes[1], _i == 0);
+    lsm_db *db = open_with(OPTIONS);
+    ck_assert_int_eq(write(begin[1], "b", 1), 1);
     lsm_status poisoned = LSM_OK;
     for (unsigned i = 0; i < 400; i++) {
         lsm_status status = use_once(db, i, &error);
