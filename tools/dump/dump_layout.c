@@ -146,7 +146,8 @@ static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes, bool
     if (is_good && l->next < walk->file_size)
         is_good = show_extent(l, "unknown", "", l->next, walk->file_size - l->next);
     walk_table_close(walk);
-    if (dump_files_may_be_unfinished(l->f, meta))
+    bool is_live = is_blob ? blob_is_live(l, number) : meta != NULL;
+    if (!is_live && dump_files_may_be_unfinished(l->f, NULL))
         l->damages = before;
     return code == EXIT_DONE && !is_good ? dump_fail_output(l->d) : code;
 }
@@ -176,9 +177,8 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
     bool is_good =
         show_file(l, walk.name, bytes,
                   number == l->f->manifest_number ? "the manifest in force" : "a manifest");
-    uint64_t before = l->damages;
+    uint64_t before_last = l->damages;
     l->damages += walk.header_fault != FINDING_COUNT ? 1 : 0;
-    uint64_t before_last = number == l->f->manifest_number ? l->damages : before;
     uint64_t head = walk.size < FRAME_FILE_HEADER_SIZE ? walk.size : FRAME_FILE_HEADER_SIZE;
     is_good = is_good && show_extent(l, "header",
                                      walk.header_fault == FINDING_COUNT
@@ -189,7 +189,7 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
         struct walk_edit e = {0};
         status = walk_manifest_next(&walk, &e, &err);
         bool is_end = status != LSM_OK || e.length == 0;
-        if (!is_end && number == l->f->manifest_number)
+        if (!is_end && number == l->f->manifest_number) /* which has had its header for long */
             before_last = l->damages;
         is_good = is_end || show_frame(l, &e);
         edit_release(&e.edit);
@@ -199,8 +199,7 @@ static int lay_out_manifest(struct layout *l, uint64_t number, uint64_t bytes)
     if (is_good && status == LSM_OK && l->next < bytes)
         is_good = show_extent(l, "unknown", "", l->next, bytes - l->next);
     walk_manifest_close(&walk);
-    /* What somebody may be writing: all of a manifest to come, the last frame of the one in force.
-     */
+    /* What somebody may be writing: a manifest to come, or the last frame of the one in force. */
     if (dump_files_may_be_unfinished(l->f, NULL))
         l->damages = before_last;
     if (status != LSM_OK)
