@@ -215,6 +215,7 @@ lsm_status shm_frames_open(struct shm_segment *segment, uint32_t slot, struct sh
     STEP("frames: references cleared");
     atomic_store(&f->head->processes[slot].seen, atomic_load(&f->head->epoch));
     atomic_fetch_or(&f->head->attached, UINT64_C(1) << slot);
+    atomic_thread_fence(memory_order_seq_cst); /* the newcomer's of the Dekker pair */
     STEP("frames: attached");
     *frames = f;
     return LSM_OK;
