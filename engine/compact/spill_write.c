@@ -10,9 +10,10 @@ lsm_status spill_file_open(struct spill_file *f, const struct table_env *env, ui
 {
     char name[FILE_NAME_SIZE];
     *f = (struct spill_file){.env = env, .number = number};
-    lsm_status status = io_file_open(env->dir, file_name_make(FILE_TABLE, number, name),
-                                     IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | IO_FILE_DIRECT,
-                                     env->mode, &f->file, err);
+    lsm_status status =
+        io_file_open(env->dir, file_name_make(FILE_TABLE, number, name),
+                     IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | table_io_flags(env), env->mode,
+                     &f->file, err);
     STEP("spill: made");
     if (status == LSM_OK)
         status = io_dir_unlink(env->dir, name, NULL, err);

@@ -1,4 +1,5 @@
 /* The text formats, written and read back in memory. */
+#include "tests/lib/scratch.h"
 #include "tools/cli/dump_format.h"
 #include "tools/cli/key_set.h"
 
@@ -539,6 +540,73 @@ END_TEST
 
 /* ---- others ---------------------------------------------------------------------------------- */
 
+/* ---- lines ----------------------------------------------------------------------------------- */
+
+#define LARGE_FILE ((size_t)9 << 20) /* bytes at least, so that a thread reads most of it */
+
+/* Lines of all lengths; few are longer than what is read at a time. */
+static void append_lines(struct text *all, uint64_t *state)
+{
+    while (all->size < LARGE_FILE) {
+        uint64_t kind = random_next(state) % 1000;
+        size_t size = random_next(state) % (kind == 0 ? 700000 : kind < 20 ? 40000 : 200);
+        char *to = text_reserve(all, size + 1);
+        for (size_t i = 0; i < size; i++)
+            to[i] = (char)('a' + random_next(state) % 26);
+        to[size] = '\n';
+        all->size += size + 1;
+    }
+    text_append_string(all, "no line feed");
+}
+
+static void write_file(const char *path, const struct text *all)
+{
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(all->bytes, 1, all->size, file), all->size);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+START_TEST(test_lines_large_file_reads_as_from_memory)
+{
+    uint64_t seed = 20261123 + (uint64_t)_i, state = seed;
+    char folder[SCRATCH_PATH_SIZE], path[SCRATCH_PATH_SIZE + 8];
+    struct text all = {0};
+    struct lines file, memory;
+    lsm_slice line, wanted;
+    enum lines_result result;
+    printf("seed %" PRIu64 "\n", seed);
+    snprintf(path, sizeof path, "%s/lines", scratch_make(folder));
+    append_lines(&all, &state);
+    write_file(path, &all);
+    lines_open_memory(&memory, text_slice(&all));
+    ck_assert(lines_open(&file, path));
+    do {
+        result = lines_next(&file, &line);
+        ck_assert_int_eq(result, lines_next(&memory, &wanted));
+        ck_assert_uint_eq(file.number, memory.number);
+        ck_assert_uint_eq(file.offset, memory.offset);
+        if (result == LINES_LINE) {
+            ck_assert_uint_eq(line.size, wanted.size);
+            ck_assert(line.size == 0 || memcmp(line.data, wanted.data, line.size) == 0);
+        }
+    } while (result == LINES_LINE);
+    ck_assert_int_eq(result, LINES_END);
+    ck_assert_uint_eq(file.offset, all.size);
+    ck_assert_ptr_nonnull(file.ahead);
+    lines_close(&file);
+    lines_close(&memory);
+
+    ck_assert(lines_open(&file, path)); /* and left in the middle */
+    for (unsigned i = 0; i < 4000; i++)
+        ck_assert_int_eq(lines_next(&file, &line), LINES_LINE);
+    ck_assert_ptr_nonnull(file.ahead);
+    lines_close(&file);
+    text_release(&all);
+    scratch_remove(folder);
+}
+END_TEST
+
 START_TEST(test_key_set_finds_what_was_added)
 {
     struct key_set set = {0};
@@ -603,6 +671,7 @@ int main(void)
     tcase_add_test(cases, test_reader_changed_native_dump_is_damage);
     tcase_add_test(cases, test_reader_json_faults_are_errors);
     tcase_add_test(cases, test_reader_random_bytes_never_crash);
+    tcase_add_loop_test(cases, test_lines_large_file_reads_as_from_memory, 0, 3);
     tcase_add_test(cases, test_key_set_finds_what_was_added);
     tcase_add_test(cases, test_progress_line_fits_its_width);
     suite_add_tcase(suite, cases);

@@ -15,10 +15,14 @@ enum lines_result {
 
 struct lines {
     int descriptor;
-    bool strip_cr; /* a CR before the LF belongs to the line's end */
-    bool is_owner; /* of the descriptor */
+    bool strip_cr;            /* a CR before the LF belongs to the line's end */
+    bool is_owner;            /* of the descriptor */
+    struct read_ahead *ahead; /* owned; NULL: it was not worth it so far, or is no regular file */
+    char *bytes;              /* what was read and not dropped: of the buffer or of a piece of it */
+    size_t filled;
+    size_t consumed; /* bytes of them that were handed out */
     struct text buffer;
-    size_t consumed; /* bytes of buffer that were handed out */
+    uint64_t read;   /* bytes, by this thread */
     bool at_end;     /* read() said so */
     uint64_t size;   /* of the file; 0: not known */
     uint64_t offset; /* of the next line */
