@@ -37,8 +37,8 @@ static uint64_t stage_size(const struct bench_options *o)
 
 static void settings(const struct bench_options *o, char *text, size_t capacity)
 {
-    bool is_buffered =
-        o->engine_options != NULL && strstr(o->engine_options, "direct_io=false") != NULL;
+    const char *given = o->engine_options != NULL ? strstr(o->engine_options, "direct_io=") : NULL;
+    bool is_direct = given != NULL ? strncmp(given, "direct_io=true", 14) == 0 : o->memory > 0;
     snprintf(
         text, capacity,
         "memtable_size=%llu cache_size=%llu stage_size=%llu filter_bits=%u compression=%s%s%s; "
@@ -46,7 +46,7 @@ static void settings(const struct bench_options *o, char *text, size_t capacity)
         (unsigned long long)o->memtable_size, (unsigned long long)o->cache_size,
         (unsigned long long)stage_size(o), o->filter_bits, o->compress ? "zstd" : "none",
         o->engine_options != NULL ? " " : "", o->engine_options != NULL ? o->engine_options : "",
-        is_buffered ? "through" : "around");
+        is_direct ? "around" : "through");
 }
 
 static void *open_lsm(const struct bench_options *o, const char *directory)
@@ -58,6 +58,7 @@ static void *open_lsm(const struct bench_options *o, const char *directory)
     options.stage_size = stage_size(o);
     options.memtable_size = o->memtable_size;
     options.cache_size = o->cache_size;
+    options.direct_io = o->memory > 0 ? "true" : "auto";
     options.cf.filter_bits = o->filter_bits == 0 ? LSM_NO_FILTER : o->filter_bits;
     options.cf.compression = o->compress ? LSM_COMPRESSION_ZSTD : LSM_COMPRESSION_NONE;
     if (o->engine_options != NULL)

@@ -195,8 +195,8 @@ typedef struct lsm_options {
     uint32_t memtable_count;      /* active and waiting memtables together; 0: 3; 2 to 8 */
     const char *memtable;         /* "btree" (default) or "skiplist" */
     uint64_t cache_size;          /* bytes of the block cache; 0: 256 MiB; LSM_NO_CACHE: none */
-    const char *direct_io;        /* "true" (default): tables are read and written past the page cache;
-                                   * "false": through it */
+    const char *direct_io;        /* "true": tables are read and written past the page cache;
+                                   * "false": through it; "auto" (default): past it with `memory` */
     uint64_t stage_size;          /* bytes of the stage file; 0: 16 MiB; a batch may fill half */
     uint64_t wal_segment_size;    /* bytes of a log segment; 0: 64 MiB; at least stage_size */
     uint32_t workers;             /* threads for flush and compaction; 0: 2; see LSM_NO_WORKERS */

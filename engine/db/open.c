@@ -257,6 +257,13 @@ static lsm_status enter_to_read(lsm_db *db, enum shm_attach_role *role, lsm_erro
     }
 }
 
+/* A number for all memory holds only where the page cache is left out. */
+static bool uses_page_cache(const lsm_options *options)
+{
+    return strcmp(options->direct_io, "false") == 0 ||
+           (strcmp(options->direct_io, "auto") == 0 && options->memory == 0);
+}
+
 static lsm_status open_steps(lsm_db *db, lsm_error *err)
 {
     enum shm_attach_role role = SHM_ATTACH_FOUNDER;
@@ -279,7 +286,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
         .cache = block_cache_new(cache),
         .queues = io_queue_pool_new(db->io, DB_QUEUE_DEPTH, DB_KEPT_QUEUES),
         .mode = db->options.mode,
-        .is_buffered = strcmp(db->options.direct_io, "false") == 0,
+        .is_buffered = uses_page_cache(&db->options),
     };
     if (db->tables.cache == NULL || db->tables.queues == NULL)
         return lsm_fail_memory(err, cache);

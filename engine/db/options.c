@@ -36,7 +36,7 @@ struct option {
 
 static const char *const io_words[] = {"auto", "uring", "posix", NULL};
 static const char *const memtable_words[] = {"btree", "skiplist", NULL};
-static const char *const direct_io_words[] = {"true", "false", NULL};
+static const char *const direct_io_words[] = {"auto", "true", "false", NULL};
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)
@@ -159,8 +159,10 @@ static lsm_status resolve_word(lsm_options *options, const struct option *o, lsm
     if (word == NULL)
         word = o->words[0];
     else if (find_word(o->words, word) == NULL)
-        return lsm_fail(err, LSM_INVALID, "option '%s' is '%s', it must be '%s', '%s'%s", o->name,
-                        word, o->words[0], o->words[1], o->words[2] != NULL ? " or 'posix'" : "");
+        return lsm_fail(err, LSM_INVALID, "option '%s' is '%s', it must be '%s'%s%s%s or '%s'",
+                        o->name, word, o->words[0], o->words[2] != NULL ? ", '" : "",
+                        o->words[2] != NULL ? o->words[1] : "", o->words[2] != NULL ? "'" : "",
+                        o->words[2] != NULL ? o->words[2] : o->words[1]);
     memcpy(at, &word, sizeof word);
     return LSM_OK;
 }
