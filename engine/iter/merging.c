@@ -8,6 +8,11 @@
  * on the winner's path), and as long as the winner stays before it the tree is left alone: what the
  * winner has in its array before the runner-up is shown at once.
  *
+ * Batches: a walk forwards that goes on is merged ahead, into an array, as far as the children's
+ * own arrays reach: their entries stay where they are, so what is borrowed from them stays. The
+ * children then stand behind the batch. Who turns around in one gives back first what he did not
+ * walk over.
+ *
  * All children stand on the same side of the current entry: at the first one behind it (forwards)
  * or before it (backwards). A change of direction moves them over, except the winner, whose key is
  * the place to move to.
@@ -21,6 +26,11 @@
 
 #define GALLOP_AFTER 2 /* wins in a row */
 #define NO_RUNNER_UP UINT32_MAX
+
+#define BATCH_AFTER  12 /* moves forwards behind a seek */
+#define BATCH_FIRST  16 /* entries in the first batch, */
+#define BATCH_MAX    32 /* and in the later ones */
+#define BATCH_GALLOP 8  /* wins in a row that end one: galloping is better */
 
 #define APPROACH_STEPS 2 /* of a seek: see iter.h */
 
@@ -38,6 +48,11 @@ struct merging {
     uint32_t runner_up; /* while galloping */
     bool galloping;
     bool backwards;
+    uint32_t steps; /* forwards since the last seek; 0 before a batch is allowed */
+    uint32_t batch_limit;
+    uint32_t batch_count; /* 0: the winner stands on the current entry */
+    struct iter_entry batch[BATCH_MAX];
+    uint32_t batch_child[BATCH_MAX]; /* whose each is */
 };
 
 static struct merging *merging_of(struct iter *it)
@@ -124,6 +139,9 @@ static void build(struct merging *m)
     m->winner = m->winners[1];
     m->wins = 0;
     m->galloping = false;
+    m->steps = 0;
+    m->batch_count = 0;
+    m->batch_limit = BATCH_FIRST;
     m->it.status = LSM_OK;
     publish(m, 0, 0);
 }
@@ -161,10 +179,31 @@ static uint32_t back_of_winner(const struct merging *m)
     return back;
 }
 
-/* The winner has moved: finds the new one. */
-static void replay(struct merging *m)
+/* `winner` has moved: the new one. */
+static inline uint32_t play_path(struct merging *m, uint32_t winner)
 {
-    uint32_t before = m->winner, winner = m->winner;
+    for (uint32_t node = (m->count + winner) / 2; node > 0; node /= 2) {
+        uint32_t other = m->losers[node];
+        uint32_t change = -(uint32_t)beats(m, other, winner) & (winner ^ other);
+        m->losers[node] = other ^ change;
+        winner ^= change;
+    }
+    return winner;
+}
+
+/* Shows the winner's entry, or, where it wins again and again, those before the runner-up's. */
+static inline void show_winner(struct merging *m)
+{
+    m->galloping = m->wins >= GALLOP_AFTER;
+    if (m->galloping)
+        m->runner_up = runner_up_of(m);
+    publish(m, 0, 0);
+}
+
+/* The winner has moved. */
+static inline void replay(struct merging *m)
+{
+    uint32_t before = m->winner;
     if (child_failed(m, before))
         return;
     note_head(m, before);
@@ -172,17 +211,56 @@ static void replay(struct merging *m)
         publish(m, m->backwards ? 0 : run_of_winner(m), m->backwards ? back_of_winner(m) : 0);
         return;
     }
-    for (uint32_t node = (m->count + winner) / 2; node > 0; node /= 2) {
-        uint32_t other = m->losers[node];
-        uint32_t change = -(uint32_t)beats(m, other, winner) & (winner ^ other);
-        m->losers[node] = other ^ change;
-        winner ^= change;
+    m->winner = play_path(m, before);
+    m->wins = m->winner == before ? m->wins + 1 : 0;
+    show_winner(m);
+}
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+/* Merges ahead from the winner's entry on, which is not shown yet. A child's last entry in its
+ * array stays out: moving behind it may take away what it shows. */
+static __attribute__((noinline)) void fill_batch(struct merging *m)
+{
+    uint32_t count = 0, winner = m->winner, wins = 0;
+    while (count < m->batch_limit && wins < BATCH_GALLOP) {
+        struct iter *w = m->children[winner];
+        if (!w->valid || w->run == 0)
+            break;
+        m->batch[count] = *w->entry;
+        m->batch_child[count++] = winner;
+        w->run--;
+        w->entry++;
+        m->heads[winner] = w->entry->head;
+        uint32_t next = play_path(m, winner);
+        wins = next == winner ? wins + 1 : 0;
+        winner = next;
     }
     m->winner = winner;
-    m->wins = winner == before ? m->wins + 1 : 0;
-    m->galloping = m->wins >= GALLOP_AFTER;
-    if (m->galloping)
-        m->runner_up = runner_up_of(m);
+    m->wins = wins;
+    m->batch_count = count;
+    m->batch_limit = BATCH_MAX;
+    if (count == 0) {
+        show_winner(m);
+        return;
+    }
+    m->it.valid = true;
+    m->it.entry = m->batch;
+    m->it.run = count - 1;
+    m->it.back = m->shown_run = m->shown_back = 0;
+}
+
+/* The children go back to where the winner stands on the current entry. */
+static __attribute__((noinline)) void leave_batch(struct merging *m)
+{
+    uint32_t current = (uint32_t)(m->it.entry - m->batch);
+    for (uint32_t i = m->batch_count; i-- > current;) {
+        struct iter *c = m->children[m->batch_child[i]];
+        c->entry--;
+        c->run++;
+    }
+    m->winner = m->batch_child[current];
+    m->batch_count = 0;
     publish(m, 0, 0);
 }
 
@@ -260,6 +338,14 @@ static void merging_next(struct iter *it)
 {
     struct merging *m = merging_of(it);
     assert(it->valid);
+    if (m->batch_count > 0) {
+        m->batch_count = 0;
+        if (m->wins < GALLOP_AFTER)
+            fill_batch(m);
+        else
+            show_winner(m);
+        return;
+    }
     follow(m);
     if (m->backwards) {
         turn(m, false);
@@ -269,13 +355,20 @@ static void merging_next(struct iter *it)
     }
     iter_next(m->children[m->winner]);
     replay(m);
+    if (m->steps < BATCH_AFTER)
+        m->steps++;
+    else if (m->it.valid && !m->galloping)
+        fill_batch(m);
 }
 
 static void merging_prev(struct iter *it)
 {
     struct merging *m = merging_of(it);
     assert(it->valid);
-    follow(m);
+    if (m->batch_count > 0)
+        leave_batch(m);
+    else
+        follow(m);
     if (!m->backwards) {
         turn(m, true);
         iter_prev(m->children[m->winner]);
@@ -289,6 +382,7 @@ static void merging_prev(struct iter *it)
 static void merging_rest(struct iter *it)
 {
     struct merging *m = merging_of(it);
+    m->batch_count = 0;
     for (uint32_t i = 0; i < m->count; i++)
         iter_rest(m->children[i]);
 }
