@@ -342,8 +342,6 @@ static int search_blocks(struct table_search *t)
         d->byte_count += block.length;
         cli_throttle(&d->cli, d->byte_count);
         bool is_whole = block.fault == FINDING_COUNT && !block.too_large;
-        if (is_whole)
-            dump_files_raise(t->walk, t->meta, &block);
         if (!(is_whole ? show_entries(t, &block) : show_damage(t, &block)))
             return dump_fail_output(d);
         if (is_whole ? block_is_above(&block, t->s->key)

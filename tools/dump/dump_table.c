@@ -337,8 +337,6 @@ static int walk_blocks(struct table_view *v, uint32_t views)
         if (block.length == 0)
             return EXIT_DONE;
         bool is_damage = block.fault != FINDING_COUNT;
-        if (!is_damage && !block.too_large)
-            dump_files_raise(v->walk, v->meta, &block);
         v->blocks++;
         v->damages += is_damage ? 1 : 0;
         v->bytes += block.length;

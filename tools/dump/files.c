@@ -182,21 +182,6 @@ bool dump_files_may_be_unfinished(const struct dump_files *f, const struct table
     return meta == NULL && f->is_open && f->has_state;
 }
 
-void dump_files_raise(const struct walk_table *walk, const struct table_meta *meta,
-                      struct walk_block *block)
-{
-    uint64_t base = 0;
-    if (walk->properties.verdict == WALK_SOUND)
-        base = walk->table_properties.sequence_base;
-    else if (meta != NULL && meta->min_sequence == meta->max_sequence)
-        base = meta->min_sequence;
-    bool says_none = block->frame.max_sequence == 0 &&
-                     entry_sequence(block->view.trailer_base) == 0 &&
-                     (block->view.flags & BLOCK_LONG_TRAILERS) == 0;
-    if (says_none)
-        block_view_raise(&block->view, base);
-}
-
 bool dump_files_wants(const struct dumper *d, const struct dump_files *f, uint32_t cf)
 {
     const char *name = dump_files_family(f, cf);

@@ -46,16 +46,10 @@ void dump_files_sort(struct dump_files *f);
 /* What the manifest says of a table, or NULL. */
 const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t number);
 /*
- * A table that nobody names may be one that a job is still writing. `meta` NULL asks the same of any
- * file that the state does not vouch for.
+ * A table that nobody names may be one that a job is still writing. `meta` NULL asks the same of
+ * any file that the state does not vouch for.
  */
 bool dump_files_may_be_unfinished(const struct dump_files *f, const struct table_meta *meta);
-/*
- * A table that was ingested says the sequence number of all its entries in its properties, and the
- * manifest does; its blocks say 0. Puts the true one into the block's view. `meta` may be NULL.
- */
-void dump_files_raise(const struct walk_table *walk, const struct table_meta *meta,
-                      struct walk_block *block);
 /* True when --cf does not leave the family out. One without a name is only wanted without --cf. */
 bool dump_files_wants(const struct dumper *d, const struct dump_files *f, uint32_t cf);
 

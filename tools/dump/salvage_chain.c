@@ -223,9 +223,6 @@ static bool chain_next_block(struct chain_iter *it)
         }
         it->salvage->block_bytes += it->block.length;
         cli_throttle(cli, it->salvage->block_bytes);
-        const struct salvage_table *table = it->tables[it->next - 1];
-        if (it->block.fault == FINDING_COUNT && !it->block.too_large)
-            dump_files_raise(it->walk, table->is_live ? &table->meta : NULL, &it->block);
         const char *wrong = why_skipped(it);
         if (wrong != NULL) {
             tell_block(it, wrong);
