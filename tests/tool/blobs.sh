@@ -52,6 +52,37 @@ says out 'blob file='
 says out 'refers file='
 expect 0 lsm-dump --layout blobs
 says out 'a live blob file'
+expect 0 lsm-dump --properties blobs
+says out 'refers file='
+expect 0 lsm-dump --properties --sst="$(first_blob blobs)" blobs
+says out ' blob_file'
+lacks out 'not-live'
+expect 0 lsm-dump --image=image blobs
+says image '"blob_file":true'
+
+# ---- damage in one that is in use, while a process has the database open
+mkfifo orders
+holder held 'create=true,blob_threshold=256' <orders >said 2>&1 &
+pid=$!
+exec 5>orders
+printf 'put 0 300 400\nflush\n' >&5
+# shellcheck disable=SC2016 # for the inner shell
+await 'the holder wrote' sh -c '[ "$(grep -c ok said)" = 3 ]'
+expect 0 lsm-dump --layout held
+says out 'a live blob file'
+blob=held/$(first_blob held)
+cp "$blob" whole.blob
+printf damagedamage | dd of="$blob" bs=1 seek=100 conv=notrunc 2>dd.err
+expect 4 lsm-dump --layout held
+says out 4-block-checksum
+# One that nobody names may be what a job is writing.
+cp "$blob" held/999999.blob
+cp whole.blob "$blob"
+expect 0 lsm-dump --layout held
+says out 4-block-checksum
+rm held/999999.blob
+exec 5>&-
+wait "$pid" || fail 'the holder failed'
 expect 0 lsm-dump --salvage blobs
 pairs out >found
 same wanted found

@@ -6,8 +6,11 @@ page=$top_builddir/man/lsm-dump.1
 sed -n '/^\.SH EXAMPLES/,/^\.SH SEE/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;s/\\-/-/g;s/\\e/\\/g;p}}' "$page" \
     >examples
 [ "$(wc -l <examples)" -gt 7 ] || fail 'there are no examples'
-printf 'ant\n1\nhello\nworld\n' | lsm-load -q -T --create words.db || fail 'lsm-load'
-printf 'hello\nworld\nant\n1\n' | lsm-load -q -T --create other.db || fail 'lsm-load'
+long=$(printf '%080d' 1)
+printf 'ant\n1\nhello\nworld\nlong\n%s\n' "$long" |
+    lsm-load -q -T --create --options=blob_threshold=64 words.db || fail 'lsm-load'
+lsm-compact -q words.db || fail 'lsm-compact'
+printf 'long\n%s\nhello\nworld\nant\n1\n' "$long" | lsm-load -q -T --create other.db || fail 'lsm-load'
 mkdir words.mdb
 while read -r command; do
     case $command in
@@ -20,7 +23,10 @@ while read -r command; do
 done <examples >all
 says all ' ant'
 says all "value='world'"
-says one '  2  default'
+says all "long@1:blob => 80 bytes in '"
+says all 'refers file='
+says all 'blob file='
+says one '  3  default'
 lsm-dump --digest words.db >wanted
 lsm-dump --digest new.db >got
 same got wanted

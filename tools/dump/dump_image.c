@@ -107,8 +107,8 @@ int dump_image(struct dumper *d, struct dump_files *f)
     for (size_t i = 0; (code & ~EXIT_DAMAGE) == EXIT_DONE && i < count; i++) {
         if (files[i].kind == FILE_MANIFEST)
             code |= dump_manifest(d, f, files[i].number);
-        else if (files[i].kind == FILE_TABLE)
-            code |= dump_table(d, f, files[i].number);
+        else if (files[i].kind == FILE_TABLE || files[i].kind == FILE_BLOB)
+            code |= dump_table(d, f, files[i].kind, files[i].number);
     }
     if ((code & ~EXIT_DAMAGE) == EXIT_DONE && f->has_uuid)
         code |= dump_log(d, f);

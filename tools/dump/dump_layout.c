@@ -108,15 +108,6 @@ static int show_blocks(struct layout *l, struct walk_table *walk)
     return is_good ? EXIT_DONE : dump_fail_output(l->d);
 }
 
-static bool blob_is_live(const struct layout *l, uint64_t number)
-{
-    for (size_t i = 0; l->f->has_state && i < l->f->state.blob_count; i++) {
-        if (l->f->state.blobs[i].number == number)
-            return true;
-    }
-    return false;
-}
-
 /* Or a blob file, which has the form of one. */
 static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes, bool is_blob)
 {
@@ -131,8 +122,9 @@ static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes, bool
         return EXIT_DONE; /* removed meanwhile */
     if (status != LSM_OK)
         return cli_library_error(&l->d->cli, NULL, &err);
-    const char *what = is_blob        ? blob_is_live(l, number) ? "a live blob file" : "a blob file"
-                       : meta != NULL ? "a live table"
+    bool is_live = is_blob ? dump_files_blob(l->f, number) != NULL : meta != NULL;
+    const char *what = is_blob           ? is_live ? "a live blob file" : "a blob file"
+                       : is_live         ? "a live table"
                        : l->f->has_state ? "a table that is not live"
                                          : "a table";
     int code = show_file(l, walk->name, bytes, what) ? EXIT_DONE : dump_fail_output(l->d);
@@ -146,7 +138,6 @@ static int lay_out_table(struct layout *l, uint64_t number, uint64_t bytes, bool
     if (is_good && l->next < walk->file_size)
         is_good = show_extent(l, "unknown", "", l->next, walk->file_size - l->next);
     walk_table_close(walk);
-    bool is_live = is_blob ? blob_is_live(l, number) : meta != NULL;
     if (!is_live && dump_files_may_be_unfinished(l->f, NULL))
         l->damages = before;
     return code == EXIT_DONE && !is_good ? dump_fail_output(l->d) : code;

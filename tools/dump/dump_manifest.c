@@ -127,8 +127,7 @@ static bool show_blob(struct dumper *d, const struct blob_meta *meta)
     return row_end(&row);
 }
 
-/* What a table refers to in one blob file. */
-static bool show_use(struct dumper *d, const struct blob_use *use)
+bool dump_blob_use(struct dumper *d, const struct blob_use *use)
 {
     char name[FILE_NAME_SIZE];
     struct row row;
@@ -143,7 +142,7 @@ static bool show_uses(struct dumper *d, const struct table_meta *meta)
 {
     bool is_good = true;
     for (size_t i = 0; is_good && i < meta->blob_count; i++)
-        is_good = show_use(d, &meta->blobs[i]);
+        is_good = dump_blob_use(d, &meta->blobs[i]);
     return is_good;
 }
 

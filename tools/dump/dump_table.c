@@ -17,6 +17,7 @@ struct table_view {
     struct dump_files *f;
     struct walk_table *walk;
     const struct table_meta *meta; /* what the manifest says; NULL: nothing */
+    const struct blob_meta *blob;  /* the same of a blob file */
     uint64_t blocks, entries, damages;
     uint64_t bytes; /* of blocks passed */
 };
@@ -92,6 +93,9 @@ static bool show_head(struct table_view *v)
         row_family(&row, v, meta->cf);
         row_u64(&row, "level", meta->level);
         row_u64(&row, "entries", meta->entry_count);
+    } else if (v->blob != NULL) {
+        row_family(&row, v, v->blob->cf);
+        row_u64(&row, "entries", v->blob->entry_count);
     } else if (v->f->has_state) {
         row_flag(&row, "not-live", true);
     }
@@ -111,6 +115,14 @@ static bool show_replaced(struct table_view *v, const struct table_properties *p
             return false;
     }
     return true;
+}
+
+static bool show_uses(struct table_view *v, const struct table_properties *p)
+{
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < p->blob_count; i++)
+        is_good = dump_blob_use(v->d, &p->blobs[i]);
+    return is_good;
 }
 
 static bool show_properties(struct table_view *v)
@@ -140,6 +152,7 @@ static bool show_properties(struct table_view *v)
     row_u64(&row, "block_size", p->block_size);
     row_u64(&row, "filter_bits", p->filter_bits);
     row_flag(&row, "compressed", p->compressed);
+    row_flag(&row, "blob_file", p->is_blob);
     if (p->newest_time != 0) {
         row_u64(&row, "oldest_time", p->oldest_time);
         row_u64(&row, "newest_time", p->newest_time);
@@ -151,7 +164,7 @@ static bool show_properties(struct table_view *v)
     row_u64(&row, "replaced", p->replaced_count);
     row_hex(&row, "digest", p->digest);
     row_u64(&row, "digest_bytes", p->digest_size);
-    return row_end(&row) && show_replaced(v, p);
+    return row_end(&row) && show_replaced(v, p) && show_uses(v, p);
 }
 
 /* ---- index and filter ------------------------------------------------------------------------ */
@@ -389,7 +402,8 @@ static int show_table(struct table_view *v)
         if (code == EXIT_DONE && !is_bare && !show_sum(v))
             code = dump_fail_output(d);
     }
-    bool is_unfinished = d->inspected == NULL && dump_files_may_be_unfinished(v->f, v->meta);
+    bool is_unfinished =
+        d->inspected == NULL && v->blob == NULL && dump_files_may_be_unfinished(v->f, v->meta);
     if (v->damages > 0 && code == EXIT_DONE && !is_unfinished)
         code = cli_error(&d->cli, EXIT_DAMAGE, "LSM_CORRUPT",
                          "'%s' is damaged in %" PRIu64 " places; see lsm-verify", v->walk->name,
@@ -402,6 +416,8 @@ static int open_table(struct dumper *d, struct dump_files *f,
 {
     struct table_view view = {.d = d, .f = f, .meta = options->meta};
     lsm_error err = {0};
+    if (options->is_blob)
+        view.blob = dump_files_blob(f, options->number);
     lsm_status status = walk_table_open(&f->env, options, &view.walk, &err);
     if (status == LSM_MISSING && d->is_image && options->meta == NULL)
         return EXIT_DONE; /* removed since it was listed */
@@ -427,14 +443,17 @@ static int named_table(struct dumper *d, struct dump_files *f)
     }
     options.any = options.any || !f->has_uuid;
     options.is_blob = !options.any && kind == FILE_BLOB;
-    options.meta = dump_files_table(f, options.number);
+    options.meta = options.is_blob ? NULL : dump_files_table(f, options.number);
     return open_table(d, f, &options);
 }
 
-int dump_table(struct dumper *d, struct dump_files *f, uint64_t number)
+int dump_table(struct dumper *d, struct dump_files *f, enum file_kind kind, uint64_t number)
 {
-    struct walk_table_options options = {
-        .number = number, .meta = dump_files_table(f, number), .any = !f->has_uuid};
+    bool is_blob = kind == FILE_BLOB;
+    struct walk_table_options options = {.number = number,
+                                         .meta = is_blob ? NULL : dump_files_table(f, number),
+                                         .is_blob = is_blob,
+                                         .any = !f->has_uuid};
     return open_table(d, f, &options);
 }
 
@@ -449,7 +468,7 @@ int dump_tables(struct dumper *d, struct dump_files *f)
         const struct table_meta *meta = &f->state.added[i];
         if (!dump_files_wants(d, f, meta->cf))
             continue;
-        int one = dump_table(d, f, meta->number);
+        int one = dump_table(d, f, FILE_TABLE, meta->number);
         code |= one;
         if (one != EXIT_DONE && one != EXIT_DAMAGE)
             break;

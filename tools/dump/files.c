@@ -177,6 +177,15 @@ const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t n
                    sizeof *f->state.added, compare_tables);
 }
 
+const struct blob_meta *dump_files_blob(const struct dump_files *f, uint64_t number)
+{
+    for (size_t i = 0; f->has_state && i < f->state.blob_count; i++) {
+        if (f->state.blobs[i].number == number)
+            return &f->state.blobs[i];
+    }
+    return NULL;
+}
+
 bool dump_files_may_be_unfinished(const struct dump_files *f, const struct table_meta *meta)
 {
     return meta == NULL && f->is_open && f->has_state;

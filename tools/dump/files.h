@@ -45,6 +45,8 @@ const char *dump_files_family(const struct dump_files *f, uint32_t id);
 void dump_files_sort(struct dump_files *f);
 /* What the manifest says of a table, or NULL. */
 const struct table_meta *dump_files_table(const struct dump_files *f, uint64_t number);
+/* The same of a blob file. */
+const struct blob_meta *dump_files_blob(const struct dump_files *f, uint64_t number);
 /*
  * A table that nobody names may be one that a job is still writing. `meta` NULL asks the same of
  * any file that the state does not vouch for.
@@ -84,9 +86,11 @@ int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_
 /* The one that is named, or in force; and one by number. */
 int dump_manifests(struct dumper *d, struct dump_files *f);
 int dump_manifest(struct dumper *d, struct dump_files *f, uint64_t number);
+/* A row of what a table refers to in one blob file. False when output fails. */
+bool dump_blob_use(struct dumper *d, const struct blob_use *use);
 /* The one that is named, or all live ones; and one by number. */
 int dump_tables(struct dumper *d, struct dump_files *f);
-int dump_table(struct dumper *d, struct dump_files *f, uint64_t number);
+int dump_table(struct dumper *d, struct dump_files *f, enum file_kind kind, uint64_t number);
 int dump_log(struct dumper *d, struct dump_files *f);
 int dump_find(struct dumper *d, struct dump_files *f);
 int dump_layout(struct dumper *d, struct dump_files *f);
