@@ -59,6 +59,10 @@ struct engine {
     void (*compact)(void *db);   /* everything, into the lowest level */
     void (*wait_idle)(void *db); /* until no background work is due */
 
+    /* A durable copy, which opens as a database of its own, in the new directory `path`; what has
+     * been put is in it. NULL: the engine has no such call. */
+    void (*checkpoint)(void *db, const char *path);
+
     /* Bytes the engine says it has written to logs and tables since it was opened; 0: unknown. */
     uint64_t (*bytes_written)(void *db);
 

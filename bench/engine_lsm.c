@@ -241,6 +241,12 @@ static void wait_idle(void *db)
     check(lsm_wait_idle(db, &err), &err, "wait");
 }
 
+static void checkpoint(void *db, const char *path)
+{
+    lsm_error err;
+    check(lsm_checkpoint(db, path, NULL, &err), &err, "checkpoint");
+}
+
 static uint64_t bytes_written(void *db)
 {
     static const char *const names[] = {"log-bytes-written", "flush-bytes-written",
@@ -281,6 +287,7 @@ const struct engine engine_lsm = {
     .flush = flush_lsm,
     .compact = compact_lsm,
     .wait_idle = wait_idle,
+    .checkpoint = checkpoint,
     .bytes_written = bytes_written,
     .async = &engine_lsm_async,
 };

@@ -37,6 +37,14 @@ static void check_processes(const struct bench_options *o, const struct engine *
         die_unable("engine '%s' cannot be open in several processes at once", engine->name);
 }
 
+static void check_calls(const struct bench_options *o, const struct engine *engine)
+{
+    for (const char *list = o->workloads; *list != '\0';) {
+        if (take_workload(&list)->copies && engine->checkpoint == NULL)
+            die_unable("engine '%s' has no call for a checkpoint", engine->name);
+    }
+}
+
 /* One of several processes that share a workload: what it measures goes to the first one. */
 static void run_child(struct bench *b)
 {
@@ -70,6 +78,7 @@ int main(int argc, char **argv)
         (void)take_workload(&list);
     const struct engine *engine = engine_find(options.engine);
     check_processes(&options, engine);
+    check_calls(&options, engine);
     clock_calibrate();
     if (options.memory > 0)
         limit_memory(options.memory);

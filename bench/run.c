@@ -264,4 +264,6 @@ void run_workload(struct bench *b, const struct workload *workload, struct resul
     snprintf(result->state, sizeof result->state, "%s", b->state);
     snprintf(beside->state, sizeof beside->state, "%s", b->state);
     note_state(b, workload);
+    if (workload->check != NULL)
+        workload->check(b);
 }

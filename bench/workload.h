@@ -90,6 +90,8 @@ struct workload {
     bool fills;    /* afterwards every key is there */
     bool shapes;   /* what comes after it is another measurement: goes into bench.state */
     bool deletes;
+    bool copies;                    /* wants engine.checkpoint */
+    void (*check)(struct bench *b); /* afterwards, not measured; NULL: nothing to check */
 };
 
 /* NULL when there is none of that name. */
@@ -111,10 +113,14 @@ uint64_t series_expire_count(const struct bench_options *o);
 void control_compact(struct bench *b, struct phase phases[RESULT_PHASES]);
 void control_flush(struct bench *b, struct phase phases[RESULT_PHASES]);
 void control_settle(struct bench *b, struct phase phases[RESULT_PHASES]);
+void control_checkpoint(struct bench *b, struct phase phases[RESULT_PHASES]);
 void control_reopen(struct bench *b, struct phase phases[RESULT_PHASES]);
 void control_recover(struct bench *b, struct phase phases[RESULT_PHASES]);
 void control_evict(struct bench *b, struct phase phases[RESULT_PHASES]);
 void control_die(struct bench *b, struct phase phases[RESULT_PHASES]);
+
+/* That the copy which control_checkpoint() made holds what bench.db does; then removes it. */
+void checkpoint_check(struct bench *b);
 
 /* Opens bench.db and starts the counts of what is written to it. */
 void bench_open(struct bench *b);

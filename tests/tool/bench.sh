@@ -39,6 +39,11 @@ runs "fillseq,seekrandom,overwrite,readrandom" "$@" --key-format=decimal --keep-
 runs overwrite "$@" --duration=1 --sync --histogram
 runs "fillrandom,settle,readrandom" --options='workers=1,block_size=4KiB'
 
+runs "checkpoint,fillrandom,checkpoint,overwrite,settle,checkpoint,readseq" "$@"
+mkdir -p taken.copy/there
+expect 8 "$bench" --num=10 --workloads=fillseq,checkpoint --db=taken
+[ -d taken.copy/there ] || fail "a checkpoint has replaced what was there"
+
 # Each call of the others at least once.
 for engine in ${engines#lsm}; do
     # shellcheck disable=SC2086
@@ -47,6 +52,10 @@ for engine in ${engines#lsm}; do
     runs "fillbatch,recover,$ycsb,deleterandom,readmissing,readwhilewriting" "$@" --threads=2
     runs "fillseq,$series,settle,readseq,reopen,seekrandom" "$@" --compression=none --filter-bits=0
     runs fillsync "$@" --sync --syncs=20
+    case $engine in
+    leveldb) expect 4 "$bench" --workloads=checkpoint "$@" ;;
+    *) runs "checkpoint,fillrandom,checkpoint,overwrite,settle,checkpoint,readseq" "$@" ;;
+    esac
 done
 
 # Several processes on one database: where the engine can.
