@@ -1,5 +1,6 @@
 #include "bench/report/page.h"
 
+#include "bench/report/elsewhere.h"
 #include "bench/report/plots.h"
 #include "bench/report/tables.h"
 
@@ -249,6 +250,7 @@ void page_print(const struct results *r, FILE *file)
     print_speeds(r, file);
     print_latencies(r, file);
     print_use(r, file);
+    elsewhere_print_html(file);
     print_settings(r, file);
     fputs("</body></html>\n", file);
 }

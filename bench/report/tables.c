@@ -1,5 +1,7 @@
 #include "bench/report/tables.h"
 
+#include "bench/report/elsewhere.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -119,6 +121,7 @@ void tables_print_markdown(const struct results *r, FILE *file)
             fprintf(file, " %s |", ratio_text(row_speed_ratio(row, e), number));
         fprintf(file, "\n");
     }
+    elsewhere_print_markdown(file);
 }
 
 void tables_print_tsv(const struct results *r, FILE *file)

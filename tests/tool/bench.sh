@@ -96,6 +96,10 @@ says report/ratios.txt 'Medians of 2 rounds'
 says report/ratios.md '| readrandom | fillrandom |'
 says report/report.html 'second &lt;&amp;&gt; one'
 lacks report/report.html 'src='
+for file in report.html ratios.md; do
+    says "report/$file" 'Others, by design and published figures'
+    says "report/$file" 'Not measured in this run'
+done
 says report/ratios-2.svg '</svg>'
 echo '{"schema":"another"}' >>report/results.jsonl
 expect 8 "$top_builddir/bench/lsm-bench-report" report/results.jsonl report
