@@ -116,6 +116,10 @@ lsm_status wal_adopt_spares(struct wal *wal, const struct segment_list *list, ls
     /* Segments are left only where nobody closed the log: the spares may be written to as well. */
     bool clean = list->segment_count == 0;
     lsm_status status = LSM_OK;
+    /* Who closed it may have died before their names were durable: what is written to one would be
+     * in a segment that comes back. */
+    if (clean && list->spare_count > 0)
+        status = wal_sync_dir(wal, err);
     for (size_t i = 0; i < list->spare_count && status == LSM_OK && clean; i++)
         status = adopt_spare(wal, list->spares[i], err);
     return status;
