@@ -222,7 +222,17 @@ static_assert(sizeof(struct arena_header) == MEMTABLE_HEADER_SIZE, "what memtabl
 
 static size_t max_entry_count(const struct memtable *mt, size_t bytes)
 {
-    return bytes / (RECORD_MIN_SIZE + node_room(mt));
+    return mt->kind == MEMTABLE_BTREE ? bytes / (RECORD_MIN_SIZE + BTREE_ENTRY_ROOM)
+                                      : bytes / (RECORD_MIN_SIZE + SKIPLIST_ENTRY_ROOM);
+}
+
+#define FEW_ENTRIES 4 /* whose extra room need not be known exactly to make memory ready */
+
+/* What extra_room() never exceeds, in a fraction of its time. */
+static inline size_t most_extra_room(const struct memtable *mt, size_t entry_count)
+{
+    size_t nodes = (BTREE_MAX_HEIGHT + 2) * (2 * entry_count + 1);
+    return mt->kind == MEMTABLE_BTREE ? nodes * BTREE_NODE_SIZE : 0;
 }
 
 static size_t extra_room(const struct memtable *mt, size_t entry_count)
@@ -233,7 +243,9 @@ static size_t extra_room(const struct memtable *mt, size_t entry_count)
 bool memtable_has_room(const struct memtable *mt, size_t bytes)
 {
     size_t left = (size_t)load_node_low(mt) * ARENA_UNIT - memtable_position(mt);
-    return bytes <= left && extra_room(mt, max_entry_count(mt, bytes)) <= left - bytes;
+    size_t count = max_entry_count(mt, bytes);
+    return bytes <= left &&
+           (most_extra_room(mt, count) <= left - bytes || extra_room(mt, count) <= left - bytes);
 }
 
 void memtable_reach(const struct memtable *mt, size_t bytes, size_t *low, size_t *high)
@@ -243,7 +255,8 @@ void memtable_reach(const struct memtable *mt, size_t bytes, size_t *low, size_t
     size_t left = nodes_start - records_end;
     bytes = bytes < left ? bytes : left;
     size_t count = max_entry_count(mt, bytes);
-    size_t nodes = count * node_room(mt) + extra_room(mt, count);
+    size_t extra = count <= FEW_ENTRIES ? most_extra_room(mt, count) : extra_room(mt, count);
+    size_t nodes = count * node_room(mt) + extra;
     *low = records_end + bytes;
     *high = nodes_start - (nodes < left ? nodes : left);
 }
