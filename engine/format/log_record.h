@@ -116,8 +116,9 @@ const char *log_record_fault_text(enum log_record_fault fault);
 /* Stored: never renumber. */
 enum log_segment_flags {
     LOG_SEGMENT_OPENED = 1, /* begun by an opening, not because the one before was full */
+    LOG_SEGMENT_MARKED = 2, /* the stage file had its trailer before; see stage_trailer.h */
 };
-#define LOG_SEGMENT_FLAGS_KNOWN 1u
+#define LOG_SEGMENT_FLAGS_KNOWN 3u
 
 struct log_segment_header {
     uint8_t uuid[HASH_UUID_SIZE];

@@ -16,6 +16,7 @@
 #include "engine/format/current.h"
 #include "engine/format/frame.h"
 #include "engine/format/log_record.h"
+#include "engine/format/stage_trailer.h"
 #include "engine/format/table_format.h"
 
 #define LANES        8
@@ -399,6 +400,12 @@ enum correct_outcome correct_log_segment(uint8_t *bytes, uint64_t seed,
                                          struct correct_change *change)
 {
     return correct_fixed(bytes, LOG_SEGMENT_HEADER, seed, change);
+}
+
+enum correct_outcome correct_stage_trailer(uint8_t *bytes, uint64_t seed,
+                                           struct correct_change *change)
+{
+    return correct_fixed(bytes, STAGE_TRAILER_BYTES, seed, change);
 }
 
 static size_t manifest_frame_size(const uint8_t *bytes, size_t available)

@@ -54,6 +54,9 @@ enum correct_outcome correct_manifest_header(uint8_t *bytes, uint64_t seed,
 /* LOG_SEGMENT_HEADER bytes; the seed is hash_place(uuid, number, 0). */
 enum correct_outcome correct_log_segment(uint8_t *bytes, uint64_t seed,
                                          struct correct_change *change);
+/* STAGE_TRAILER_BYTES bytes; the seed is hash_place(uuid, 0, offset of the trailer). */
+enum correct_outcome correct_stage_trailer(uint8_t *bytes, uint64_t seed,
+                                           struct correct_change *change);
 /* The seed is log_segment_seed() of its position. */
 enum correct_outcome correct_log_record(uint8_t *bytes, size_t available, uint64_t seed,
                                         struct correct_change *change);

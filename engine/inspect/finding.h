@@ -228,6 +228,12 @@
     X(STAGE_SIZE, 6, LSM_DAMAGE, "6-stage-size",                                                   \
       "the stage file has a size that it cannot have",                                             \
       "what can be read is kept")                                                                  \
+    X(STAGE_FOREIGN, 6, LSM_DAMAGE, "6-stage-foreign",                                             \
+      "the stage file belongs to another database or to another time of this one",                 \
+      "left out; what the segments hold is kept")                                                  \
+    X(STAGE_TRAILER, 6, LSM_DAMAGE, "6-stage-trailer",                                             \
+      "the end of the stage file, which says whose it is, is damaged",                             \
+      "what can be read is kept")                                                                  \
     X(SEGMENT_MISSING, 6, LSM_DAMAGE, "6-segment-missing",                                         \
       "a segment of the log is not there",                                                         \
       "records behind it are kept; the gap is reported as lost")                                   \

@@ -29,6 +29,31 @@ void log_place_close(struct log_place *place)
     *place = (struct log_place){0};
 }
 
+lsm_status log_place_read_trailer(struct log_place *place, const uint8_t uuid[HASH_UUID_SIZE],
+                                  bool is_marked, bool no_correcting, struct log_trailer *found,
+                                  lsm_error *err)
+{
+    uint8_t block[STAGE_TRAILER_SIZE];
+    struct log_trailer t = {.fault = STAGE_TRAILER_NONE};
+    *found = t;
+    if (place->file_size <= STAGE_TRAILER_SIZE || place->file_size % IO_ALIGNMENT != 0)
+        return LSM_OK;
+    uint64_t offset = place->file_size - STAGE_TRAILER_SIZE;
+    lsm_status status = io_file_read_exact(place->file, block, sizeof block, offset, err);
+    if (status != LSM_OK)
+        return status;
+    t.fault = stage_trailer_decode(block, uuid, offset, &t.trailer);
+    bool is_there = stage_trailer_is_there(t.fault);
+    if (is_marked || is_there)
+        place->ring_size = offset;
+    if (is_marked && !is_there && !no_correcting)
+        t.is_corrected =
+            correct_stage_trailer(block, hash_place(uuid, 0, offset), &t.change) == CORRECT_DONE &&
+            stage_trailer_decode(block, uuid, offset, &t.trailer) == STAGE_TRAILER_OK;
+    *found = t;
+    return LSM_OK;
+}
+
 uint64_t log_place_offset(const struct log_place *place, uint64_t position)
 {
     return place->ring_size > 0 ? position % place->ring_size

@@ -6,6 +6,8 @@
 #include "engine/base/buffer.h"
 #include "engine/format/file_name.h"
 #include "engine/format/log_record.h"
+#include "engine/format/stage_trailer.h"
+#include "engine/inspect/correct.h"
 #include "engine/io/io.h"
 
 struct log_place {
@@ -23,6 +25,18 @@ struct log_place {
 lsm_status log_place_open(struct log_place *place, struct io_dir *dir, enum file_kind kind,
                           uint64_t number, lsm_error *err);
 void log_place_close(struct log_place *place); /* zeroed is closed */
+/* The last block of the stage file. */
+struct log_trailer {
+    enum stage_trailer_fault fault; /* as it stands there */
+    bool is_corrected;              /* `change` puts it right */
+    struct correct_change change;
+    struct stage_trailer trailer; /* when the fault is OK, or corrected */
+};
+/* From now on the ring ends where the trailer begins, if there is one, or should be (is_marked). A
+ * wrong byte of one that should be there is searched for, unless `no_correcting`. */
+lsm_status log_place_read_trailer(struct log_place *place, const uint8_t uuid[HASH_UUID_SIZE],
+                                  bool is_marked, bool no_correcting, struct log_trailer *found,
+                                  lsm_error *err);
 
 uint64_t log_place_offset(const struct log_place *place, uint64_t position); /* in the file */
 /* Bytes from `position` on that it has, as far as `size`: fewer at its end. */

@@ -7,6 +7,9 @@
 #include "engine/base/bytes.h"
 #include "engine/wal/segment.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 /* Bytes that may be hashed for things that turn out to be no records, besides the files' size. */
 #define SEARCH_BUDGET (UINT64_C(4) << 30)
 
@@ -57,25 +60,85 @@ static size_t first_stretch(const struct log_walk *w, uint64_t from)
     return first;
 }
 
+static lsm_status tell_trailer(struct log_walk *w, const struct log_trailer *t, uint64_t newest,
+                               lsm_error *err)
+{
+    char text[256];
+    bool is_whole = t->fault == STAGE_TRAILER_OK;
+    snprintf(
+        text, sizeof text,
+        "the stage file does not belong to the newest segment of the log, %06" PRIu64 ".wal: %s%s",
+        newest,
+        is_whole ? "it is of another time of this database" : stage_trailer_fault_text(t->fault),
+        t->is_corrected ? "; one wrong byte explains it" : "");
+    struct walk_log_damage d = {.id = stage_trailer_is_there(t->fault) ? FINDING_STAGE_FOREIGN
+                                                                       : FINDING_STAGE_TRAILER,
+                                .file = w->ring.name,
+                                .offset = w->ring.ring_size,
+                                .length = STAGE_TRAILER_SIZE,
+                                .position = w->position,
+                                .limit = w->position,
+                                .is_corrected = t->is_corrected,
+                                .change = t->change,
+                                .text = text};
+    return walk_log_tell(w, &d, err);
+}
+
+/* Is the ring the one that the newest segment's life wrote? Behind a clean close nothing is in it,
+ * whosever it is. What is in a wrong one is looked at all the same: its records say whose they are.
+ */
+static lsm_status check_ring(struct log_walk *w, lsm_error *err)
+{
+    const struct walk_log_options *o = w->options;
+    const struct log_order *order = &w->order;
+    const struct log_stretch *newest =
+        order->count > 0 ? &order->stretches[order->count - 1] : NULL;
+    bool is_known = newest != NULL && log_stretch_has_header(newest);
+    bool is_marked = is_known && (newest->header.flags & LOG_SEGMENT_MARKED) != 0;
+    struct log_trailer t;
+    lsm_status status =
+        log_place_read_trailer(&w->ring, o->uuid, is_marked, o->no_correcting, &t, err);
+    if (status != LSM_OK || !is_known || o->clean)
+        return status;
+    if (!is_marked && !stage_trailer_is_there(t.fault))
+        return LSM_OK;
+    bool fits = stage_trailer_fits(&t.trailer, &newest->header);
+    if (t.fault == STAGE_TRAILER_OK && fits)
+        return LSM_OK;
+    t.is_corrected = t.is_corrected && fits;
+    return tell_trailer(w, &t, newest->number, err);
+}
+
+static lsm_status open_ring(struct log_walk *w, lsm_error *err)
+{
+    const struct walk_log_options *o = w->options;
+    lsm_status status = log_place_open(&w->ring, o->dir, FILE_STAGE, 0, err);
+    if (status == LSM_CORRUPT || status == LSM_MISSING)
+        return LSM_OK; /* no file at all: told by who looks at the inventory */
+    if (status != LSM_OK)
+        return status;
+    uint64_t size = w->ring.file_size;
+    bool is_too_large = size > WALK_LOG_MAX_STAGE + STAGE_TRAILER_SIZE;
+    if (size == 0 || size % IO_ALIGNMENT != 0 || is_too_large) {
+        if (is_too_large)
+            w->ring.ring_size = 0;           /* looking through it could take for ever */
+        if (!o->clean || w->order.count > 0) /* else it is made anew, and nothing is lost */
+            status = walk_log_tell_file(w, FINDING_STAGE_SIZE, w->ring.name, size,
+                                        "the stage file has a size that it cannot have", err);
+    } else {
+        status = check_ring(w, err);
+    }
+    if (w->ring.ring_size == 0)
+        log_place_close(&w->ring);
+    return status;
+}
+
 static lsm_status begin(struct log_walk *w, lsm_error *err)
 {
     const struct walk_log_options *o = w->options;
     struct log_order *order = &w->order;
     if (order->has_stage) {
-        lsm_status status = log_place_open(&w->ring, o->dir, FILE_STAGE, 0, err);
-        if (status == LSM_CORRUPT || status == LSM_MISSING)
-            status = LSM_OK; /* no file at all: told by who looks at the inventory */
-        if (status == LSM_OK && w->ring.file != NULL &&
-            (w->ring.file_size == 0 || w->ring.file_size % IO_ALIGNMENT != 0 ||
-             w->ring.file_size > WALK_LOG_MAX_STAGE)) {
-            if (w->ring.file_size > WALK_LOG_MAX_STAGE)
-                w->ring.ring_size = 0;         /* looking through it could take for ever */
-            if (!o->clean || order->count > 0) /* else it is made anew, and nothing is lost */
-                status = walk_log_tell_file(w, FINDING_STAGE_SIZE, w->ring.name, w->ring.file_size,
-                                            "the stage file has a size that it cannot have", err);
-        }
-        if (w->ring.ring_size == 0)
-            log_place_close(&w->ring);
+        lsm_status status = open_ring(w, err);
         if (status != LSM_OK)
             return status;
     }

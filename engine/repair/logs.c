@@ -245,7 +245,9 @@ static lsm_status saw_damage(void *context, const struct walk_log_damage *d, lsm
     else
         snprintf(action, sizeof action, "the log's records go into tables");
     bool may_lose = d->limit > d->position || d->is_blind;
-    if (d->id == FINDING_STAGE_SIZE) /* the end of the log may have been in what is not there */
+    bool is_wrong_stage = d->id == FINDING_STAGE_SIZE || d->id == FINDING_STAGE_FOREIGN ||
+                          d->id == FINDING_STAGE_TRAILER;
+    if (is_wrong_stage && !is_exact) /* the end of the log may have been in what is not there */
         r->stage_is_bad = may_lose = true;
     if (d->id == FINDING_SEGMENT_SHORT && d->position >= r->state.snapshot.log_position)
         may_lose = true;

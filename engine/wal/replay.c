@@ -25,6 +25,7 @@ struct replay {
     struct segment_dir dir;
     wal_visit visit;
     void *context;
+    bool clean; /* nobody was let in behind what the segments hold */
     struct log_stream stream;
     struct segment_chain chain;
 
@@ -253,26 +254,27 @@ static lsm_status open_ring(struct replay *r, const struct log_segment_header *h
                             struct replay_source *source, lsm_error *err)
 {
     char name[FILE_NAME_SIZE];
-    uint64_t size = 0;
+    struct wal_stage_look look = {0};
+    bool is_marked = header != NULL && (header->flags & LOG_SEGMENT_MARKED) != 0;
     *source = (struct replay_source){.header = header};
     file_name_make(FILE_STAGE, 0, name);
     lsm_status status = io_file_open(r->dir.dir, name, 0, r->dir.mode, &source->bytes.file, err);
     if (status == LSM_MISSING)
         return LSM_OK;
     if (status == LSM_OK)
-        status = io_file_size(source->bytes.file, &size, err);
+        status = wal_stage_look(&r->dir, source->bytes.file, is_marked, &look, err);
     if (status != LSM_OK)
         return status;
-    if (size == 0 || size % IO_ALIGNMENT != 0) {
+    if (look.ring_size == 0 || look.file_size % IO_ALIGNMENT != 0) {
         status = lsm_fail(err, LSM_CORRUPT,
                           "the stage file '%s' has %" PRIu64
                           " bytes, which is no multiple of %zu: its end was cut off",
-                          name, size, IO_ALIGNMENT);
-        status_place(err, name, size);
+                          name, look.file_size, IO_ALIGNMENT);
+        status_place(err, name, look.file_size);
         return status;
     }
-    source->bytes.ring_size = size;
-    return LSM_OK;
+    source->bytes.ring_size = look.ring_size;
+    return header == NULL || r->clean ? LSM_OK : wal_stage_check(&r->dir, &look, header, err);
 }
 
 /* Lets the source reach over the whole ring from the current position on. */
@@ -353,9 +355,9 @@ static lsm_status replay_sealed(struct replay *r, const struct log_segment_heade
 /* ---- the whole log --------------------------------------------------------------------------- */
 
 /* Without a segment there is no log. That is right at the beginning and after a clean close. */
-static lsm_status replay_nothing(struct replay *r, bool clean, bool has_stage, lsm_error *err)
+static lsm_status replay_nothing(struct replay *r, bool has_stage, lsm_error *err)
 {
-    if (clean || (r->position == 0 && !has_stage))
+    if (r->clean || (r->position == 0 && !has_stage))
         return LSM_OK;
     struct replay_source ring;
     const uint8_t *bytes = NULL;
@@ -381,12 +383,11 @@ static lsm_status replay_nothing(struct replay *r, bool clean, bool has_stage, l
                     io_dir_path(r->dir.dir), r->position);
 }
 
-static lsm_status replay_all(struct replay *r, const struct segment_list *list, bool clean,
-                             lsm_error *err)
+static lsm_status replay_all(struct replay *r, const struct segment_list *list, lsm_error *err)
 {
     r->end.next_segment = list->next_number;
     if (list->segment_count == 0) {
-        lsm_status status = replay_nothing(r, clean, list->has_stage, err);
+        lsm_status status = replay_nothing(r, list->has_stage, err);
         r->end.segments_end = r->position;
         return status;
     }
@@ -412,6 +413,7 @@ lsm_status wal_replay(const struct wal_options *options, uint64_t from, uint64_t
         .dir = {.io = options->io, .dir = options->dir, .mode = options->mode},
         .visit = visit,
         .context = context,
+        .clean = clean,
         .position = from,
         .checksum = chain,
     };
@@ -421,7 +423,7 @@ lsm_status wal_replay(const struct wal_options *options, uint64_t from, uint64_t
     if (status == LSM_OK)
         status = segment_list_read(options->dir, &list, err);
     if (status == LSM_OK)
-        status = replay_all(&r, &list, clean, err);
+        status = replay_all(&r, &list, err);
     if (status == LSM_OK) {
         r.end.position = r.position;
         r.end.chain = r.checksum;

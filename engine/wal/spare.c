@@ -151,8 +151,9 @@ static lsm_status take_spare(struct wal *wal, uint64_t size, struct segment_spar
 static struct log_segment_header make_header(struct wal *wal, const struct wal_beginning *b,
                                              uint64_t size)
 {
+    bool is_first = (b->flags & LOG_SEGMENT_OPENED) != 0; /* behind it the stage file is marked */
     struct log_segment_header header = {
-        .flags = b->flags,
+        .flags = is_first ? b->flags : b->flags | LOG_SEGMENT_MARKED,
         .number = fresh_number(wal),
         .start = b->start,
         .size = size,

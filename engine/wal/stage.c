@@ -16,18 +16,19 @@ static const char *stage_name(char *name)
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-lsm_status wal_stage_read(const struct segment_dir *dir, uint64_t first, uint64_t limit,
-                          uint8_t *bytes, lsm_error *err)
+lsm_status wal_stage_read(const struct segment_dir *dir, bool is_marked, uint64_t first,
+                          uint64_t limit, uint8_t *bytes, lsm_error *err)
 {
     if (first == limit)
         return LSM_OK;
     char name[FILE_NAME_SIZE];
     struct io_file *file = NULL;
-    uint64_t size = 0;
+    struct wal_stage_look look = {0};
     lsm_status status = io_file_open(dir->dir, stage_name(name), 0, dir->mode, &file, err);
     if (status != LSM_OK)
         return status;
-    status = io_file_size(file, &size, err);
+    status = wal_stage_look(dir, file, is_marked, &look, err);
+    uint64_t size = look.ring_size;
     if (status == LSM_OK && limit - first > size) {
         status = lsm_fail(err, LSM_CORRUPT,
                           "the stage file '%s' has %" PRIu64 " bytes, and %" PRIu64
@@ -47,24 +48,26 @@ lsm_status wal_stage_read(const struct segment_dir *dir, uint64_t first, uint64_
     return status;
 }
 
-static lsm_status fill_with_zeros(struct io_file *file, uint64_t size, lsm_error *err)
+static lsm_status fill(struct io_file *file, const struct stage_trailer *trailer, lsm_error *err)
 {
+    uint64_t size = trailer->ring_size;
     uint8_t *zeros = mem_alloc_zeroed(FILL_STEP);
     if (zeros == NULL)
         return lsm_fail_memory(err, FILL_STEP);
-    lsm_status status = io_file_allocate(file, 0, size, err);
+    lsm_status status = io_file_allocate(file, 0, size + STAGE_TRAILER_SIZE, err);
     for (uint64_t at = 0; at < size && status == LSM_OK;) {
         size_t step = size - at < FILL_STEP ? (size_t)(size - at) : FILL_STEP;
         status = io_file_write(file, zeros, step, at, err);
         at += step;
     }
     mem_free(zeros);
+    if (status == LSM_OK)
+        status = wal_stage_mark(file, trailer, err);
     return status == LSM_OK ? io_file_sync(file, err) : status;
 }
 
-/* Makes a stage file beside the one in force and puts it in its place. */
-static lsm_status make_file(const struct segment_dir *dir, uint64_t size, uint64_t file_number,
-                            lsm_error *err)
+lsm_status wal_stage_make(const struct segment_dir *dir, const struct stage_trailer *trailer,
+                          uint64_t file_number, lsm_error *err)
 {
     char name[FILE_NAME_SIZE], temporary[FILE_NAME_SIZE];
     file_name_make(FILE_TEMPORARY, file_number, temporary);
@@ -76,7 +79,7 @@ static lsm_status make_file(const struct segment_dir *dir, uint64_t size, uint64
     if (status != LSM_OK)
         return status;
     STEP("stage file: made");
-    status = fill_with_zeros(file, size, err);
+    status = fill(file, trailer, err);
     io_file_close(file);
     STEP("stage file: filled");
     if (status == LSM_OK)
@@ -89,20 +92,20 @@ static lsm_status make_file(const struct segment_dir *dir, uint64_t size, uint64
     return io_dir_sync(dir->dir, err);
 }
 
-/* Opens the file when it is there and has the right size; else *file stays NULL. */
-static lsm_status open_file(const struct segment_dir *dir, uint64_t size, struct io_file **file,
-                            lsm_error *err)
+/* Opens the file when it is there, of the size and life of the trailer; else *file stays NULL. */
+static lsm_status open_file(const struct segment_dir *dir, const struct stage_trailer *trailer,
+                            struct io_file **file, lsm_error *err)
 {
     char name[FILE_NAME_SIZE];
     struct io_file *opened = NULL;
-    uint64_t found = 0;
+    struct wal_stage_look look = {0};
     lsm_status status =
         io_file_open(dir->dir, stage_name(name), IO_FILE_WRITE, dir->mode, &opened, err);
     if (status == LSM_MISSING)
         return LSM_OK;
     if (status == LSM_OK)
-        status = io_file_size(opened, &found, err);
-    if (status != LSM_OK || found != size) {
+        status = wal_stage_look(dir, opened, false, &look, err);
+    if (status != LSM_OK || !wal_stage_is_of(&look, trailer)) {
         io_file_close(opened);
         return status;
     }
@@ -128,18 +131,33 @@ static lsm_status get_ring(struct wal_stage *stage, bool refuse_mapping, lsm_err
     return LSM_OK;
 }
 
-lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
-                          bool refuse_mapping, uint64_t file_number, lsm_error *err)
+/* The one that was claimed names the life alone from now on. Not synced: should that be lost, it
+ * names the one before, too, and only a ring of the next life is taken for one of this. */
+static lsm_status open_or_make(const struct segment_dir *dir, const struct stage_trailer *trailer,
+                               uint64_t file_number, struct io_file **file, lsm_error *err)
 {
-    struct wal_stage s = {.size = size};
-    lsm_status status = open_file(dir, size, &s.file, err);
-    if (status == LSM_OK && s.file == NULL) {
-        status = make_file(dir, size, file_number, err);
-        if (status == LSM_OK)
-            status = open_file(dir, size, &s.file, err);
-        if (status == LSM_OK && s.file == NULL)
-            status = lsm_fail(err, LSM_IO, "the stage file vanished while it was made");
+    lsm_status status = open_file(dir, trailer, file, err);
+    if (status == LSM_OK && *file != NULL) {
+        status = wal_stage_mark(*file, trailer, err);
+        STEP("stage file: in force");
+        return status;
     }
+    if (status == LSM_OK)
+        status = wal_stage_make(dir, trailer, file_number, err);
+    if (status == LSM_OK)
+        status = open_file(dir, trailer, file, err);
+    if (status == LSM_OK && *file == NULL)
+        status = lsm_fail(err, LSM_IO, "the stage file vanished while it was made");
+    return status;
+}
+
+lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir,
+                          const struct stage_trailer *trailer, bool refuse_mapping,
+                          uint64_t file_number, lsm_error *err)
+{
+    uint64_t size = trailer->ring_size;
+    struct wal_stage s = {.size = size};
+    lsm_status status = open_or_make(dir, trailer, file_number, &s.file, err);
     /* A file that was copied here may have holes; a store into one could end the process. Only
      * while nobody else stores: where the kernel cannot do it all bytes are written once more. */
     if (status == LSM_OK && !refuse_mapping) {
@@ -157,17 +175,17 @@ lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir
     return status;
 }
 
-lsm_status wal_stage_join(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
-                          bool refuse_mapping, lsm_error *err)
+lsm_status wal_stage_join(struct wal_stage *stage, const struct segment_dir *dir,
+                          const struct stage_trailer *trailer, bool refuse_mapping, lsm_error *err)
 {
-    struct wal_stage s = {.size = size};
-    lsm_status status = open_file(dir, size, &s.file, err);
+    struct wal_stage s = {.size = trailer->ring_size};
+    lsm_status status = open_file(dir, trailer, &s.file, err);
     if (status == LSM_OK && s.file == NULL) {
         char name[FILE_NAME_SIZE];
         status = lsm_fail(err, LSM_CORRUPT,
                           "the stage file '%s' in '%s' is not the one of %" PRIu64
                           " bytes that the processes with the database open are using",
-                          stage_name(name), io_dir_path(dir->dir), size);
+                          stage_name(name), io_dir_path(dir->dir), s.size);
         status_place(err, stage_name(name), 0);
     }
     if (status == LSM_OK)

@@ -52,6 +52,7 @@ struct opening {
     struct segment_chain chain; /* of the segments that are there; its last is end->last_segment */
     uint8_t *tail;              /* the log from end->segments_end on, padded to whole blocks */
     size_t tail_size;           /* padded */
+    bool stage_is_marked;       /* the stage file names the life that begins */
 };
 
 static void opening_release(struct opening *opening)
@@ -93,8 +94,17 @@ static lsm_status flush_old_segments(struct wal *wal, const struct opening *open
     return status;
 }
 
+/* The newest segment that was found; NULL: there is none. */
+static const struct log_segment_header *newest_segment(const struct opening *opening)
+{
+    const struct segment_chain *chain = &opening->chain;
+    return chain->count > 0 ? &chain->headers[chain->count - 1] : NULL;
+}
+
 static lsm_status read_tail(struct wal *wal, struct opening *opening, lsm_error *err)
 {
+    const struct log_segment_header *newest = newest_segment(opening);
+    bool is_marked = newest != NULL && (newest->flags & LOG_SEGMENT_MARKED) != 0;
     const struct wal_end *end = opening->end;
     size_t size = (size_t)(end->position - end->segments_end);
     size_t padding = (IO_ALIGNMENT - size % IO_ALIGNMENT) % IO_ALIGNMENT;
@@ -105,7 +115,8 @@ static lsm_status read_tail(struct wal *wal, struct opening *opening, lsm_error 
         return lsm_fail_memory(err, size + padding);
     memset(opening->tail + size, 0, padding);
     opening->tail_size = size + padding;
-    return wal_stage_read(&wal->dir, end->segments_end, end->position, opening->tail, err);
+    return wal_stage_read(&wal->dir, is_marked, end->segments_end, end->position, opening->tail,
+                          err);
 }
 
 /* The nonce of this life begins to count, and the one of the tail is kept beside it. */
@@ -116,10 +127,34 @@ static void draw_nonce(struct wal *wal, const struct opening *opening)
     log->resume_chain = opening->end->chain;
     io_random(wal->dir.io, log->nonce, sizeof log->nonce);
     memset(log->nonce_before, 0, sizeof log->nonce_before);
-    if (opening->chain.count > 0)
-        memcpy(log->nonce_before, opening->chain.headers[opening->chain.count - 1].nonce,
-               sizeof log->nonce_before);
+    if (newest_segment(opening) != NULL)
+        memcpy(log->nonce_before, newest_segment(opening)->nonce, sizeof log->nonce_before);
     wal->seed = log_record_seed(wal->dir.uuid, log->nonce);
+}
+
+/* `before`: the life of the ring until this one begins. */
+static struct stage_trailer trailer_of(const struct wal *wal, const uint8_t before[LOG_NONCE_SIZE])
+{
+    struct stage_trailer trailer = {.ring_size = wal->log->stage_size};
+    memcpy(trailer.uuid, wal->dir.uuid, sizeof trailer.uuid);
+    memcpy(trailer.nonce, wal->log->nonce, sizeof trailer.nonce);
+    memcpy(trailer.nonce_before, before, sizeof trailer.nonce_before);
+    return trailer;
+}
+
+static lsm_status claim_stage(struct wal *wal, struct opening *opening, lsm_error *err)
+{
+    struct stage_trailer trailer = trailer_of(wal, wal->log->nonce_before);
+    uint64_t number = atomic_load(&wal->layout->ctl.next_wal_number); /* nobody else is here */
+    return wal_stage_claim(&wal->dir, &trailer, opening->tail_size > 0, number,
+                           &opening->stage_is_marked, err);
+}
+
+static lsm_status open_stage(struct wal *wal, const struct wal_options *options, lsm_error *err)
+{
+    struct stage_trailer trailer = trailer_of(wal, wal->log->nonce);
+    uint64_t number = atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
+    return wal_stage_open(&wal->stage, &wal->dir, &trailer, options->refuse_mapping, number, err);
 }
 
 static lsm_status begin_first_segment(struct wal *wal, const struct opening *opening,
@@ -127,7 +162,7 @@ static lsm_status begin_first_segment(struct wal *wal, const struct opening *ope
 {
     const struct segment_chain *chain = &opening->chain;
     struct wal_beginning beginning = {
-        .flags = LOG_SEGMENT_OPENED,
+        .flags = LOG_SEGMENT_OPENED | (opening->stage_is_marked ? LOG_SEGMENT_MARKED : 0),
         .start = opening->end->segments_end,
         .previous = opening->end->last_segment,
         .previous_start = chain->count > 0 ? chain->headers[chain->count - 1].start : 0,
@@ -232,14 +267,15 @@ static lsm_status open_at(struct wal *wal, const struct wal_options *options,
         return status;
     draw_nonce(wal, opening);
     STEP("log open: old segments synced");
-    status = begin_first_segment(wal, opening, err);
+    status = claim_stage(wal, opening, err);
+    STEP("log open: stage file claimed");
+    if (status == LSM_OK)
+        status = begin_first_segment(wal, opening, err);
     if (status != LSM_OK)
         return status;
     trim_old_segment(wal, opening);
     STEP("log open: old segment cut");
-    uint64_t number = atomic_fetch_add(&wal->layout->ctl.next_wal_number, 1);
-    status = wal_stage_open(&wal->stage, &wal->dir, options->stage_size, options->refuse_mapping,
-                            number, err);
+    status = open_stage(wal, options, err);
     if (status == LSM_OK)
         status = settle_ring(wal, opening, err);
     if (status != LSM_OK)
@@ -320,7 +356,8 @@ lsm_status wal_attach(const struct wal_options *options, struct wal **wal, lsm_e
     w->handle = atomic_fetch_add(&w->log->handle_count, 1) + 1;
     w->seed = log_record_seed(w->dir.uuid, w->log->nonce);
     bool refuse_mapping = options->refuse_mapping || !w->log->is_mapped;
-    status = wal_stage_join(&w->stage, &w->dir, w->log->stage_size, refuse_mapping, err);
+    struct stage_trailer trailer = trailer_of(w, w->log->nonce);
+    status = wal_stage_join(&w->stage, &w->dir, &trailer, refuse_mapping, err);
     if (status != LSM_OK) {
         wal_free(w);
         return status;

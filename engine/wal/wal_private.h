@@ -5,6 +5,7 @@
  *   log_stream.c   reading a stretch of the log
  *   replay.c       finding the end of the log, and telling a torn tail from rot
  *   stage.c        the ring: the stage file, mapped or written
+ *   stage_owner.c  whose life the stage file belongs to
  *   append.c       records into the ring
  *   log_writer.c   the ring's bytes into segments
  *   handover.c     from one holder of the sync lock to the next, dead or alive
@@ -16,6 +17,7 @@
 #define ENGINE_WAL_WAL_PRIVATE_H
 
 #include "engine/base/buffer.h"
+#include "engine/format/stage_trailer.h"
 #include "engine/wal/segment.h"
 #include "engine/wal/wal.h"
 
@@ -195,16 +197,22 @@ lsm_status wal_remove_all(struct wal *wal, lsm_error *err);
 
 /* ---- stage.c --------------------------------------------------------------------------------- */
 
-/* Reads [first, limit) of the log out of the stage file that is there. */
-lsm_status wal_stage_read(const struct segment_dir *dir, uint64_t first, uint64_t limit,
-                          uint8_t *bytes, lsm_error *err);
-/* Opens the stage file, or makes one of `size` bytes when it is missing or has another size (what
- * was in it is in segments by now). */
-lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
-                          bool refuse_mapping, uint64_t file_number, lsm_error *err);
-/* Opens the one that is in use. LSM_CORRUPT when it is not there with this size. */
-lsm_status wal_stage_join(struct wal_stage *stage, const struct segment_dir *dir, uint64_t size,
-                          bool refuse_mapping, lsm_error *err);
+/* Reads [first, limit) of the log out of the stage file that is there. is_marked: it has a trailer,
+ * says the newest segment. */
+lsm_status wal_stage_read(const struct segment_dir *dir, bool is_marked, uint64_t first,
+                          uint64_t limit, uint8_t *bytes, lsm_error *err);
+/* Makes a stage file and puts it in the place of the one that is there, if any. file_number: no
+ * other temporary file has it. */
+lsm_status wal_stage_make(const struct segment_dir *dir, const struct stage_trailer *trailer,
+                          uint64_t file_number, lsm_error *err);
+/* Opens the stage file of the life that begins, or makes one when there is none, or one of another
+ * size or life (what was in it is in segments by now). */
+lsm_status wal_stage_open(struct wal_stage *stage, const struct segment_dir *dir,
+                          const struct stage_trailer *trailer, bool refuse_mapping,
+                          uint64_t file_number, lsm_error *err);
+/* Opens the one that is in use. LSM_CORRUPT when it is not there with this size and nonce. */
+lsm_status wal_stage_join(struct wal_stage *stage, const struct segment_dir *dir,
+                          const struct stage_trailer *trailer, bool refuse_mapping, lsm_error *err);
 void wal_stage_close(struct wal_stage *stage);
 
 /* Copies out of the ring, whoever wrote it, or the file where there is no mapping. */
@@ -222,5 +230,36 @@ lsm_status wal_stage_refresh(struct wal_stage *stage, uint64_t needed, uint64_t 
                              lsm_error *err);
 /* Where there is no mapping: writes the blocks that hold [position, position + size). */
 lsm_status wal_stage_write(struct wal_stage *stage, uint64_t position, size_t size, lsm_error *err);
+
+/* ---- stage_owner.c --------------------------------------------------------------------------- */
+
+/* What a stage file is by its size and its last block. */
+struct wal_stage_look {
+    uint64_t file_size;
+    uint64_t ring_size;
+    enum stage_trailer_fault fault;
+    struct stage_trailer trailer; /* when the fault is OK */
+};
+/* is_marked: the newest segment says that there is a trailer; else the ring may be the whole file,
+ * as older libraries make it. */
+lsm_status wal_stage_look(const struct segment_dir *dir, struct io_file *file, bool is_marked,
+                          struct wal_stage_look *look, lsm_error *err);
+/* LSM_CORRUPT when it is not the file that the life of the newest segment wrote. */
+lsm_status wal_stage_check(const struct segment_dir *dir, const struct wal_stage_look *look,
+                           const struct log_segment_header *newest, lsm_error *err);
+/* Is it of the life that `trailer` names, and of its size? */
+bool wal_stage_is_of(const struct wal_stage_look *look, const struct stage_trailer *trailer);
+/* Writes the trailer; does not sync. */
+lsm_status wal_stage_mark(struct io_file *file, const struct stage_trailer *trailer,
+                          lsm_error *err);
+
+/*
+ * Before the first segment of a life is begun: has the stage file name that life beside the one
+ * before, durably, so that from then on any other file can be told from it. Makes one when there is
+ * none, or none that `is_needed`. *is_marked: false when it is an older library's, which stays as
+ * it is until the segment has what is in it.
+ */
+lsm_status wal_stage_claim(const struct segment_dir *dir, const struct stage_trailer *trailer,
+                           bool is_needed, uint64_t file_number, bool *is_marked, lsm_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "engine/format/batch.h"
 #include "engine/format/file_name.h"
 #include "engine/format/log_record.h"
+#include "engine/format/stage_trailer.h"
 
 #include <stdlib.h>
 
@@ -122,13 +123,14 @@ static void follow_segment(struct log_walk *w, const struct segment *s)
 
 static void follow_ring(struct log_walk *w, const struct segment *s, const struct folder_file *ring)
 {
-    uint8_t *turned = test_alloc(ring->size);
+    size_t size = ring->size - STAGE_TRAILER_SIZE;
+    uint8_t *turned = test_alloc(size);
     for (;;) {
         struct log_record record;
-        size_t offset = (size_t)(w->position % ring->size);
-        memcpy(turned, ring->bytes + offset, ring->size - offset);
-        memcpy(turned + (ring->size - offset), ring->bytes, offset);
-        if (log_record_decode(LSM_SLICE(turned, ring->size), w->position,
+        size_t offset = (size_t)(w->position % size);
+        memcpy(turned, ring->bytes + offset, size - offset);
+        memcpy(turned + (size - offset), ring->bytes, offset);
+        if (log_record_decode(LSM_SLICE(turned, size), w->position,
                               log_segment_seed(&s->header, w->position),
                               &record) != LOG_RECORD_OK ||
             !is_next(w, s, &record))
@@ -161,7 +163,7 @@ bool atlas_walk_log(struct atlas *a, const struct folder *files, const struct ve
     for (size_t i = 0; i < w.count; i++)
         follow_segment(&w, &w.segments[i]);
     const struct folder_file *ring = folder_find(files, "STAGE");
-    if (ring != NULL && ring->size > 0 && w.count > 0)
+    if (ring != NULL && ring->size > STAGE_TRAILER_SIZE && w.count > 0)
         follow_ring(&w, &w.segments[w.count - 1], ring);
     prove(&w);
     return true;

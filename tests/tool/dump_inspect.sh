@@ -190,7 +190,7 @@ for word in Secret Family Confidential Private key-0000 secret; do
     lacks image "$word"
 done
 [ "$(json_lines record <image | sort -u | tr '\n' ' ')" = \
-    'add block create end file frame log manifest numbers part properties put record segment sum system table ' ] ||
+    'add block create end file frame log manifest numbers part properties put record segment stage sum system table ' ] ||
     fail "records of the image: $(json_lines record <image | sort -u | tr '\n' ' ')"
 damage "$big" 9000
 expect 4 lsm-dump --image=image bad

@@ -7,6 +7,7 @@
 
 #include "engine/format/frame.h"
 #include "engine/format/log_record.h"
+#include "engine/inspect/log_place.h"
 #include "engine/inspect/walk_manifest.h"
 #include "tools/cli/memory.h"
 
@@ -232,6 +233,30 @@ static int lay_out_segment(struct layout *l, uint64_t number, uint64_t bytes)
     return is_good ? EXIT_DONE : dump_fail_output(l->d);
 }
 
+static int lay_out_stage(struct layout *l, const struct dump_file *file)
+{
+    struct log_place place;
+    struct log_trailer t;
+    lsm_error err = {0};
+    lsm_status status = log_place_open(&place, l->f->dir, FILE_STAGE, 0, &err);
+    if (status == LSM_OK) {
+        status = log_place_read_trailer(&place, l->f->env.uuid, false, true, &t, &err);
+        log_place_close(&place);
+    }
+    if (status != LSM_OK)
+        return cli_library_error(&l->d->cli, NULL, &err);
+    bool has_trailer = stage_trailer_is_there(t.fault) && file->bytes > STAGE_TRAILER_SIZE;
+    uint64_t ring = has_trailer ? file->bytes - STAGE_TRAILER_SIZE : file->bytes;
+    bool is_good = show_file(l, "STAGE", file->bytes, "the newest part of the log, as a ring");
+    if (is_good && ring > 0)
+        is_good = show_extent(l, "ring", "", 0, ring);
+    if (is_good && has_trailer)
+        is_good = show_extent(l, "whose it is",
+                              t.fault == STAGE_TRAILER_OK ? "" : stage_trailer_fault_text(t.fault),
+                              ring, STAGE_TRAILER_SIZE);
+    return is_good ? EXIT_DONE : dump_fail_output(l->d);
+}
+
 static int lay_out_other(struct layout *l, const struct dump_file *file)
 {
     static const struct {
@@ -240,7 +265,6 @@ static int lay_out_other(struct layout *l, const struct dump_file *file)
     } kinds[] = {
         {FILE_CURRENT, "names the manifest in force", "text"},
         {FILE_LOCK, "byte locks, and who holds them", "locks"},
-        {FILE_STAGE, "the newest part of the log, as a ring", "ring"},
         {FILE_WAL_SPARE, "waits to become a segment of the log", "room"},
         {FILE_TEMPORARY, "a left-over", "unknown"},
     };
@@ -271,6 +295,8 @@ static int lay_out(struct layout *l, const struct dump_file *file)
         return lay_out_manifest(l, file->number, file->bytes);
     case FILE_WAL:
         return lay_out_segment(l, file->number, file->bytes);
+    case FILE_STAGE:
+        return lay_out_stage(l, file);
     default:
         return lay_out_other(l, file);
     }

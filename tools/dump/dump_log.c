@@ -4,6 +4,7 @@
 
 #include "engine/base/parse.h"
 #include "engine/format/batch.h"
+#include "engine/inspect/log_place.h"
 #include "engine/inspect/walk_log.h"
 #include "tools/cli/memory.h"
 
@@ -54,8 +55,38 @@ static int show_segment(struct log_view *v, uint64_t number)
         row_u64(&row, "resume", header.resume);
         row_hex(&row, "chain", header.chain);
         row_flag(&row, "opened", (header.flags & LOG_SEGMENT_OPENED) != 0);
+        row_hex(&row, "life", bytes_get_u64(header.nonce));
     }
     text_release(&bytes);
+    return row_end(&row) ? EXIT_DONE : dump_fail_output(v->d);
+}
+
+/* The block behind the ring, which says whose it is. */
+static int show_stage(struct log_view *v)
+{
+    static const char name[] = "STAGE";
+    struct log_place place;
+    struct log_trailer t;
+    struct row row;
+    lsm_error err = {0};
+    lsm_status status = log_place_open(&place, v->f->dir, FILE_STAGE, 0, &err);
+    if (status == LSM_MISSING && v->only == NULL)
+        return EXIT_DONE;
+    if (status == LSM_OK) {
+        status = log_place_read_trailer(&place, v->f->env.uuid, false, true, &t, &err);
+        log_place_close(&place);
+    }
+    if (status != LSM_OK)
+        return cli_library_error(&v->d->cli, NULL, &err);
+    bool is_sound = t.fault == STAGE_TRAILER_OK;
+    row_begin(&row, v->d, 0, "stage");
+    row_text(&row, "file", name);
+    row_text(&row, "state", is_sound ? "sound" : stage_trailer_fault_text(t.fault));
+    if (is_sound) {
+        row_u64(&row, "bytes", t.trailer.ring_size);
+        row_hex(&row, "life", bytes_get_u64(t.trailer.nonce));
+        row_hex(&row, "life_before", bytes_get_u64(t.trailer.nonce_before));
+    }
     return row_end(&row) ? EXIT_DONE : dump_fail_output(v->d);
 }
 
@@ -197,6 +228,8 @@ int dump_log(struct dumper *d, struct dump_files *f)
     }
     if (v.only != NULL && kind == FILE_WAL)
         code = show_segment(&v, number);
+    if (code == EXIT_DONE && (v.only == NULL || kind == FILE_STAGE))
+        code = show_stage(&v);
     memory_free(files);
     return code == EXIT_DONE ? walk_records(&v) : code;
 }

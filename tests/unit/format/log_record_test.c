@@ -228,7 +228,7 @@ START_TEST(test_log_segment_that_contradicts_itself_is_refused)
     bad[3].size = 65537;         /* no whole blocks */
     bad[4].start = 80001;        /* no place for a record */
     bad[5].resume = 79992;       /* opened in the middle of what was */
-    bad[6].flags = 2;            /* unknown */
+    bad[6].flags = 4;            /* unknown */
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         uint8_t block[LOG_SEGMENT_HEADER];
         struct log_segment_header got;

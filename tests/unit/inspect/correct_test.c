@@ -5,6 +5,7 @@
 #include "engine/format/current.h"
 #include "engine/format/frame.h"
 #include "engine/format/log_record.h"
+#include "engine/format/stage_trailer.h"
 #include "engine/format/table_format.h"
 
 #include <check.h>
@@ -146,6 +147,16 @@ START_TEST(test_correct_footer_and_segment_header)
         ck_assert_int_eq(correct_log_segment(block, hash_place(header.uuid, 3, 0), &c),
                          CORRECT_DONE);
         ck_assert_mem_eq(block, whole, sizeof block);
+    }
+    static uint8_t page[STAGE_TRAILER_SIZE], right_page[STAGE_TRAILER_SIZE];
+    struct stage_trailer trailer = {.ring_size = 65536, .nonce = {1, 2, 3}};
+    stage_trailer_encode(right_page, &trailer);
+    for (size_t at = 0; at < STAGE_TRAILER_BYTES; at++) {
+        memcpy(page, right_page, sizeof page);
+        page[at] ^= 0x42;
+        ck_assert_int_eq(correct_stage_trailer(page, hash_place(trailer.uuid, 0, 65536), &c),
+                         CORRECT_DONE);
+        ck_assert_mem_eq(page, right_page, sizeof page);
     }
 }
 END_TEST

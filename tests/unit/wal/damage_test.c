@@ -2,6 +2,7 @@
  * Damaged logs: what was synced is missed with its exact place, what was not ends the log without a
  * word, and nothing wrong is ever read. Left-overs of an earlier life are never taken for the log.
  */
+#include "engine/format/stage_trailer.h"
 #include "tests/unit/wal/rig.h"
 
 #define MAX_FILES 8
@@ -62,6 +63,7 @@ static void lay_down(struct specimen *s)
     rig_crash(&s->rig, SIM_CRASH_KEEP_ALL, 1);
     size_t size = 0;
     uint8_t *ring = read_file(&s->rig, "STAGE", &size);
+    size -= STAGE_TRAILER_SIZE;
     memset(ring, 0, size);
     overwrite(&s->rig, "STAGE", 0, ring, size);
     free(ring);
@@ -231,6 +233,7 @@ START_TEST(test_damage_to_each_byte_of_the_ring_never_gives_a_wrong_record)
     rig_crash(&s.rig, SIM_CRASH_KILL, 1);
     size_t size;
     uint8_t *ring = read_file(&s.rig, "STAGE", &size);
+    size -= STAGE_TRAILER_SIZE;
     uint64_t written = s.starts[14];
     for (size_t offset = 0; offset < size; offset++) {
         uint8_t flipped = ring[offset] ^ 0x10;
@@ -434,6 +437,7 @@ START_TEST(test_damage_is_proven_by_a_record_of_the_ring)
         overwrite(&s.rig, name, LOG_SEGMENT_HEADER + (at - start), bad, sizeof bad);
     size_t size;
     uint8_t *ring = read_file(&s.rig, "STAGE", &size);
+    size -= STAGE_TRAILER_SIZE;
     ring[s.starts[n] % size + 50] ^= 1;
     overwrite(&s.rig, "STAGE", 0, ring, size);
     free(ring);
@@ -695,6 +699,213 @@ START_TEST(test_damage_cut_stage_file_is_told)
 }
 END_TEST
 
+/* What a process was told is there before it died; the segments need not hold it yet. */
+static void write_unsynced(struct specimen *s, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        put(s, 100);
+    rig_crash(&s->rig, SIM_CRASH_KILL, 1);
+}
+
+/* A stage file of the same size, taken from the life of a log of its own. */
+static uint8_t *foreign_ring(uint8_t uuid_byte, size_t *size)
+{
+    struct specimen other = {0};
+    ck_assert(rig_init(&other.rig, RIG_SIM, 77));
+    other.rig.options.uuid[0] = uuid_byte;
+    rig_start(&other.rig, NULL);
+    write_unsynced(&other, 5);
+    uint8_t *bytes = read_file(&other.rig, "STAGE", size);
+    specimen_release(&other);
+    return bytes;
+}
+
+static void replay_is_refused(struct specimen *s, const char *why)
+{
+    struct wal_end end;
+    lsm_error error = {0};
+    ck_assert_int_eq(rig_replay(&s->rig, &end, &error), LSM_CORRUPT);
+    ck_assert_str_eq(error.file, "STAGE");
+    ck_assert_msg(strstr(error.message, why) != NULL, "%s", error.message);
+}
+
+START_TEST(test_damage_stage_file_of_another_database_is_told)
+{
+    struct specimen s;
+    size_t size = 0;
+    uint8_t *ring = foreign_ring('x', &size);
+    specimen_init(&s, 21);
+    write_unsynced(&s, 3);
+    overwrite(&s.rig, "STAGE", 0, ring, size);
+    replay_is_refused(&s, "another database");
+    free(ring);
+    specimen_release(&s);
+}
+END_TEST
+
+/* As when the directory is copied back file by file, or was begun anew from the same copy. */
+START_TEST(test_damage_stage_file_of_another_life_is_told)
+{
+    struct specimen s;
+    size_t size = 0;
+    uint8_t *ring = foreign_ring('0', &size); /* the same uuid */
+    specimen_init(&s, 22);
+    write_unsynced(&s, 3);
+    overwrite(&s.rig, "STAGE", 0, ring, size);
+    replay_is_refused(&s, "another time");
+    free(ring);
+    specimen_release(&s);
+}
+END_TEST
+
+START_TEST(test_damage_older_stage_file_is_told)
+{
+    struct specimen s;
+    size_t size = 0;
+    specimen_init(&s, 23);
+    write_unsynced(&s, 3);
+    uint8_t *older = read_file(&s.rig, "STAGE", &size);
+    rig_start(&s.rig, NULL);
+    write_unsynced(&s, 3);
+    uint8_t *right = read_file(&s.rig, "STAGE", &size);
+    overwrite(&s.rig, "STAGE", 0, older, size);
+    replay_is_refused(&s, "another time");
+    overwrite(&s.rig, "STAGE", 0, right, size);
+    struct wal_end end;
+    ck_ok(rig_replay(&s.rig, &end, err));
+    ck_assert_uint_eq(end.record_count, 6);
+    free(older);
+    free(right);
+    specimen_release(&s);
+}
+END_TEST
+
+/* All of the directory is put back as it was, but the stage file. */
+START_TEST(test_damage_stage_file_of_the_next_life_is_told)
+{
+    struct specimen s;
+    size_t size = 0;
+    specimen_init(&s, 24);
+    write_unsynced(&s, 3);
+    struct rig copy = s.rig;
+    copy.disk = sim_disk_clone(s.rig.disk);
+    rig_environment(&copy, NULL);
+    rig_start(&copy, NULL);
+    rig_crash(&copy, SIM_CRASH_KILL, 1);
+    uint8_t *newer = read_file(&copy, "STAGE", &size);
+    rig_release(&copy);
+    overwrite(&s.rig, "STAGE", 0, newer, size);
+    replay_is_refused(&s, "another time");
+    free(newer);
+    specimen_release(&s);
+}
+END_TEST
+
+START_TEST(test_damage_stage_file_of_zeros_is_told)
+{
+    struct specimen s;
+    size_t size = 0;
+    specimen_init(&s, 25);
+    write_unsynced(&s, 3);
+    uint8_t *ring = read_file(&s.rig, "STAGE", &size);
+    memset(ring, 0, size);
+    overwrite(&s.rig, "STAGE", 0, ring, size);
+    replay_is_refused(&s, "last block");
+    free(ring);
+    specimen_release(&s);
+}
+END_TEST
+
+START_TEST(test_damage_to_each_byte_of_the_trailer_is_told)
+{
+    struct specimen s;
+    size_t size = 0;
+    specimen_init(&s, 27);
+    write_unsynced(&s, 3);
+    uint8_t *ring = read_file(&s.rig, "STAGE", &size);
+    struct stage_trailer trailer;
+    uint8_t *block = ring + size - STAGE_TRAILER_SIZE;
+    ck_assert_int_eq(stage_trailer_decode(block, s.rig.options.uuid, RIG_STAGE, &trailer),
+                     STAGE_TRAILER_OK);
+    for (size_t i = 0; i < 80; i++) {
+        uint8_t flipped = block[i] ^ 4;
+        overwrite(&s.rig, "STAGE", RIG_STAGE + i, &flipped, 1);
+        replay_is_refused(&s, "last block");
+        overwrite(&s.rig, "STAGE", RIG_STAGE + i, &block[i], 1);
+    }
+    struct wal_end end;
+    ck_ok(rig_replay(&s.rig, &end, err));
+    ck_assert_uint_eq(end.record_count, 3);
+    free(ring);
+    specimen_release(&s);
+}
+END_TEST
+
+/* What an older library left: no trailer, and a segment that knows of none. Its ring is read as it
+ * is, and the next life's is told from others. */
+START_TEST(test_damage_stage_file_of_an_older_library_is_read_and_replaced)
+{
+    struct specimen s;
+    specimen_init(&s, 28);
+    uint64_t number = s.rig.layout->commit.segment_number;
+    write_unsynced(&s, 3);
+    size_t size = 0;
+    uint8_t *segment = read_file(&s.rig, wal_name(number), &size);
+    struct log_segment_header header;
+    ck_assert_int_eq(log_segment_decode(segment, s.rig.options.uuid, number, &header),
+                     LOG_SEGMENT_OK);
+    ck_assert_uint_eq(header.flags, LOG_SEGMENT_OPENED | LOG_SEGMENT_MARKED);
+    header.flags = LOG_SEGMENT_OPENED;
+    log_segment_encode(segment, &header);
+    overwrite(&s.rig, wal_name(number), 0, segment, LOG_SEGMENT_HEADER);
+    struct io_file *file;
+    ck_ok(io_file_open(s.rig.options.dir, "STAGE", IO_FILE_WRITE, 0, &file, err));
+    ck_ok(io_file_truncate(file, RIG_STAGE, err));
+    io_file_close(file);
+    struct wal_end end;
+    rig_start(&s.rig, &end);
+    ck_assert_uint_eq(end.record_count, 3);
+    write_unsynced(&s, 2);
+    ck_ok(rig_replay(&s.rig, &end, err));
+    ck_assert_uint_eq(end.record_count, 5);
+    rig_start(&s.rig, &end);
+    write_unsynced(&s, 1);
+    uint8_t *ring = read_file(&s.rig, "STAGE", &size);
+    ck_assert_uint_eq(size, RIG_STAGE + STAGE_TRAILER_SIZE);
+    memset(ring, 0, size);
+    overwrite(&s.rig, "STAGE", 0, ring, size);
+    replay_is_refused(&s, "last block");
+    free(ring);
+    free(segment);
+    specimen_release(&s);
+}
+END_TEST
+
+/* Behind a clean close nothing is in it: whichever it is, it is made ours. */
+START_TEST(test_damage_foreign_stage_file_behind_a_clean_close_is_taken_over)
+{
+    for (unsigned kind = 0; kind < 3; kind++) {
+        struct specimen s;
+        size_t size = 0;
+        uint8_t *ring = foreign_ring(kind == 0 ? 'x' : '0', &size);
+        if (kind == 2)
+            memset(ring, 0, size);
+        specimen_init(&s, 26);
+        put(&s, 100);
+        rig_close_clean(&s.rig);
+        overwrite(&s.rig, "STAGE", 0, ring, size);
+        rig_start(&s.rig, NULL);
+        s.rig.clean = false;
+        write_unsynced(&s, 2);
+        struct wal_end end;
+        ck_ok(rig_replay(&s.rig, &end, err));
+        ck_assert_uint_eq(end.record_count, 2);
+        free(ring);
+        specimen_release(&s);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("wal/damage");
@@ -719,6 +930,14 @@ int main(void)
     tcase_add_test(tests, test_damage_segment_of_a_newer_format_or_another_database_is_refused);
     tcase_add_test(tests, test_damage_missing_stage_file_ends_the_log_with_the_segments);
     tcase_add_test(tests, test_damage_cut_stage_file_is_told);
+    tcase_add_test(tests, test_damage_stage_file_of_another_database_is_told);
+    tcase_add_test(tests, test_damage_stage_file_of_another_life_is_told);
+    tcase_add_test(tests, test_damage_older_stage_file_is_told);
+    tcase_add_test(tests, test_damage_stage_file_of_the_next_life_is_told);
+    tcase_add_test(tests, test_damage_stage_file_of_zeros_is_told);
+    tcase_add_test(tests, test_damage_to_each_byte_of_the_trailer_is_told);
+    tcase_add_test(tests, test_damage_stage_file_of_an_older_library_is_read_and_replaced);
+    tcase_add_test(tests, test_damage_foreign_stage_file_behind_a_clean_close_is_taken_over);
     suite_add_tcase(suite, tests);
     return rig_run(suite);
 }

@@ -206,6 +206,9 @@ START_TEST(test_handoff_joining_another_stage_file_is_refused)
     ck_assert_ptr_null(wal);
     ck_assert_ptr_nonnull(strstr(error.message, "STAGE"));
     rig.layout->commit.log.stage_size -= 4096;
+    rig.layout->commit.log.nonce[3] ^= 1; /* one of the same size, from another life */
+    ck_assert_int_eq(wal_attach(&rig.options, &wal, &error), LSM_CORRUPT);
+    ck_assert_ptr_null(wal);
     rig_release(&rig);
 }
 END_TEST
