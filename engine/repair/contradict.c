@@ -4,6 +4,7 @@
  * written anew from its blocks, and a manifest whose state cannot be is not believed.
  */
 #include "engine/repair/repair_private.h"
+#include "engine/verify/verify.h"
 
 #include <string.h>
 
@@ -82,6 +83,15 @@ static bool collect_finding(void *context, const lsm_finding *f)
     return true;
 }
 
+/* What cannot be verified at all is the affair of those who look next. */
+static lsm_status conclude(const struct collect *c, lsm_status status, lsm_error *err)
+{
+    if (status == LSM_NO_MEMORY || c->no_memory || c->r->suspects.failed ||
+        c->r->suspect_blobs.failed)
+        return lsm_fail_memory(err, sizeof *c->r->contradictions);
+    return LSM_OK;
+}
+
 lsm_status repair_find_contradictions(struct repair *r, lsm_error *err)
 {
     struct collect collect = {.r = r};
@@ -91,9 +101,33 @@ lsm_status repair_find_contradictions(struct repair *r, lsm_error *err)
     options.offline = true;
     options.context = &collect;
     options.finding = collect_finding;
-    /* What cannot be verified at all is the affair of those who look next. */
-    if (lsm_verify(r->path, &options, NULL, NULL) == LSM_NO_MEMORY || collect.no_memory ||
-        r->suspects.failed || r->suspect_blobs.failed)
-        return lsm_fail_memory(err, sizeof *r->contradictions);
-    return LSM_OK;
+    return conclude(&collect, lsm_verify(r->path, &options, NULL, NULL), err);
+}
+
+static bool go_on(void *context, unsigned pass, const char *name, uint64_t done, uint64_t total)
+{
+    const struct collect *c = context;
+    const lsm_repair_options *o = c->r->options;
+    (void)pass, (void)name, (void)done, (void)total;
+    return o->progress == NULL || o->progress(o->context, c->r->bytes_done, 0);
+}
+
+lsm_status repair_check_again(struct repair *r, uint64_t *damages, lsm_error *err)
+{
+    struct collect collect = {.r = r};
+    lsm_verify_options options = LSM_VERIFY_OPTIONS_INIT;
+    lsm_verify_result result = {.struct_size = sizeof result};
+    lsm_error why = {.message = ""};
+    options.level = LSM_VERIFY_FULL;
+    options.threads = 1; /* a draft bears no more */
+    options.context = &collect;
+    options.finding = collect_finding;
+    options.progress = go_on;
+    lsm_status status = verify_held(r->io, r->dir, r->path, &options, &result, &why);
+    *damages = result.damages;
+    if (status == LSM_CANCELLED && !collect.no_memory) {
+        status_copy(err, &why);
+        return status;
+    }
+    return conclude(&collect, status, err);
 }

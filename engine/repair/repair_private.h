@@ -254,6 +254,9 @@ void repair_found_release(struct repair *r);
 /* Before the lock is taken: what the files contradict each other in. Tables never change, so it
  * holds for those that are there later, too. */
 lsm_status repair_find_contradictions(struct repair *r, lsm_error *err);
+/* The same after something was done, of what is there now. *damages: how much was found of all
+ * kinds. */
+lsm_status repair_check_again(struct repair *r, uint64_t *damages, lsm_error *err);
 lsm_status repair_identify(struct repair *r, lsm_error *err);
 lsm_status repair_find_displaced(struct repair *r, lsm_error *err);
 /* The number in the name of the file that holds the table: mostly its own. */

@@ -318,26 +318,59 @@ void repair_next_round(struct repair *r)
 {
     repair_found_release(r);
     forget(r);
+    buffer_clear(&r->suspects); /* that damage is gone, or found by looking */
+    buffer_clear(&r->suspect_blobs);
     r->round++;
+}
+
+/* Of the same files. What is known of contradictions stays. */
+static lsm_status look_anew(struct repair *r, const lsm_repair_result *before, bool distrusts,
+                            lsm_error *err)
+{
+    struct repair_contradiction *contradictions = r->contradictions;
+    size_t count = r->contradiction_count;
+    r->contradictions = NULL;
+    repair_found_release(r);
+    forget(r);
+    r->contradictions = contradictions;
+    r->contradiction_count = r->contradiction_room = count;
+    r->distrusts_manifest = distrusts;
+    r->result = *before;
+    return look(r, err);
+}
+
+/*
+ * What was done may leave parts that contradict each other: a table corrected in one place while
+ * another was wrong under a checksum that fits, or versions that no table hid before. So nothing is
+ * called repaired that was not verified.
+ */
+static lsm_status look_at_contradictions(struct repair *r, const lsm_repair_result *before,
+                                         lsm_error *err)
+{
+    uint64_t damages = 0;
+    lsm_status status = repair_check_again(r, &damages, err);
+    if (status == LSM_OK && (r->contradiction_count > 0 || r->suspect_blobs.size > 0))
+        status = look_anew(r, before, r->distrusts_manifest, err);
+    if (status == LSM_OK && damages > 0 && r->step_count == 0)
+        r->result.is_damage_left = true;
+    return status;
 }
 
 /* The log lacks its beginning. When the manifest is an old one, or lost its last edits, tables may
  * hold what is missing: they are asked themselves. */
+static bool asks_tables(const struct repair *r)
+{
+    return r->log_has_hole && !r->state.is_rebuilt && r->options->manifest == 0;
+}
+
 lsm_status repair_look(struct repair *r, lsm_error *err)
 {
     r->result.table_count = 0; /* counted anew */
     lsm_repair_result before = r->result;
     lsm_status status = look(r, err);
-    if (status != LSM_OK || !r->log_has_hole || r->state.is_rebuilt || r->options->manifest != 0)
-        return status;
-    struct repair_contradiction *contradictions = r->contradictions;
-    size_t count = r->contradiction_count;
-    r->contradictions = NULL; /* they are of the same files */
-    repair_found_release(r);
-    forget(r);
-    r->contradictions = contradictions;
-    r->contradiction_count = r->contradiction_room = count;
-    r->distrusts_manifest = true;
-    r->result = before;
-    return look(r, err);
+    if (status == LSM_OK && asks_tables(r))
+        status = look_anew(r, &before, true, err);
+    if (status == LSM_OK && r->round > 0 && r->step_count == 0)
+        status = look_at_contradictions(r, &before, err);
+    return status;
 }

@@ -2,6 +2,7 @@
  * lsm_verify(): one pass after the other over what is shared, the manifest, the directory, tables,
  * log, and tables against each other.
  */
+#include "engine/verify/verify.h"
 #include "engine/verify/verify_private.h"
 
 #include "engine/base/cancel.h"
@@ -147,8 +148,10 @@ static lsm_status conclude(struct verify *v, lsm_status status, lsm_error *err)
 
 static lsm_status open_directory(struct verify *v, lsm_error *err)
 {
-    lsm_status status = io_open(v->options.io == NULL ? "auto" : v->options.io, &v->io, err);
-    if (status == LSM_OK)
+    lsm_status status = LSM_OK;
+    if (!v->is_held)
+        status = io_open(v->options.io == NULL ? "auto" : v->options.io, &v->io, err);
+    if (status == LSM_OK && !v->is_held)
         status = io_dir_open(v->io, v->path, 0, 0, &v->dir, err);
     if (status != LSM_OK)
         return status;
@@ -157,28 +160,33 @@ static lsm_status open_directory(struct verify *v, lsm_error *err)
     return LSM_OK;
 }
 
-static lsm_status verify(const char *path, const lsm_verify_options *options,
+static lsm_status verify(struct verify *v, const lsm_verify_options *options,
                          lsm_verify_result *result, lsm_error *err)
 {
-    struct verify v = {.path = path, .result = {.struct_size = sizeof v.result}};
-    pthread_mutex_init(&v.lock, NULL);
-    lsm_status status = take_options(&v, options, err);
+    v->result = (lsm_verify_result){.struct_size = sizeof v->result};
+    pthread_mutex_init(&v->lock, NULL);
+    lsm_status status = take_options(v, options, err);
     if (status == LSM_OK)
-        status = open_directory(&v, err);
+        status = open_directory(v, err);
     if (status == LSM_OK)
-        status = run(&v, err);
-    lsm_verify_result reached = v.result;
-    status = conclude(&v, status, err);
-    forget(&v);
-    mem_free(v.ignored);
-    io_dir_close(v.dir);
-    io_close(v.io);
-    pthread_mutex_destroy(&v.lock);
+        status = run(v, err);
+    lsm_verify_result reached = v->result;
+    status = conclude(v, status, err);
+    forget(v);
+    mem_free(v->ignored);
+    pthread_mutex_destroy(&v->lock);
     if (result != NULL)
         *result = reached;
     if (status == LSM_OK && err != NULL)
         *err = (lsm_error){0};
     return status;
+}
+
+lsm_status verify_held(struct io *io, struct io_dir *dir, const char *path,
+                       const lsm_verify_options *options, lsm_verify_result *result, lsm_error *err)
+{
+    struct verify v = {.path = path, .is_held = true, .io = io, .dir = dir};
+    return verify(&v, options, result, err);
 }
 
 LSM_API lsm_status lsm_verify(const char *path, const lsm_verify_options *options,
@@ -187,7 +195,10 @@ LSM_API lsm_status lsm_verify(const char *path, const lsm_verify_options *option
     if (path == NULL || path[0] == '\0')
         return lsm_fail(err, LSM_INVALID, "the path of the database is empty");
     int before = cancel_hold();
-    lsm_status status = verify(path, options, result, err);
+    struct verify v = {.path = path};
+    lsm_status status = verify(&v, options, result, err);
+    io_dir_close(v.dir);
+    io_close(v.io);
     cancel_release(before);
     return status;
 }

@@ -42,6 +42,7 @@ struct verify {
     lsm_verify_options options;
     lsm_verify_result result; /* guarded by lock, once there are threads */
     const char *path;
+    bool is_held; /* by the caller, who owns `io` and `dir`: nobody else can come */
     struct io *io;
     struct io_dir *dir;
     struct walk_env env; /* of walks on the main thread; the threads have copies */

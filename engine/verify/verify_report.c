@@ -64,7 +64,7 @@ bool verify_is_undisturbed(struct verify *v)
     char text[sizeof v->current_text];
     size_t size = 0;
     struct io_file *file = NULL;
-    if (v->db != NULL)
+    if (v->db != NULL || v->is_held)
         return true;
     if (shm_attach_look(v->io, v->dir, v->path, NULL) != LSM_OK)
         return false;

@@ -145,6 +145,8 @@ lsm_status verify_shared(struct verify *v, lsm_error *err)
     bool again = true;
     lsm_status status = LSM_OK;
     verify_pass(v, 8, 0);
+    if (v->is_held)
+        return LSM_OK;
     for (unsigned i = 0; status == LSM_OK && again && i < CHANGING_TRIES; i++) {
         if (i > 0)
             (void)nanosleep(&(struct timespec){.tv_nsec = CHANGING_WAIT_NS}, NULL);
