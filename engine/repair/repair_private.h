@@ -11,7 +11,8 @@
  *   families.c   which column families there are
  *   account.c    what may be missing without a trace
  *   blobs.c      which blob files are whole, and values out of those that are not
- *   tables.c     what is wrong with each live table, and which bytes put it right
+ *   parts.c      what is wrong with the parts of one file, and which bytes put it right
+ *   tables.c     what is wrong with each live table
  *   salvage.c    a damaged table's entries into a new one
  *   logs.c       what is wrong with the log, and its records into tables
  *   settle.c     levels for tables of which nobody knows them for sure
@@ -100,7 +101,6 @@ struct repair_table {
     enum table_fate fate;
     bool is_refused;
     bool any_keys; /* its bounds are only those of the blocks that were whole at first sight */
-    unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
     uint64_t blocks_lost, records_lost;
     bool has_keys;      /* there is a whole block */
     bool has_disorder;  /* entries are not in order */
@@ -266,6 +266,44 @@ lsm_status repair_read_manifests(struct repair *r, lsm_error *err);
 lsm_status repair_tell_unseen(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_tables(struct repair *r, lsm_error *err);
 lsm_status repair_look_at_log(struct repair *r, lsm_error *err);
+
+/* ---- parts.c --------------------------------------------------------------------------------- */
+
+/* A table or blob file that is looked at part by part. */
+struct repair_parts {
+    struct repair *r;
+    enum repair_part part; /* what its steps and patches belong to, */
+    uint64_t number;       /* with the number of this; */
+    enum file_kind kind;   /* the patches are of this file, */
+    uint64_t file;         /* which has this number in its name */
+    char name[FILE_NAME_SIZE];
+    struct walk_table *walk; /* owned by the caller, as the next two */
+    struct io_file *in;
+    struct buffer scratch;
+    bool no_index; /* what its index says is wrong */
+    bool dictionary_is_corrected;
+    unsigned faults, unpatched; /* what is wrong, and how much of it no patch puts right */
+};
+
+/* Adds a step, and counts it. */
+lsm_status repair_parts_note(struct repair_parts *p, enum finding_id id, uint64_t offset,
+                             uint64_t length, const char *problem, const char *action,
+                             bool is_exact, lsm_error *err);
+/* Looks at everything but the blocks. */
+lsm_status repair_parts_look(struct repair_parts *p, lsm_error *err);
+/* Is one wrong byte all that is wrong with the frame in the extent? Then the frame as it was is in
+ * the scratch. */
+bool repair_parts_correct(struct repair_parts *p, uint64_t offset, uint64_t size,
+                          struct correct_change *change);
+/* Notes that change; `bytes` are those of the scratch. */
+lsm_status repair_parts_patch_byte(struct repair_parts *p, enum finding_id id, uint64_t offset,
+                                   const uint8_t *bytes, const struct correct_change *c,
+                                   const char *problem, lsm_error *err);
+/* Behind the corrected frame in the scratch there are zeros up to the next one. */
+lsm_status repair_parts_behind_frame(struct repair_parts *p, uint64_t offset, lsm_error *err);
+/* Padding in [offset, limit) becomes zero again. */
+lsm_status repair_parts_zero(struct repair_parts *p, enum finding_id id, uint64_t offset,
+                             uint64_t limit, lsm_error *err);
 
 /* ---- blobs.c --------------------------------------------------------------------------------- */
 

@@ -14,12 +14,8 @@
 struct look {
     struct repair *r;
     struct repair_table *t;
+    struct repair_parts p; /* of its file */
     size_t index;
-    char name[FILE_NAME_SIZE];
-    struct walk_table *walk;
-    struct io_file *file;
-    bool dictionary_is_corrected;
-    struct buffer scratch;
     struct buffer last_key; /* of the last whole block */
     bool has_last_key;
     struct walk_values values; /* of blob files that are given up */
@@ -28,161 +24,6 @@ struct look {
         lost_last; /* keys of entries that follow each other and lost theirs */
     uint64_t lost_count, lost_min, lost_max; /* of them: how many, and their sequence numbers */
 };
-
-/* ---- patches --------------------------------------------------------------------------------- */
-
-static lsm_status note(struct look *k, enum finding_id id, uint64_t offset, uint64_t length,
-                       const char *problem, const char *action, bool is_exact, lsm_error *err)
-{
-    char sentence[320];
-    struct repair_step step = repair_step_of(REPAIR_TABLE, k->t->meta.number, id, k->name);
-    step.offset = offset;
-    step.length = length;
-    step.is_exact = is_exact;
-    k->t->faults++;
-    k->t->unpatched += !is_exact;
-    if (offset == LSM_NO_OFFSET)
-        snprintf(sentence, sizeof sentence, "table '%s': %s", k->name, problem);
-    else
-        snprintf(sentence, sizeof sentence, "table '%s' at offset %" PRIu64 ": %s", k->name, offset,
-                 problem);
-    return repair_add_step(k->r, &step, sentence, action, err);
-}
-
-static lsm_status patch(struct look *k, uint64_t offset, const uint8_t *bytes, size_t size,
-                        lsm_error *err)
-{
-    struct repair_patch p = {.part = REPAIR_TABLE,
-                             .number = k->t->meta.number,
-                             .kind = FILE_TABLE,
-                             .file = k->t->file,
-                             .offset = offset,
-                             .bytes = (uint8_t *)(uintptr_t)bytes,
-                             .size = size};
-    return repair_add_patch(k->r, &p, err);
-}
-
-static lsm_status patch_byte(struct look *k, enum finding_id id, uint64_t offset,
-                             const uint8_t *bytes, const struct correct_change *c,
-                             const char *problem, lsm_error *err)
-{
-    char action[96];
-    uint64_t at = offset + c->offset;
-    snprintf(action, sizeof action, "byte %" PRIu64 " becomes 0x%02x again (it is 0x%02x)", at,
-             c->expected, c->found);
-    lsm_status status = patch(k, at, bytes + c->offset, 1, err);
-    return status == LSM_OK ? note(k, id, offset, 0, problem, action, true, err) : status;
-}
-
-static lsm_status patch_padding(struct look *k, enum finding_id id, uint64_t offset, uint64_t limit,
-                                lsm_error *err)
-{
-    lsm_status status = patch(k, offset, NULL, (size_t)(limit - offset), err);
-    return status == LSM_OK ? note(k, id, offset, limit - offset, "padding is not zero",
-                                   "the padding becomes zero again", true, err)
-                            : status;
-}
-
-/* The extent's bytes in the scratch; false when the device refuses them. */
-static bool read_extent(struct look *k, uint64_t offset, uint64_t size)
-{
-    buffer_clear(&k->scratch);
-    if (size > REPAIR_MEMORY)
-        return false;
-    uint8_t *at = buffer_grow(&k->scratch, (size_t)size);
-    return at != NULL && io_file_read_exact(k->file, at, (size_t)size, offset, NULL) == LSM_OK;
-}
-
-/* Behind the corrected frame in the scratch there are zeros up to the next one. */
-static lsm_status look_behind_frame(struct look *k, uint64_t offset, lsm_error *err)
-{
-    size_t used = TABLE_FRAME_SIZE + bytes_get_u32(k->scratch.data + 16), at = used;
-    while (at < k->scratch.size && k->scratch.data[at] == 0)
-        at++;
-    if (at >= k->scratch.size || offset + k->scratch.size > k->walk->file_size)
-        return LSM_OK;
-    return patch_padding(k, FINDING_PADDING, offset + at, offset + k->scratch.size, err);
-}
-
-/* ---- the parts ------------------------------------------------------------------------------- */
-
-static uint64_t seed_at(const struct look *k, uint64_t offset)
-{
-    return hash_place(k->walk->uuid, k->walk->number, offset);
-}
-
-static lsm_status look_at_part(struct look *k, const struct walk_part *part, enum finding_id id,
-                               enum finding_id malformed, lsm_error *err)
-{
-    struct correct_change c;
-    const char *what =
-        part->problem.what != NULL ? part->problem.what : finding_kind_of(id)->meaning;
-    if (part->verdict == WALK_ABSENT || part->verdict == WALK_SOUND) {
-        if (!part->padding_is_bad)
-            return LSM_OK;
-        return patch_padding(k, FINDING_PADDING, part->padding_offset,
-                             part->extent.offset + part->extent.size, err);
-    }
-    if (part->verdict == WALK_DAMAGED && read_extent(k, part->extent.offset, part->extent.size) &&
-        correct_table_frame(k->scratch.data, k->scratch.size, seed_at(k, part->extent.offset),
-                            &c) == CORRECT_DONE) {
-        k->dictionary_is_corrected = k->dictionary_is_corrected || part == &k->walk->dictionary;
-        lsm_status status = patch_byte(k, id, part->extent.offset, k->scratch.data, &c, what, err);
-        return status == LSM_OK ? look_behind_frame(k, part->extent.offset, err) : status;
-    }
-    return note(k, part->verdict == WALK_MALFORMED ? malformed : id,
-                part->verdict == WALK_LOST ? LSM_NO_OFFSET : part->extent.offset, part->extent.size,
-                what, "made anew with the table", false, err);
-}
-
-/* A footer page is damaged: its bytes follow from the other one, or from one changed byte. */
-static lsm_status look_at_footer(struct look *k, size_t which, lsm_error *err)
-{
-    const struct walk_part *part = &k->walk->footers[which];
-    const struct walk_part *other = &k->walk->footers[1 - which];
-    uint64_t offset = part->extent.offset;
-    uint8_t page[TABLE_PAGE_SIZE] = {0};
-    struct correct_change c;
-    enum finding_id id = other->verdict == WALK_SOUND ? FINDING_FOOTER_COPY : FINDING_FOOTER_LOST;
-    const char *what = part->problem.what != NULL ? part->problem.what : "the footer is damaged";
-    if (part->verdict == WALK_SOUND)
-        return LSM_OK;
-    if (other->verdict == WALK_SOUND && part->extent.size == TABLE_PAGE_SIZE) {
-        table_footer_encode(&k->walk->footer, offset, page);
-        lsm_status status = patch(k, offset, page, sizeof page, err);
-        return status == LSM_OK ? note(k, id, offset, sizeof page, what,
-                                       "the page is written from its copy", true, err)
-                                : status;
-    }
-    if (part->extent.size == TABLE_PAGE_SIZE && read_extent(k, offset, TABLE_PAGE_SIZE) &&
-        correct_table_footer(k->scratch.data, seed_at(k, offset), &c) == CORRECT_DONE)
-        return patch_byte(k, id, offset, k->scratch.data, &c, what, err);
-    return note(k, id, part->extent.size == 0 ? LSM_NO_OFFSET : offset, part->extent.size, what,
-                "made anew with the table", false, err);
-}
-
-static lsm_status look_at_parts(struct look *k, lsm_error *err)
-{
-    const struct walk_table *w = k->walk;
-    lsm_status status = LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < TABLE_FOOTER_COUNT; i++)
-        status = look_at_footer(k, i, err);
-    if (status == LSM_OK && w->footers_differ)
-        status = note(k, FINDING_FOOTERS_DIFFER, LSM_NO_OFFSET, 0, "its two footers differ",
-                      "made anew with the table", false, err);
-    if (status == LSM_OK)
-        status = look_at_part(k, &w->dictionary, FINDING_DICTIONARY_DAMAGED,
-                              FINDING_DICTIONARY_DAMAGED, err);
-    if (status == LSM_OK)
-        status = look_at_part(k, &w->filter, FINDING_FILTER_DAMAGED, FINDING_FILTER_MALFORMED, err);
-    if (status == LSM_OK)
-        status = look_at_part(k, &w->index, FINDING_INDEX_DAMAGED,
-                              k->t->no_index ? FINDING_INDEX_BLOCKS : FINDING_INDEX_MALFORMED, err);
-    if (status == LSM_OK)
-        status = look_at_part(k, &w->properties, FINDING_PROPERTIES_DAMAGED,
-                              FINDING_PROPERTIES_MALFORMED, err);
-    return status;
-}
 
 /* ---- losses ---------------------------------------------------------------------------------- */
 
@@ -217,7 +58,7 @@ static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *er
                                .offset = LSM_NO_OFFSET,
                                .records = m->entry_count};
     lsm_slice first = m->smallest, last = m->largest;
-    snprintf(loss.file, sizeof loss.file, "%s", k->name);
+    snprintf(loss.file, sizeof loss.file, "%s", k->p.name);
     if (has_older(k->r, k->t))
         loss.kinds |= LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE;
     if (b != NULL) {
@@ -259,7 +100,7 @@ static lsm_status end_lost_values(struct look *k, lsm_error *err)
                                .max_sequence = k->lost_max,
                                .offset = LSM_NO_OFFSET,
                                .records = k->lost_count};
-    snprintf(loss.file, sizeof loss.file, "%s", k->name);
+    snprintf(loss.file, sizeof loss.file, "%s", k->p.name);
     if (has_older(k->r, k->t))
         loss.kinds |= LSM_LOSS_MAY_BE_STALE | LSM_LOSS_MAY_REVIVE;
     k->t->records_lost += k->lost_count;
@@ -295,15 +136,15 @@ static lsm_status look_at_blobs(struct look *k, lsm_error *err)
         file_name_make(FILE_BLOB, blob->meta.number, name);
         snprintf(problem, sizeof problem, "it refers to blob file '%s', which is given up: %s",
                  name, blob->fault);
-        status =
-            note(k, blob->is_missing ? FINDING_BLOB_MISSING : FINDING_BLOB_REFERENCE, LSM_NO_OFFSET,
-                 0, problem,
-                 "written anew with the values that are whole; the keys of the others are told "
-                 "below",
-                 false, err);
+        status = repair_parts_note(
+            &k->p, blob->is_missing ? FINDING_BLOB_MISSING : FINDING_BLOB_REFERENCE, LSM_NO_OFFSET,
+            0, problem,
+            "written anew with the values that are whole; the keys of the others are told "
+            "below",
+            false, err);
     }
     /* Properties that are lost cannot tell, nor does who verified trust the table. */
-    k->t->doubts_values = k->walk->properties.verdict != WALK_SOUND;
+    k->t->doubts_values = k->p.walk->properties.verdict != WALK_SOUND;
     for (size_t i = 0; i < k->r->contradiction_count; i++)
         k->t->doubts_values =
             k->t->doubts_values || (k->r->contradictions[i].table == k->t->meta.number &&
@@ -320,14 +161,15 @@ static lsm_status look_at_value(struct look *k, const struct walk_block *b, uint
     bool is_lost = false;
     if (entry_type_of(trailer) != ENTRY_BLOB)
         return end_lost_values(k, err);
-    if (!block_copy_key(&b->view, index, &k->scratch))
+    if (!block_copy_key(&b->view, index, &k->p.scratch))
         return lsm_fail_memory(err, block_key_size(&b->view, index));
     lsm_slice value = block_value(&b->view, index);
-    lsm_status status = repair_resolve(k->r, &k->values, k->t->doubts_values,
-                                       buffer_slice(&k->scratch), &trailer, &value, &is_lost, err);
+    lsm_status status =
+        repair_resolve(k->r, &k->values, k->t->doubts_values, buffer_slice(&k->p.scratch), &trailer,
+                       &value, &is_lost, err);
     if (status != LSM_OK)
         return status;
-    return is_lost ? lose_value(k, buffer_slice(&k->scratch), entry_sequence(trailer), err)
+    return is_lost ? lose_value(k, buffer_slice(&k->p.scratch), entry_sequence(trailer), err)
                    : end_lost_values(k, err);
 }
 
@@ -346,7 +188,7 @@ static lsm_status look_at_values(struct look *k, const struct walk_block *b, lsm
 static const char *check_entries(struct look *k, const struct walk_block *b, enum finding_id *id)
 {
     const struct table_meta *m = &k->t->meta;
-    struct buffer *key = &k->scratch;
+    struct buffer *key = &k->p.scratch;
     *id = FINDING_BLOCK_ORDER;
     const char *wrong = block_check_order(&b->view);
     if (wrong != NULL)
@@ -381,11 +223,11 @@ static const char *check_entries(struct look *k, const struct walk_block *b, enu
 /* What of the extent is behind the corrected frame in the scratch; 0: nothing but padding. */
 static uint64_t size_behind_frame(const struct look *k, const struct walk_block *b)
 {
-    uint64_t used = TABLE_FRAME_SIZE + (uint64_t)bytes_get_u32(k->scratch.data + 16);
+    uint64_t used = TABLE_FRAME_SIZE + (uint64_t)bytes_get_u32(k->p.scratch.data + 16);
     uint64_t end = b->offset + b->length;
     used = (used + TABLE_FRAME_ALIGNMENT - 1) & ~(uint64_t)(TABLE_FRAME_ALIGNMENT - 1);
     uint64_t at = used;
-    while (at < b->length && k->scratch.data[at] == 0)
+    while (at < b->length && k->p.scratch.data[at] == 0)
         at++;
     bool is_moved = end % TABLE_PAGE_SIZE == 0 && end - (b->offset + used) < TABLE_PAGE_SIZE;
     if (used >= b->length || (at == b->length && is_moved))
@@ -400,7 +242,8 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint
     struct correct_change c;
     lsm_status status = LSM_OK;
     if (b->padding_is_bad)
-        status = patch_padding(k, FINDING_PADDING, b->padding_offset, b->offset + b->length, err);
+        status = repair_parts_zero(&k->p, FINDING_PADDING, b->padding_offset, b->offset + b->length,
+                                   err);
     if (status != LSM_OK || b->too_large)
         return status;
     if (b->fault == FINDING_COUNT) {
@@ -414,34 +257,35 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint
         /* A block in the place of another one: what stood there is not known. */
         bool is_kept = id == FINDING_KEY_OUTSIDE ||
                        (id == FINDING_BLOCK_ORDER && block_check_order(&b->view) != NULL);
-        status = note(k, id, b->offset, b->length, wrong,
-                      is_kept ? "its entries go in order into a new table"
-                              : "what does not fit there is left out of the new table",
-                      false, err);
+        status = repair_parts_note(&k->p, id, b->offset, b->length, wrong,
+                                   is_kept ? "its entries go in order into a new table"
+                                           : "what does not fit there is left out of the new table",
+                                   false, err);
         return status == LSM_OK && !is_kept ? lose(k, b, err) : status;
     }
-    if (b->fault == FINDING_DICTIONARY_DAMAGED && k->dictionary_is_corrected) {
+    if (b->fault == FINDING_DICTIONARY_DAMAGED && k->p.dictionary_is_corrected) {
         k->t->has_keys = true;
         return k->gives_up_values ? lose(k, b, err) : LSM_OK;
     }
     const char *what =
         b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
     bool may_be_corrected = b->fault == FINDING_BLOCK_CHECKSUM || b->fault == FINDING_BLOCK_HEADER;
-    if (may_be_corrected && b->unreadable == 0 && read_extent(k, b->offset, b->length) &&
-        correct_table_frame(k->scratch.data, k->scratch.size, seed_at(k, b->offset), &c) ==
-            CORRECT_DONE) {
+    if (may_be_corrected && b->unreadable == 0 &&
+        repair_parts_correct(&k->p, b->offset, b->length, &c)) {
         k->t->has_keys = true;
-        status = patch_byte(k, b->fault, b->offset, k->scratch.data, &c, what, err);
+        status =
+            repair_parts_patch_byte(&k->p, b->fault, b->offset, k->p.scratch.data, &c, what, err);
         if (status == LSM_OK && k->gives_up_values) /* nobody looked at what its entries refer to */
             status = lose(k, b, err);
-        if (status == LSM_OK && k->walk->index.verdict == WALK_SOUND)
-            return look_behind_frame(k, b->offset, err);
+        if (status == LSM_OK && k->p.walk->index.verdict == WALK_SOUND)
+            return repair_parts_behind_frame(&k->p, b->offset, err);
         *rest = status == LSM_OK ? size_behind_frame(k, b) : 0;
         return status;
     }
     k->t->blocks_lost++;
-    status = note(k, b->fault, b->offset, b->length, what,
-                  "the block is left out; the keys it may have held are told below", false, err);
+    status = repair_parts_note(&k->p, b->fault, b->offset, b->length, what,
+                               "the block is left out; the keys it may have held are told below",
+                               false, err);
     return status == LSM_OK ? lose(k, b, err) : status;
 }
 
@@ -474,14 +318,14 @@ static lsm_status look_at_gap(struct look *k, uint64_t offset, const struct walk
                              .has_first = k->has_last_key,
                              .first = buffer_slice(&k->last_key)};
     if (next != NULL && next->fault == FINDING_COUNT && !next->too_large &&
-        block_copy_key(&next->view, 0, &k->scratch)) {
+        block_copy_key(&next->view, 0, &k->p.scratch)) {
         gap.has_last = true;
-        gap.last = buffer_slice(&k->scratch);
+        gap.last = buffer_slice(&k->p.scratch);
     }
     k->t->blocks_lost++;
-    lsm_status status =
-        note(k, FINDING_BLOCK_HEADER, offset, gap.length, "there are zeros where blocks should be",
-             "the keys that may have been there are told below", false, err);
+    lsm_status status = repair_parts_note(
+        &k->p, FINDING_BLOCK_HEADER, offset, gap.length, "there are zeros where blocks should be",
+        "the keys that may have been there are told below", false, err);
     return status == LSM_OK ? lose(k, &gap, err) : status;
 }
 
@@ -495,7 +339,7 @@ static bool gap_is_right(uint64_t offset, const struct walk_block *next)
 
 static lsm_status look_behind_blocks(struct look *k, uint64_t end, lsm_error *err)
 {
-    const struct walk_table *w = k->walk;
+    const struct walk_table *w = k->p.walk;
     if (w->footers[0].verdict == WALK_SOUND || w->footers[1].verdict == WALK_SOUND) {
         uint64_t limit = w->footer.data.size;
         return limit >= end + TABLE_FRAME_ALIGNMENT ? look_at_gap(k, end, NULL, limit, err)
@@ -511,10 +355,10 @@ static lsm_status look_at_blocks(struct look *k, lsm_error *err)
 {
     struct walk_block b = {.length = 1};
     lsm_status status = LSM_OK;
-    bool has_index = k->walk->index.verdict == WALK_SOUND;
+    bool has_index = k->p.walk->index.verdict == WALK_SOUND;
     uint64_t end = 0;
     while (status == LSM_OK) {
-        status = walk_table_next(k->walk, &b, err);
+        status = walk_table_next(k->p.walk, &b, err);
         if (status != LSM_OK || b.length == 0)
             break;
         if (!has_index && !gap_is_right(end, &b))
@@ -532,8 +376,8 @@ static lsm_status drop(struct look *k, enum finding_id id, const char *problem, 
 {
     k->t->fate = TABLE_DROPPED;
     lsm_status status =
-        note(k, id, LSM_NO_OFFSET, 0, problem,
-             "taken out of the manifest; the keys it held are told below", false, err);
+        repair_parts_note(&k->p, id, LSM_NO_OFFSET, 0, problem,
+                          "taken out of the manifest; the keys it held are told below", false, err);
     return status == LSM_OK ? lose(k, NULL, err) : status;
 }
 
@@ -544,8 +388,8 @@ static lsm_status take_contradictions(struct look *k, lsm_error *err)
     for (size_t i = 0; status == LSM_OK && i < k->r->contradiction_count; i++) {
         const struct repair_contradiction *c = &k->r->contradictions[i];
         if (c->table == k->t->meta.number)
-            status = note(k, c->id, c->offset, 0, finding_kind_of(c->id)->meaning,
-                          "written anew from its blocks", false, err);
+            status = repair_parts_note(&k->p, c->id, c->offset, 0, finding_kind_of(c->id)->meaning,
+                                       "written anew from its blocks", false, err);
     }
     return status;
 }
@@ -560,45 +404,46 @@ static lsm_status look_inside(struct look *k, lsm_error *err)
 {
     char text[128];
     lsm_status status = LSM_OK;
-    if (is_newer(k->walk))
+    if (is_newer(k->p.walk))
         return lsm_fail(err, LSM_NEWER_FORMAT,
                         "table '%s' was written by a newer version of the library; repair the "
                         "database with that version",
-                        k->name);
-    if (k->walk->is_foreign)
+                        k->p.name);
+    if (k->p.walk->is_foreign)
         return drop(k, FINDING_TABLE_FOREIGN, "it belongs to another database or number", err);
-    if (k->walk->file_size != k->t->meta.size) {
+    if (k->p.walk->file_size != k->t->meta.size) {
         snprintf(text, sizeof text, "it has %" PRIu64 " bytes, and should have %" PRIu64,
-                 k->walk->file_size, k->t->meta.size);
-        status = note(k, FINDING_TABLE_SIZE, LSM_NO_OFFSET, 0, text, "written anew from its blocks",
-                      false, err);
+                 k->p.walk->file_size, k->t->meta.size);
+        status = repair_parts_note(&k->p, FINDING_TABLE_SIZE, LSM_NO_OFFSET, 0, text,
+                                   "written anew from its blocks", false, err);
     }
     if (status == LSM_OK)
         status = look_at_blobs(k, err);
     if (status == LSM_OK)
-        status = look_at_parts(k, err);
+        status = repair_parts_look(&k->p, err);
     if (status == LSM_OK)
         status = look_at_blocks(k, err);
     if (status == LSM_OK)
         status = end_lost_values(k, err);
     if (status != LSM_OK)
         return status;
-    if (k->walk->file_size < k->t->meta.size) { /* what was behind the end */
-        struct walk_block b = {.offset = k->walk->file_size,
-                               .length = k->t->meta.size - k->walk->file_size,
+    if (k->p.walk->file_size < k->t->meta.size) { /* what was behind the end */
+        struct walk_block b = {.offset = k->p.walk->file_size,
+                               .length = k->t->meta.size - k->p.walk->file_size,
                                .has_first = k->has_last_key,
                                .first = buffer_slice(&k->last_key)};
         status = lose(k, &b, err);
     }
-    if (k->t->faults == 0)
+    if (k->p.faults == 0)
         status = take_contradictions(k, err);
-    if (status == LSM_OK && k->r->options->salvage_blocks && k->t->faults == 0)
-        status = note(k, FINDING_PROPERTY_COUNTS, LSM_NO_OFFSET, 0, "it is to be written anew",
-                      "written anew from its blocks", false, err);
-    k->t->fate = k->t->faults == 0      ? TABLE_STAYS
-                 : k->t->unpatched == 0 ? TABLE_PATCHED
-                 : k->t->has_keys       ? TABLE_REWRITTEN
-                                        : TABLE_DROPPED;
+    if (status == LSM_OK && k->r->options->salvage_blocks && k->p.faults == 0)
+        status = repair_parts_note(&k->p, FINDING_PROPERTY_COUNTS, LSM_NO_OFFSET, 0,
+                                   "it is to be written anew", "written anew from its blocks",
+                                   false, err);
+    k->t->fate = k->p.faults == 0      ? TABLE_STAYS
+                 : k->p.unpatched == 0 ? TABLE_PATCHED
+                 : k->t->has_keys      ? TABLE_REWRITTEN
+                                       : TABLE_DROPPED;
     return status;
 }
 
@@ -608,8 +453,8 @@ static lsm_status tell_displaced(struct look *k, const char *file, lsm_error *er
     char problem[96];
     bool is_there = walk_dir_find(&k->r->list, FILE_TABLE, k->t->meta.number) != NULL;
     snprintf(problem, sizeof problem, "what it holds stands in '%s'", file);
-    return note(k, is_there ? FINDING_TABLE_FOREIGN : FINDING_TABLE_MISSING, LSM_NO_OFFSET, 0,
-                problem, "written anew from there", false, err);
+    return repair_parts_note(&k->p, is_there ? FINDING_TABLE_FOREIGN : FINDING_TABLE_MISSING,
+                             LSM_NO_OFFSET, 0, problem, "written anew from there", false, err);
 }
 
 /* How many entries stand in whole blocks; *all_right: there is nothing else where blocks are. */
@@ -649,7 +494,7 @@ static lsm_status doubt_index(struct look *k, struct walk_table_options *options
     uint64_t by_index = 0, by_frames = 0;
     bool all_right = true;
     bool is_verified = k->r->round == 0 && !k->r->state.is_rebuilt;
-    if (k->walk->index.verdict != WALK_SOUND || k->walk->is_foreign ||
+    if (k->p.walk->index.verdict != WALK_SOUND || k->p.walk->is_foreign ||
         (is_verified && !is_suspect(k->r, k->t->meta.number)))
         return LSM_OK;
     lsm_status status = count_whole(k, options, &by_index, &all_right, err);
@@ -657,26 +502,31 @@ static lsm_status doubt_index(struct look *k, struct walk_table_options *options
         return status;
     options->no_index = true;
     status = count_whole(k, options, &by_frames, &all_right, err);
-    options->no_index = k->t->no_index = by_frames > by_index;
+    options->no_index = k->t->no_index = k->p.no_index = by_frames > by_index;
     if (status != LSM_OK || !k->t->no_index)
         return status;
-    walk_table_close(k->walk);
-    k->walk = NULL;
-    return walk_table_open(&k->r->walk, options, &k->walk, err);
+    walk_table_close(k->p.walk);
+    k->p.walk = NULL;
+    return walk_table_open(&k->r->walk, options, &k->p.walk, err);
 }
 
 static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
 {
-    struct look k = {.r = r, .index = index, .t = &r->tables[index], .values = {.env = &r->walk}};
+    struct repair_table *t = &r->tables[index];
+    struct look k = {.r = r, .index = index, .t = t, .p = {.r = r}, .values = {.env = &r->walk}};
     char file[FILE_NAME_SIZE];
     /* Bounds that only the blocks tell say nothing of blocks that are lost. */
     struct walk_table_options options = {
         .number = k.t->meta.number, .name = file, .meta = k.t->any_keys ? NULL : &k.t->meta};
     lsm_error why = {0};
     k.t->file = repair_file_of_table(r, k.t->meta.number);
-    file_name_make(FILE_TABLE, k.t->meta.number, k.name);
+    k.p.part = REPAIR_TABLE;
+    k.p.kind = FILE_TABLE;
+    k.p.number = t->meta.number;
+    k.p.file = t->file;
+    file_name_make(FILE_TABLE, k.t->meta.number, k.p.name);
     file_name_make(FILE_TABLE, k.t->file, file);
-    lsm_status status = walk_table_open(&r->walk, &options, &k.walk, &why);
+    lsm_status status = walk_table_open(&r->walk, &options, &k.p.walk, &why);
     if (status == LSM_MISSING) {
         status = drop(&k, FINDING_TABLE_MISSING, "it is missing", err);
     } else if (status == LSM_CORRUPT) {
@@ -686,16 +536,16 @@ static lsm_status look_at_table(struct repair *r, size_t index, lsm_error *err)
     } else {
         status = doubt_index(&k, &options, err);
         if (status == LSM_OK)
-            status = io_file_open(r->dir, file, 0, 0, &k.file, err);
+            status = io_file_open(r->dir, file, 0, 0, &k.p.in, err);
         if (status == LSM_OK && k.t->file != k.t->meta.number)
             status = tell_displaced(&k, file, err);
         if (status == LSM_OK)
             status = look_inside(&k, err);
     }
-    walk_table_close(k.walk);
-    io_file_close(k.file);
+    walk_table_close(k.p.walk);
+    io_file_close(k.p.in);
     walk_values_release(&k.values);
-    buffer_release(&k.scratch);
+    buffer_release(&k.p.scratch);
     buffer_release(&k.last_key);
     buffer_release(&k.lost_first);
     buffer_release(&k.lost_last);
