@@ -1,7 +1,9 @@
 /*
- * Values in blob files. A blob file that is whole stays as it is. Any other is given up: each table
- * that refers to it is written anew, with the values that are still whole, and afterwards nobody
- * refers to it. Entries whose value is gone are left out and told as lost.
+ * Values in blob files. A blob file that is whole stays as it is, and one whose damage can be
+ * corrected exactly becomes again what it was. Any other is given up: each table that refers to it
+ * is written anew, and its values that are still whole go into a new blob file beside that;
+ * afterwards nobody refers to the old one. Entries whose value is gone are left out and told as
+ * lost.
  */
 #include "engine/repair/repair_private.h"
 
@@ -45,28 +47,122 @@ static const char *fault_of_block(const struct walk_block *b, uint64_t *entries,
     return block_check_order(&b->view);
 }
 
-static lsm_status look_inside(struct walk_table *walk, struct repair_blob *blob, lsm_error *err)
+/* One wrong byte of a block, or of its padding, is put right; *fault: it is not that. */
+static lsm_status correct_block(struct repair_parts *p, const struct walk_block *b, bool *is_right,
+                                lsm_error *err)
 {
-    const struct table_properties *p = &walk->table_properties;
+    struct correct_change c;
+    bool may_be_corrected = b->fault == FINDING_BLOCK_CHECKSUM || b->fault == FINDING_BLOCK_HEADER;
+    *is_right = false;
+    if (b->too_large || b->unreadable != 0)
+        return LSM_OK;
+    if (b->fault == FINDING_COUNT) {
+        *is_right = true;
+        return repair_parts_zero(p, FINDING_PADDING, b->padding_offset, b->offset + b->length, err);
+    }
+    if (!may_be_corrected || !repair_parts_correct(p, b->offset, b->length, &c))
+        return LSM_OK;
+    *is_right = true;
+    const char *what =
+        b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
+    lsm_status status =
+        repair_parts_patch_byte(p, b->fault, b->offset, p->scratch.data, &c, what, err);
+    return status == LSM_OK ? repair_parts_behind_frame(p, b->offset, err) : status;
+}
+
+/* *fault: what is wrong, but what was noted as patches; with those the contents cannot be counted,
+ * which is done when it is looked at again. */
+static lsm_status look_at_blocks(struct repair_parts *p, const char **fault, lsm_error *err)
+{
+    const struct table_properties *properties = &p->walk->table_properties;
     struct walk_block b = {.length = 1};
     uint64_t entries = 0, bytes = 0;
     lsm_status status = LSM_OK;
-    blob->fault = fault_of_parts(walk);
-    while (status == LSM_OK && blob->fault == NULL) {
-        status = walk_table_next(walk, &b, err);
+    while (status == LSM_OK && *fault == NULL) {
+        bool is_right = false;
+        status = walk_table_next(p->walk, &b, err);
         if (status != LSM_OK || b.length == 0)
             break;
-        blob->fault = fault_of_block(&b, &entries, &bytes);
+        *fault = fault_of_block(&b, &entries, &bytes);
+        if (*fault != NULL)
+            status = correct_block(p, &b, &is_right, err);
+        if (is_right)
+            *fault = NULL;
     }
-    if (status == LSM_OK && blob->fault == NULL &&
-        (entries != p->entry_count || bytes != p->raw_size))
-        blob->fault = "it holds more or less than it says";
-    if (blob->fault == NULL)
-        blob->meta = (struct blob_meta){.number = blob->meta.number,
-                                        .size = walk->file_size,
-                                        .cf = p->cf,
-                                        .entry_count = p->entry_count,
-                                        .raw_size = p->raw_size};
+    if (status == LSM_OK && *fault == NULL && p->faults == 0 &&
+        (entries != properties->entry_count || bytes != properties->raw_size))
+        *fault = "it holds more or less than it says";
+    return status;
+}
+
+/* What the manifest says of it; false: nothing. */
+static bool take_as_named(const struct repair *r, struct repair_blob *blob)
+{
+    const struct version_edit *s = &r->state.snapshot;
+    for (size_t i = 0; i < s->blob_count; i++) {
+        if (s->blobs[i].number == blob->meta.number) {
+            blob->meta = s->blobs[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void take_as_it_says(const struct walk_table *walk, struct repair_blob *blob)
+{
+    const struct table_properties *p = &walk->table_properties;
+    blob->meta = (struct blob_meta){.number = blob->meta.number,
+                                    .size = walk->file_size,
+                                    .cf = p->cf,
+                                    .entry_count = p->entry_count,
+                                    .raw_size = p->raw_size};
+}
+
+/* Decides what becomes of it. Steps and patches are left only when it is corrected. */
+static lsm_status look_inside(struct repair_parts *p, struct repair_blob *blob, lsm_error *err)
+{
+    struct repair *r = p->r;
+    size_t steps = r->step_count, patches = r->patch_count;
+    const struct walk_table *walk = p->walk;
+    bool knows_itself = walk->properties.verdict == WALK_SOUND;
+    const char *fault = fault_of_parts(walk);
+    lsm_status status = LSM_OK;
+    if (fault != NULL && !walk->is_foreign)
+        status = repair_parts_look(p, err);
+    /* All of that may be corrected, unless it is of another kind. */
+    if (p->faults > 0 && p->unpatched == 0 && (!knows_itself || walk->table_properties.is_blob))
+        fault = NULL;
+    if (status == LSM_OK)
+        status = look_at_blocks(p, &fault, err);
+    if (status != LSM_OK)
+        return status;
+    if (fault == NULL && knows_itself)
+        take_as_it_says(walk, blob);
+    else if (fault == NULL && !take_as_named(r, blob))
+        fault = "its properties are damaged, and no manifest tells the same";
+    blob->fault = fault;
+    blob->is_patched = fault == NULL && p->faults > 0;
+    if (fault != NULL)
+        repair_cut_plan(r, steps, patches);
+    return LSM_OK;
+}
+
+static lsm_status open_and_look(struct repair *r, struct walk_table *walk, struct repair_blob *blob,
+                                lsm_error *err)
+{
+    uint64_t number = blob->meta.number;
+    struct repair_parts p = {.r = r,
+                             .part = REPAIR_BLOB,
+                             .number = number,
+                             .kind = FILE_BLOB,
+                             .file = number,
+                             .walk = walk};
+    file_name_make(FILE_BLOB, number, p.name);
+    lsm_status status = io_file_open(r->dir, p.name, 0, 0, &p.in, err);
+    if (status == LSM_OK)
+        status = look_inside(&p, blob, err);
+    io_file_close(p.in);
+    buffer_release(&p.scratch);
     return status;
 }
 
@@ -105,15 +201,16 @@ static lsm_status look_at_blob(struct repair *r, struct repair_blob *blob, lsm_e
                           "the database with that version",
                           walk->name);
     else
-        status = look_inside(walk, blob, err);
+        status = open_and_look(r, walk, blob, err);
     walk_table_close(walk);
-    if (status == LSM_OK && blob->fault == NULL && is_suspect(r, blob->meta.number))
+    if (status == LSM_OK && blob->fault == NULL && !blob->is_patched &&
+        is_suspect(r, blob->meta.number))
         blob->fault = "its parts contradict each other";
     return status;
 }
 
-lsm_status repair_find_blob(struct repair *r, uint64_t number, const struct repair_blob **blob,
-                            lsm_error *err)
+/* Where it is among those that were looked at, or would be. */
+static size_t place_of(const struct repair *r, uint64_t number)
 {
     size_t low = 0, limit = r->blob_count;
     while (low < limit) {
@@ -123,41 +220,45 @@ lsm_status repair_find_blob(struct repair *r, uint64_t number, const struct repa
         else
             limit = middle;
     }
-    if (low == r->blob_count || r->blobs[low].meta.number != number) {
-        struct repair_blob found = {.meta = {.number = number}};
-        lsm_status status = look_at_blob(r, &found, err);
-        if (status != LSM_OK)
-            return status;
-        if (r->blob_count == r->blob_room) {
-            size_t room = r->blob_room == 0 ? 16 : 2 * r->blob_room;
-            struct repair_blob *grown = mem_resize(r->blobs, room * sizeof *grown);
-            if (grown == NULL)
-                return lsm_fail_memory(err, room * sizeof *grown);
-            r->blobs = grown;
-            r->blob_room = room;
-        }
-        memmove(r->blobs + low + 1, r->blobs + low, (r->blob_count - low) * sizeof *r->blobs);
-        r->blobs[low] = found;
-        r->blob_count++;
+    return low;
+}
+
+static lsm_status insert(struct repair *r, size_t place, const struct repair_blob *blob,
+                         lsm_error *err)
+{
+    if (r->blob_count == r->blob_room) {
+        size_t room = r->blob_room == 0 ? 16 : 2 * r->blob_room;
+        struct repair_blob *grown = mem_resize(r->blobs, room * sizeof *grown);
+        if (grown == NULL)
+            return lsm_fail_memory(err, room * sizeof *grown);
+        r->blobs = grown;
+        r->blob_room = room;
     }
-    *blob = &r->blobs[low];
+    memmove(r->blobs + place + 1, r->blobs + place, (r->blob_count - place) * sizeof *r->blobs);
+    r->blobs[place] = *blob;
+    r->blob_count++;
     return LSM_OK;
 }
 
-static lsm_status take_as_named(const struct repair *r, struct repair_blob *blob,
-                                const struct table_meta *table, lsm_error *err)
+lsm_status repair_add_blob(struct repair *r, const struct blob_meta *meta, lsm_error *err)
 {
-    const struct version_edit *s = &r->state.snapshot;
-    for (size_t i = 0; i < s->blob_count; i++) {
-        if (s->blobs[i].number == blob->meta.number) {
-            blob->meta = s->blobs[i];
-            return LSM_OK;
-        }
+    return insert(r, place_of(r, meta->number), &(struct repair_blob){.meta = *meta}, err);
+}
+
+lsm_status repair_find_blob(struct repair *r, uint64_t number, const struct repair_blob **blob,
+                            lsm_error *err)
+{
+    size_t place = place_of(r, number);
+    if (place == r->blob_count || r->blobs[place].meta.number != number) {
+        struct repair_blob found = {.meta = {.number = number}};
+        lsm_status status = look_at_blob(r, &found, err);
+        if (status == LSM_OK)
+            status = insert(r, place, &found, err);
+        if (status != LSM_OK)
+            return status;
     }
-    return lsm_fail(err, LSM_CORRUPT,
-                    "table %" PRIu64 ", which is not to be written anew, refers to blob file "
-                    "%" PRIu64 ", of which nothing is known",
-                    table->number, blob->meta.number);
+    *blob = &r->blobs[place];
+    return LSM_OK;
 }
 
 lsm_status repair_collect_blobs(struct repair *r, struct version_edit *next, lsm_error *err)
@@ -177,8 +278,11 @@ lsm_status repair_collect_blobs(struct repair *r, struct version_edit *next, lsm
             if (own->is_taken)
                 continue;
             own->is_taken = true;
-            if (own->fault != NULL)
-                status = take_as_named(r, own, table, err);
+            if (own->fault != NULL && !take_as_named(r, own))
+                status = lsm_fail(err, LSM_CORRUPT,
+                                  "table %" PRIu64 ", which is not to be written anew, refers to "
+                                  "blob file %" PRIu64 ", of which nothing is known",
+                                  table->number, own->meta.number);
             if (status == LSM_OK)
                 status = edit_add_blob(next, &own->meta, err);
         }

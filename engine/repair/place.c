@@ -189,6 +189,15 @@ static const struct repair_table *table_of(const struct repair *r, uint64_t numb
     return NULL;
 }
 
+static bool blob_is_corrected(const struct repair *r, uint64_t number)
+{
+    for (size_t i = 0; i < r->blob_count; i++) {
+        if (r->blobs[i].meta.number == number)
+            return r->blobs[i].is_patched && !r->blobs[i].is_refused;
+    }
+    return false;
+}
+
 bool repair_patch_counts(const struct repair *r, const struct repair_patch *p)
 {
     const struct repair_table *t;
@@ -201,6 +210,8 @@ bool repair_patch_counts(const struct repair *r, const struct repair_patch *p)
     case REPAIR_TABLE:
         t = table_of(r, p->number);
         return t != NULL && t->fate == TABLE_PATCHED && !t->is_refused;
+    case REPAIR_BLOB:
+        return blob_is_corrected(r, p->number);
     case REPAIR_LOG:
         return !r->log_is_lost && !r->log_is_refused;
     }

@@ -56,6 +56,16 @@ lsm_status repair_add_patch(struct repair *r, const struct repair_patch *patch, 
     return LSM_OK;
 }
 
+void repair_cut_plan(struct repair *r, size_t steps, size_t patches)
+{
+    for (; r->step_count > steps; r->step_count--) {
+        mem_free(r->steps[r->step_count - 1].problem);
+        mem_free(r->steps[r->step_count - 1].action);
+    }
+    for (; r->patch_count > patches; r->patch_count--)
+        mem_free(r->patches[r->patch_count - 1].bytes);
+}
+
 /* Goes the range on where this one ends, in the file and in the order of keys? */
 static bool continues(const struct repair_loss *l, const struct repair_loss *next, lsm_slice first,
                       lsm_slice last)
@@ -146,6 +156,12 @@ static lsm_status refuse(struct repair *r, const struct repair_step *s, lsm_erro
         for (size_t i = 0; i < r->state.snapshot.added_count; i++) {
             if (r->tables[i].meta.number == s->number)
                 r->tables[i].is_refused = true;
+        }
+        return LSM_OK;
+    case REPAIR_BLOB:
+        for (size_t i = 0; i < r->blob_count; i++) {
+            if (r->blobs[i].meta.number == s->number)
+                r->blobs[i].is_refused = true;
         }
         return LSM_OK;
     case REPAIR_LOG:
@@ -255,12 +271,7 @@ lsm_status repair_show_plan(struct repair *r, lsm_error *err)
 
 void repair_plan_release(struct repair *r)
 {
-    for (size_t i = 0; i < r->step_count; i++) {
-        mem_free(r->steps[i].problem);
-        mem_free(r->steps[i].action);
-    }
-    for (size_t i = 0; i < r->patch_count; i++)
-        mem_free(r->patches[i].bytes);
+    repair_cut_plan(r, 0, 0);
     for (size_t i = 0; i < r->loss_count; i++) {
         buffer_release(&r->losses[i].first);
         buffer_release(&r->losses[i].last);

@@ -10,7 +10,7 @@
  *   lineage.c    which of them are, told by themselves
  *   families.c   which column families there are
  *   account.c    what may be missing without a trace
- *   blobs.c      which blob files are whole, and values out of those that are not
+ *   blobs.c      blob files: which are whole, what puts others right, values out of the rest
  *   parts.c      what is wrong with the parts of one file, and which bytes put it right
  *   tables.c     what is wrong with each live table
  *   salvage.c    a damaged table's entries into a new one
@@ -52,6 +52,7 @@ enum repair_part {
     REPAIR_CURRENT,
     REPAIR_MANIFEST,
     REPAIR_TABLE, /* number: of the table */
+    REPAIR_BLOB,  /* number: of the blob file */
     REPAIR_LOG,
     REPAIR_PLANT, /* something else in the place of a file */
 };
@@ -120,7 +121,9 @@ struct repair_contradiction {
 /* A blob file that a table refers to. */
 struct repair_blob {
     struct blob_meta meta; /* only the number, unless it is whole */
-    const char *fault;     /* static storage; NULL: it is whole, and stays */
+    const char *fault;     /* static storage; NULL: it stays */
+    bool is_patched;       /* it stays, and its damage is corrected exactly */
+    bool is_refused;       /* but that is not wanted */
     bool is_missing;
     bool is_taken; /* the new state names it */
 };
@@ -217,6 +220,8 @@ lsm_status repair_add_step(struct repair *r, const struct repair_step *step, con
                            const char *action, lsm_error *err);
 /* Copies the bytes; NULL: zeros. */
 lsm_status repair_add_patch(struct repair *r, const struct repair_patch *patch, lsm_error *err);
+/* Forgets all steps and patches but the first ones. */
+void repair_cut_plan(struct repair *r, size_t steps, size_t patches);
 /* Copies the slices. */
 lsm_status repair_add_loss(struct repair *r, const struct repair_loss *loss, lsm_slice first,
                            lsm_slice last, lsm_error *err);
@@ -317,6 +322,8 @@ lsm_status repair_find_blob(struct repair *r, uint64_t number, const struct repa
  */
 lsm_status repair_resolve(struct repair *r, struct walk_values *values, bool looks, lsm_slice key,
                           uint64_t *trailer, lsm_slice *value, bool *is_lost, lsm_error *err);
+/* A blob file that was made: what the new state says of it when a table refers to it. */
+lsm_status repair_add_blob(struct repair *r, const struct blob_meta *meta, lsm_error *err);
 /* Adds the blob files that the tables of `next` refer to. */
 lsm_status repair_collect_blobs(struct repair *r, struct version_edit *next, lsm_error *err);
 

@@ -92,10 +92,11 @@ static lsm_status keep(struct repair *r, enum file_kind kind, uint64_t number, l
     file_name_make(kind, number, name);
     const struct walk_file *f = walk_dir_find(&r->list, kind, number);
     /* What an earlier round made is not kept. */
-    bool is_own = r->round > 0 &&
-                  ((kind == FILE_WAL && number >= k->first_segment) ||
-                   ((kind == FILE_TABLE || kind == FILE_MANIFEST) && number >= k->first_file) ||
-                   (kind == FILE_CURRENT && !k->had_current));
+    bool is_own =
+        r->round > 0 && ((kind == FILE_WAL && number >= k->first_segment) ||
+                         ((kind == FILE_TABLE || kind == FILE_BLOB || kind == FILE_MANIFEST) &&
+                          number >= k->first_file) ||
+                         (kind == FILE_CURRENT && !k->had_current));
     if (f == NULL || !walk_file_is_plain(f) || is_own)
         return LSM_OK;
     for (size_t i = 0; i < k->count; i++) {
@@ -223,6 +224,9 @@ static void discard_new(struct repair *r, uint64_t manifest)
     (void)io_dir_unlink(r->dir, file_name_make(FILE_TEMPORARY, manifest, name), NULL, NULL);
     for (size_t i = 0; i < r->made.added_count; i++)
         (void)io_dir_unlink(r->dir, file_name_make(FILE_TABLE, r->made.added[i].number, name), NULL,
+                            NULL);
+    for (size_t i = 0; i < r->made.blob_count; i++)
+        (void)io_dir_unlink(r->dir, file_name_make(FILE_BLOB, r->made.blobs[i].number, name), NULL,
                             NULL);
     if (!repair_leaves_log(r))
         (void)io_dir_unlink(r->dir, file_name_make(FILE_WAL, r->log.next_segment, name), NULL,

@@ -1,11 +1,13 @@
 /*
  * A damaged table's entries into a new one. What can be corrected is corrected in a temporary copy
  * first, so that a dictionary or an index with one wrong byte costs nothing. The new table has the
- * old one's level: its keys are among those of the old one, so it overlaps nothing there.
+ * old one's level: its keys are among those of the old one, so it overlaps nothing there. Values
+ * out of a blob file that is given up go to a new one beside the new table.
  */
 #include "engine/repair/repair_private.h"
 
 #include "engine/base/step.h"
+#include "engine/format/blob.h"
 #include "engine/format/entry.h"
 
 #include <stdlib.h>
@@ -22,6 +24,8 @@ struct salvage {
     struct repair_table *t;
     struct walk_table *walk;
     struct table_writer *writer;
+    struct table_writer *blob; /* of values out of blob files that are given up; NULL: none yet */
+    uint64_t blob_number;
     struct buffer key, last_key;
     uint64_t last_trailer;
     bool has_last;
@@ -72,6 +76,63 @@ static lsm_status begin(struct salvage *s, lsm_error *err)
     return status;
 }
 
+#define BLOB_BLOCK_SIZE UINT32_C(4096) /* at most: a read of one value reads little else */
+
+static lsm_status begin_blob(struct salvage *s, lsm_error *err)
+{
+    struct table_write_options options;
+    lsm_status status =
+        repair_table_options(s->r, s->t->meta.cf, s->t->meta.level, true, &options, err);
+    options.is_blob = true;
+    options.cf_options = NULL;
+    options.filter_bits = 0;
+    options.dictionary_size = 0;
+    if (options.block_size > BLOB_BLOCK_SIZE)
+        options.block_size = BLOB_BLOCK_SIZE;
+    s->blob_number = options.number;
+    if (status == LSM_OK)
+        status = table_writer_new(&s->r->env, &options, &s->blob, err);
+    STEP("repair: blob file begun");
+    return status;
+}
+
+/* Writes the value to the new blob file; the entry becomes one that refers to it. */
+static lsm_status separate(struct salvage *s, lsm_slice key, uint64_t *trailer, lsm_slice *value,
+                           uint8_t reference[BLOB_REFERENCE_MAX_SIZE], lsm_error *err)
+{
+    lsm_status status = s->blob == NULL ? begin_blob(s, err) : LSM_OK;
+    if (status == LSM_OK)
+        status = table_writer_add(s->blob, key, *trailer, *value, err);
+    struct blob_reference to = {.number = s->blob_number, .size = value->size};
+    *value = LSM_SLICE(reference, blob_reference_encode(&to, reference));
+    *trailer = entry_trailer(entry_sequence(*trailer), ENTRY_BLOB);
+    return status;
+}
+
+static lsm_status finish_blob(struct salvage *s, lsm_error *err)
+{
+    struct table_meta meta = {0};
+    struct table_writer *writer = s->blob;
+    char name[FILE_NAME_SIZE];
+    if (writer == NULL)
+        return LSM_OK;
+    s->blob = NULL;
+    lsm_status status = table_writer_finish(writer, &meta, err);
+    STEP("repair: blob file written");
+    if (status != LSM_OK)
+        return status;
+    struct blob_meta blob = {.number = meta.number,
+                             .size = meta.size,
+                             .cf = s->t->meta.cf,
+                             .entry_count = meta.entry_count,
+                             .raw_size = meta.raw_size};
+    repair_tell(s->r, "'%s' holds %" PRIu64 " values that were whole in damaged blob files",
+                file_name_make(FILE_BLOB, meta.number, name), meta.entry_count);
+    table_meta_release(&meta);
+    status = edit_add_blob(&s->r->made, &blob, err);
+    return status == LSM_OK ? repair_add_blob(s->r, &blob, err) : status;
+}
+
 static bool comes_behind(const struct salvage *s, lsm_slice key, uint64_t trailer)
 {
     return !s->has_last ||
@@ -102,14 +163,19 @@ static bool fits_level(const struct salvage *s, lsm_slice key)
 static lsm_status add_entry(struct salvage *s, lsm_slice key, uint64_t trailer, lsm_slice value,
                             lsm_error *err)
 {
-    bool is_lost = false;
+    uint8_t reference[BLOB_REFERENCE_MAX_SIZE];
+    bool is_lost = false, refers = entry_type_of(trailer) == ENTRY_BLOB;
     lsm_status status = LSM_OK;
     if (!comes_behind(s, key, trailer) || !fits_level(s, key) || !entry_type_is_known(trailer))
         return LSM_OK;
-    if (entry_type_of(trailer) == ENTRY_BLOB)
+    if (refers)
         status = repair_resolve(s->r, &s->values, s->t->doubts_values, key, &trailer, &value,
                                 &is_lost, err);
     if (status != LSM_OK || is_lost)
+        return status;
+    if (refers && entry_type_of(trailer) == ENTRY_PUT)
+        status = separate(s, key, &trailer, &value, reference, err);
+    if (status != LSM_OK)
         return status;
     status = table_writer_add(s->writer, key, trailer, value, err);
     if (!buffer_assign(&s->last_key, key))
@@ -178,6 +244,9 @@ static lsm_status add_block(struct salvage *s, const struct walk_block *b, lsm_e
 static lsm_status finish(struct salvage *s, lsm_error *err)
 {
     struct table_meta meta = {0};
+    lsm_status done = finish_blob(s, err);
+    if (done != LSM_OK)
+        return done;
     if (s->writer != NULL && s->has_last) {
         table_writer_is_last(s->writer);
         struct table_writer *writer = s->writer;
@@ -236,6 +305,7 @@ lsm_status repair_salvage_table(struct repair *r, size_t index, lsm_error *err)
     if (status == LSM_OK)
         status = finish(&s, err);
     table_writer_abort(s.writer);
+    table_writer_abort(s.blob);
     walk_table_close(s.walk);
     walk_values_release(&s.values);
     if (copy[0] != '\0')

@@ -294,8 +294,8 @@ static lsm_status remove_made(struct repair *r, const struct record *record, lsm
     for (size_t i = 0; status == LSM_OK && i < list.count; i++) {
         const struct walk_file *f = &list.files[i];
         bool is_segment = f->kind == FILE_WAL || f->kind == FILE_WAL_SPARE;
-        bool is_numbered =
-            f->kind == FILE_TABLE || f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY;
+        bool is_numbered = f->kind == FILE_TABLE || f->kind == FILE_BLOB ||
+                           f->kind == FILE_MANIFEST || f->kind == FILE_TEMPORARY;
         if (f->name != WALK_NAME_OURS || is_kept(record, f->text) ||
             !((is_segment && f->number >= record->first_segment) ||
               (is_numbered && f->number >= record->first_file)))

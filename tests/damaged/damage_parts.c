@@ -107,6 +107,17 @@ static void swap_or_copy(struct surgeon *s, const struct command *c, bool swap)
 
 /* ---- properties ------------------------------------------------------------------------------ */
 
+/* How many entries refer to the first of its blob files. Valid until the next call. */
+static void change_uses(struct surgeon *s, const struct command *c, struct table_properties *p)
+{
+    static struct blob_use uses[8];
+    if (p->blob_count == 0 || p->blob_count > sizeof uses / sizeof *uses)
+        bad_script(s, "it refers to %zu blob files", p->blob_count);
+    memcpy(uses, p->blobs, p->blob_count * sizeof *uses);
+    uses[0].entry_count = (uint64_t)number(s, c, 3);
+    p->blobs = uses;
+}
+
 static void change_property(struct surgeon *s, const struct command *c, struct table_properties *p)
 {
     const char *field = word(s, c, 2);
@@ -125,6 +136,8 @@ static void change_property(struct surgeon *s, const struct command *c, struct t
         p->max_sequence = (uint64_t)number(s, c, 4);
     } else if (strcmp(field, "digest") == 0)
         p->digest = (uint64_t)number(s, c, 3);
+    else if (strcmp(field, "values") == 0)
+        change_uses(s, c, p);
     else
         bad_script(s, "there is no property '%s'", field);
 }

@@ -5,6 +5,7 @@
  *
  *     state next-file N | last-sequence N | next-family N | log DELTA | clean
  *     state level TABLE LEVEL | entries TABLE N | file-size TABLE N | sequences TABLE MIN MAX
+ *     state values TABLE N (that refer to the first of its blob files)
  *     state smallest TABLE KEY | largest TABLE KEY | family TABLE ID
  *     state add TABLE LEVEL (a table that is not needed comes back) | forget TABLE
  *     state forget-family ID
@@ -144,6 +145,8 @@ static bool change_table(struct surgeon *s, const struct command *c, const char 
         meta_of(s, c, 2)->entry_count = (uint64_t)number(s, c, 3);
     else if (strcmp(field, "file-size") == 0)
         meta_of(s, c, 2)->size = (uint64_t)number(s, c, 3);
+    else if (strcmp(field, "values") == 0 && meta_of(s, c, 2)->blob_count > 0)
+        meta_of(s, c, 2)->blobs[0].entry_count = (uint64_t)number(s, c, 3);
     else if (strcmp(field, "family") == 0)
         meta_of(s, c, 2)->cf = (uint32_t)number(s, c, 3);
     else if (strcmp(field, "sequences") == 0) {
