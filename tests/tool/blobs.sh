@@ -118,4 +118,53 @@ same salvaged repaired
 comm -13 wanted repaired >strange
 [ ! -s strange ] || fail 'pairs are there that never were'
 [ -s repaired ] || fail 'nothing is left'
+
+# files DIR: what is in it, but for LOCK and what repairs keep.
+files() {
+    (cd "$1" && find . -type f ! -name LOCK ! -path './lost+found/*' -exec cksum {} + | sort)
+}
+
+# undone DIR: another repair takes everything back.
+undone() {
+    expect 1 lsm-repair --undo-last -y "$1"
+    files "$1" >got
+    same got before
+}
+
+# One wrong byte is corrected in the blob file itself, of its values or of its index.
+blob=$(first_blob blobs)
+index=$(lsm-dump --sst="$blob" blobs | sed -n 's/.*name=index .*offset=\([0-9]*\).*/\1/p')
+[ -n "$index" ] || fail 'no offset of the index'
+for offset in 200 $((index + 50)); do
+    rm -rf hurt
+    cp -R blobs hurt
+    printf '\245' | dd of="hurt/$blob" bs=1 seek="$offset" conv=notrunc 2>dd.err
+    cmp -s "blobs/$blob" "hurt/$blob" && fail "the byte at $offset was so before"
+    files hurt >before
+    expect 1 lsm-repair -p hurt
+    files blobs >sound
+    files hurt >got
+    same got sound
+    undone hurt
+done
+
+# More than that loses the values of a block; those of the others go to a new blob file.
+blob=$(basename "$(find blobs -name '*.blob' | sort | tail -n 1)")
+rm -rf hurt
+cp -R blobs hurt
+printf damagedamage | dd of="hurt/$blob" bs=1 seek=200 conv=notrunc 2>dd.err
+files hurt >before
+lsm-dump --salvage hurt >out 2>err && fail 'a salvaged dump says that nothing is missing'
+pairs out >salvaged
+lsm-dump --internal blobs | grep ':put' | sort >puts
+expect 65 lsm-repair -y hurt
+[ ! -e "hurt/$blob" ] || fail 'the damaged blob file is still there'
+expect 0 lsm-verify --level=full hurt
+expect 0 lsm-dump hurt
+pairs out >repaired
+same salvaged repaired
+[ "$(wc -l <repaired)" -gt $(($(wc -l <wanted) * 4 / 5)) ] || fail 'most of the values are gone'
+lsm-dump --internal hurt | grep ':put' | sort >got
+same got puts
+undone hurt
 exit "$failed"

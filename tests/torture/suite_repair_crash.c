@@ -27,28 +27,52 @@
 static const struct wound {
     const char *text;
     enum atlas_kind kind;
-    size_t count; /* of such parts that are hit */
-    size_t bytes; /* of each: 1 is corrected, more is not */
+    size_t count;   /* of such parts that are hit */
+    size_t bytes;   /* of each: 1 is corrected, more is not */
+    const char *in; /* files whose name ends so; NULL: any */
 } wounds[] = {
-    {"a bit of a block", ATLAS_BLOCK, 1, 1},
-    {"three blocks", ATLAS_BLOCK, 3, 40},
-    {"a dictionary", ATLAS_DICTIONARY, 1, 30},
-    {"a bit of CURRENT", ATLAS_CURRENT, 1, 1},
-    {"the manifest", ATLAS_MANIFEST_FRAME, 2, 30},
-    {"a record of the log", ATLAS_RECORD, 1, 20},
-    {"a bit of a record", ATLAS_RECORD, 1, 1},
-    {"a segment's header", ATLAS_SEGMENT_HEADER, 1, 30},
-    {"footers", ATLAS_FOOTER, 2, 30},
+    {"a bit of a block", ATLAS_BLOCK, 1, 1, NULL},
+    {"three blocks", ATLAS_BLOCK, 3, 40, NULL},
+    {"a dictionary", ATLAS_DICTIONARY, 1, 30, NULL},
+    {"a bit of CURRENT", ATLAS_CURRENT, 1, 1, NULL},
+    {"the manifest", ATLAS_MANIFEST_FRAME, 2, 30, NULL},
+    {"a record of the log", ATLAS_RECORD, 1, 20, NULL},
+    {"a bit of a record", ATLAS_RECORD, 1, 1, NULL},
+    {"a segment's header", ATLAS_SEGMENT_HEADER, 1, 30, NULL},
+    {"footers", ATLAS_FOOTER, 2, 30, NULL},
 };
 #define WOUNDS (sizeof wounds / sizeof wounds[0])
 
+/* Of a database whose large values are in blob files. */
+static const struct wound blob_wounds[] = {
+    {"a bit of a blob file", ATLAS_BLOCK, 1, 1, ".blob"},
+    {"blocks of blob files", ATLAS_BLOCK, 4, 40, ".blob"},
+    {"footers of a blob file", ATLAS_FOOTER, 2, 30, ".blob"},
+};
+#define BLOB_WOUNDS (sizeof blob_wounds / sizeof blob_wounds[0])
+
 static struct step_record *steps; /* shared with the children */
+
+/* The nth part of that kind that is needed, in such a file. */
+static const struct atlas_part *part_of(const struct bed *bed, const struct wound *wound,
+                                        size_t index)
+{
+    if (wound->in == NULL)
+        return atlas_nth(&bed->atlas, wound->kind, index);
+    for (size_t i = 0; i < bed->atlas.part_count; i++) {
+        const struct atlas_part *part = &bed->atlas.parts[i];
+        if (part->kind == wound->kind && part->is_live && strstr(part->file, wound->in) != NULL &&
+            index-- == 0)
+            return part;
+    }
+    return NULL;
+}
 
 static void hurt(struct bed *bed, const struct wound *wound)
 {
     bed_clear(bed);
     for (size_t i = 0; i < wound->count; i++) {
-        const struct atlas_part *part = atlas_nth(&bed->atlas, wound->kind, i);
+        const struct atlas_part *part = part_of(bed, wound, i);
         if (part == NULL)
             continue;
         struct folder_file *file = folder_find(&bed->work, part->file);
@@ -212,19 +236,27 @@ static void repair_live(struct bed *bed)
     torture_check(t, lsm_close(db, &err) == LSM_OK, "%s", err.message);
 }
 
+static void interrupt(struct bed *bed, const struct wound *list, size_t count)
+{
+    uint64_t most = torture_cases(bed->torture, 12, UINT64_MAX);
+    for (size_t i = 0; i < count; i++)
+        kill_at_each(bed, &list[i], most);
+    for (size_t i = 0; i < count; i++)
+        run_out_of_space(bed, &list[i], torture_cases(bed->torture, 3, 200));
+    bed->torture->damaged = NULL;
+}
+
 int suite_repair_crash(struct torture *t)
 {
     struct bed bed;
     steps = shared_memory(sizeof *steps);
     if (bed_begin(&bed, t)) {
-        uint64_t most = torture_cases(t, 12, UINT64_MAX);
-        for (size_t i = 0; i < WOUNDS; i++)
-            kill_at_each(&bed, &wounds[i], most);
-        for (size_t i = 0; i < WOUNDS; i++)
-            run_out_of_space(&bed, &wounds[i], torture_cases(t, 3, 200));
-        t->damaged = NULL;
+        interrupt(&bed, wounds, WOUNDS);
         repair_live(&bed);
     }
+    bed_end(&bed);
+    if (bed_begin_seeded(&bed, t, SPECIMEN_BLOBS, BED_KILLED))
+        interrupt(&bed, blob_wounds, BLOB_WOUNDS);
     bed_end(&bed);
     return TORTURE_DONE;
 }
