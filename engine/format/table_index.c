@@ -288,6 +288,23 @@ static lsm_slice suffix_of(const struct table_index *index, lsm_slice key)
                      : (lsm_slice){(const uint8_t *)key.data + index->prefix_size, size};
 }
 
+void table_index_append_separator(const struct table_index *index, uint32_t block,
+                                  struct buffer *to)
+{
+    uint32_t first = index->ends[block], limit = index->ends[block + 1];
+    if (block == 0)
+        return;
+    buffer_append(to, index->bytes, index->prefix_size);
+    if (first < limit) {
+        buffer_append(to, index->bytes + index->prefix_size + first + TRAILER_SIZE,
+                      limit - first - TRAILER_SIZE);
+        return;
+    }
+    /* A separator that its head decides does not end in a zero byte. */
+    for (uint64_t head = index->entries[block].head; head != 0; head <<= 8)
+        buffer_append_u8(to, (uint8_t)(head >> 56));
+}
+
 int table_index_compare(const struct table_index *index, uint32_t block, lsm_slice key,
                         uint64_t trailer)
 {

@@ -89,6 +89,10 @@ void table_index_search_begin(const struct table_index *index, lsm_slice key,
 uint32_t table_index_search_end(const struct table_index *index, const struct table_index_search *s,
                                 uint64_t trailer, uint32_t *shared);
 
+/* Appends the key of a block's separator; nothing for block 0. Look at `failed`. */
+void table_index_append_separator(const struct table_index *index, uint32_t block,
+                                  struct buffer *to);
+
 /* The order of block `block`'s separator against (key, trailer): <0, 0, >0. Not for block 0. */
 int table_index_compare(const struct table_index *index, uint32_t block, lsm_slice key,
                         uint64_t trailer);

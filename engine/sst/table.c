@@ -302,3 +302,23 @@ uint64_t table_range_bytes(const struct table *table, lsm_slice first, lsm_slice
         to = table_index_find(&table->index, limit, ENTRY_MAX_TRAILER) + 1;
     return table->index.offsets[to] - table->index.offsets[from];
 }
+
+bool table_piece_key(const struct table *table, uint32_t piece, uint32_t pieces, struct buffer *key)
+{
+    const struct table_index *index = &table->index;
+    uint64_t before = index->offsets[index->count] / pieces * piece;
+    uint32_t low = 0, limit = index->count - 1;
+    while (low < limit) {
+        uint32_t middle = low + (limit - low) / 2;
+        if (index->offsets[middle] < before)
+            low = middle + 1;
+        else
+            limit = middle;
+    }
+    buffer_clear(key);
+    if (low == 0)
+        buffer_append(key, table->properties.smallest.data, table->properties.smallest.size);
+    else
+        table_index_append_separator(index, low, key);
+    return !key->failed;
+}

@@ -25,6 +25,8 @@
 #include "engine/sst/cache.h"
 #include "engine/sst/read_lane.h"
 
+#include <stdatomic.h>
+
 #define TABLE_UUID_SIZE 16
 
 /* What all tables of a database share. Outlives them. */
@@ -65,6 +67,10 @@ uint64_t table_memory(const struct table *table); /* bytes held by index, filter
 /* About how many bytes of the file hold keys in [first, limit); data NULL is an open end. */
 uint64_t table_range_bytes(const struct table *table, lsm_slice first, lsm_slice limit);
 const struct table_properties *table_properties(const struct table *table);
+/* Sets `key` to one, or the beginning of one, before which about piece/pieces of the table's bytes
+ * lie. False without memory. */
+bool table_piece_key(const struct table *table, uint32_t piece, uint32_t pieces,
+                     struct buffer *key);
 
 enum table_read_flags {
     TABLE_NO_FILL = 1, /* do not put blocks into the cache */
@@ -158,6 +164,12 @@ void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on);
 
 #define TABLE_MAX_NAME 255
 
+/* How fast tables are written: one, or all that a job writes side by side. */
+struct table_pace {
+    uint64_t rate;            /* bytes a second; 0: no limit */
+    _Atomic uint64_t free_at; /* when the bytes written so far are paid for, io_now_ns() */
+};
+
 struct table_write_options {
     uint64_t number; /* of the file */
     bool is_blob;    /* it is a blob file: only entries of type ENTRY_PUT */
@@ -171,6 +183,7 @@ struct table_write_options {
     int compression_level;            /* of zstd */
     uint32_t dictionary_size;         /* bytes to train from the first blocks; 0: none */
     uint64_t rate;                    /* bytes a second at most; 0: no limit */
+    struct table_pace *pace;          /* instead of rate; outlives the writer; NULL: none */
     uint64_t job;                     /* lineage: number of the job, this output's place in it, */
     uint32_t output_index;            /* */
     const uint64_t *replaced;         /* and the input files; borrowed until finish */
@@ -196,6 +209,9 @@ uint64_t table_writer_size(const struct table_writer *writer);
 /* Writes the rest, syncs the file (not the directory), closes, and fills *meta. Frees the writer
  * whatever is returned; a failure removes the file. */
 void table_writer_is_last(struct table_writer *writer); /* of its job; before finish */
+/* Its lineage, which counts in place of that of the options; before finish, or before end. */
+void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t output_index,
+                         bool is_last);
 lsm_status table_writer_finish(struct table_writer *writer, struct table_meta *meta,
                                lsm_error *err);
 /* Gives up: removes the file, frees the writer. NULL is allowed. Also for a sealed one. */
@@ -210,9 +226,6 @@ void table_writer_abort(struct table_writer *writer);
 lsm_status table_writer_seal(struct table_writer *writer, lsm_error *err);
 /* What is known of a sealed table: all but its size and sequence number. Valid until its end. */
 const struct table_meta *table_writer_sealed(const struct table_writer *writer);
-/* Its lineage, which counts in place of that of the options. */
-void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t output_index,
-                         bool is_last);
 /* Writes the end, which is not durable yet; the file stays open. 0: the entries keep their 0. After
  * a failure only abort follows. */
 lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, lsm_error *err);

@@ -277,9 +277,9 @@ const struct table_meta *table_writer_sealed(const struct table_writer *writer)
 void table_writer_of_job(struct table_writer *writer, uint64_t job, uint32_t output_index,
                          bool is_last)
 {
-    writer->properties.job = job;
-    writer->properties.output_index = output_index;
-    writer->properties.last_output = is_last;
+    writer->options.job = writer->properties.job = job;
+    writer->options.output_index = writer->properties.output_index = output_index;
+    writer->is_last = writer->properties.last_output = is_last;
 }
 
 lsm_status table_writer_end(struct table_writer *writer, uint64_t sequence, lsm_error *err)

@@ -12,10 +12,10 @@
 #define RATE_BURST_NS (NS_PER_SECOND / 20) /* unused time that may be saved up */
 
 lsm_status table_output_open(struct table_output *o, const struct table_env *env, const char *name,
-                             uint64_t rate, lsm_error *err)
+                             struct table_pace *pace, lsm_error *err)
 {
     unsigned flags = IO_FILE_WRITE | IO_FILE_CREATE | IO_FILE_NEW | table_io_flags(env);
-    *o = (struct table_output){.io = env->io, .rate = rate};
+    *o = (struct table_output){.io = env->io, .pace = pace};
     o->status = io_file_open(env->dir, name, flags, env->mode, &o->file, err);
     STEP("table: made");
     return o->status;
@@ -30,20 +30,25 @@ static void sleep_ns(uint64_t ns)
     cancel_release(before);
 }
 
-/* Sleeps until the bytes written before are paid for, then charges for `size` more. */
+/* Charges for `size` bytes, and sleeps until those written before are paid for. */
 static void pay(struct table_output *o, size_t size)
 {
-    if (o->rate == 0)
+    struct table_pace *pace = o->pace;
+    if (pace == NULL || pace->rate == 0)
         return;
-    uint64_t now = io_now_ns(o->io);
-    if (o->free_at > now) {
-        sleep_ns(o->free_at - now);
-        now = io_now_ns(o->io); /* a simulated clock stood still: the debt is paid all the same */
-        o->free_at = o->free_at < now ? o->free_at : now;
-    } else if (now - o->free_at > RATE_BURST_NS) {
-        o->free_at = now - RATE_BURST_NS;
-    }
-    o->free_at += (uint64_t)((double)size * (double)NS_PER_SECOND / (double)o->rate);
+    uint64_t cost = (uint64_t)((double)size * (double)NS_PER_SECOND / (double)pace->rate);
+    uint64_t now = io_now_ns(o->io), turn;
+    uint64_t free_at = atomic_load_explicit(&pace->free_at, memory_order_relaxed);
+    do {
+        turn = now > free_at && now - free_at > RATE_BURST_NS ? now - RATE_BURST_NS : free_at;
+    } while (!atomic_compare_exchange_weak_explicit(&pace->free_at, &free_at, turn + cost,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    if (turn <= now)
+        return;
+    sleep_ns(turn - now);
+    now = io_now_ns(o->io);
+    if (now < turn) /* a simulated clock stood still: the debt is paid all the same */
+        atomic_fetch_sub_explicit(&pace->free_at, turn - now, memory_order_relaxed);
 }
 
 /* Waits for one write. */

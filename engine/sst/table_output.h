@@ -21,17 +21,16 @@ struct table_output {
         bool in_flight;
     } pieces[TABLE_OUTPUT_PIECES];
     unsigned current;
-    size_t used;       /* bytes of the current piece */
-    uint64_t offset;   /* of the current piece in the file */
-    uint64_t digest;   /* of all pieces before it */
-    uint64_t rate;     /* bytes a second; 0: no limit */
-    uint64_t free_at;  /* when the bytes written so far are paid for, io_now_ns() */
-    lsm_status status; /* of the first failure; later calls do nothing and return it */
+    size_t used;             /* bytes of the current piece */
+    uint64_t offset;         /* of the current piece in the file */
+    uint64_t digest;         /* of all pieces before it */
+    struct table_pace *pace; /* borrowed; NULL: no limit */
+    lsm_status status;       /* of the first failure; later calls do nothing and return it */
 };
 
 /* Makes the file, which must not exist. */
 lsm_status table_output_open(struct table_output *o, const struct table_env *env, const char *name,
-                             uint64_t rate, lsm_error *err);
+                             struct table_pace *pace, lsm_error *err);
 
 lsm_status table_output_append(struct table_output *o, const void *bytes, size_t size,
                                lsm_error *err);

@@ -70,6 +70,8 @@ static lsm_status writer_prepare(struct table_writer *w, const struct table_env 
     w->block_size = options->block_size > MIN_BLOCK_SIZE ? options->block_size : MIN_BLOCK_SIZE;
     w->block_size -= TABLE_FRAME_SIZE;
     w->options.cf_options = NULL; /* it is the caller's */
+    w->own_pace.rate = options->rate;
+    w->pace = options->pace != NULL ? options->pace : &w->own_pace;
     lsm_status status = options->cf_options == NULL
                             ? LSM_OK
                             : edit_options_encode(options->cf_options, &w->cf_options, err);
@@ -93,7 +95,7 @@ lsm_status table_writer_new(const struct table_env *env, const struct table_writ
         return lsm_fail_memory(err, sizeof *w);
     status = writer_prepare(w, env, options, err);
     if (status == LSM_OK)
-        status = table_output_open(&w->output, env, w->name, options->rate, err);
+        status = table_output_open(&w->output, env, w->name, w->pace, err);
     if (status != LSM_OK) {
         table_writer_free(w);
         return status;

@@ -22,6 +22,7 @@ struct table_writer {
     char cf_name[TABLE_MAX_NAME + 1];
     struct buffer cf_options; /* encoded */
     char name[FILE_NAME_SIZE];
+    struct table_pace own_pace, *pace; /* pace: that, or one that is shared */
     struct table_output output;
 
     struct block_builder builder;
