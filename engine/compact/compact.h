@@ -35,6 +35,7 @@ struct compaction {
     bool is_manual;
     lsm_compression compression; /* of the lowest level; default: the family's */
     int32_t compression_level;
+    uint32_t threads; /* that it is done on, the caller's included; 0: that one alone */
 };
 void compaction_release(struct compaction *c);
 
@@ -61,6 +62,8 @@ uint64_t compact_next_expiry(const struct version *version, uint64_t now);
 enum compact_mode { COMPACT_DOWN = 0, COMPACT_REWRITE = 1, COMPACT_REFRESH = 2 };
 bool compact_pick_range(const struct version *version, uint32_t cf, uint32_t level, lsm_slice first,
                         lsm_slice limit, enum compact_mode mode, struct compaction *c);
+/* On how many threads a compaction is worth to be done: parts of it that fill some tables each. */
+uint32_t compact_worth_threads(const struct version_cf *cf, const struct compaction *c);
 /* How far compaction is behind: 0 when writers need not slow down, below 1 part of the way to
  * stopping them, from 1 on they wait. */
 double compact_debt(const struct version_cf *cf);
@@ -101,7 +104,8 @@ lsm_status compact_flush(const struct compact_env *env, const struct version *ve
                          const uint64_t *snapshots, size_t snapshot_count,
                          struct version_edit *edit, struct compact_result *result, lsm_error *err);
 
-/* Runs a compaction; adds outputs and removals to `edit`. On failure the outputs are removed. */
+/* Runs a compaction; adds outputs and removals to `edit`. On failure the outputs are removed. The
+ * threads that it makes have ended when it returns; progress is told on the caller's. */
 lsm_status compact_run(const struct compact_env *env, const struct version *version,
                        const struct compaction *c, const uint64_t *snapshots, size_t snapshot_count,
                        struct version_edit *edit, struct compact_result *result, lsm_error *err);

@@ -97,7 +97,9 @@ static lsm_status flush_family(struct flush *f, const struct version_cf *cf, lsm
 {
     struct iter *source = NULL;
     struct output *output = NULL;
-    struct pump pump = {.env = f->env, .limit_sequence = f->env->limit_sequence};
+    struct pump_watch watch = {.env = f->env};
+    struct pump pump = {
+        .limit_sequence = f->env->limit_sequence, .watch = &watch, .is_asking = true};
     bool apart = false;
     lsm_status status = open_source(f->memtables, f->memtable_count, cf->id, &source, err);
     if (status == LSM_OK)

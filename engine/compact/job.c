@@ -2,13 +2,11 @@
 #include "engine/compact/job_private.h"
 
 #include "engine/base/memory.h"
-#include "engine/base/step.h"
 #include "engine/format/file_name.h"
 #include "engine/format/table_properties.h"
-#include "engine/iter/merging.h"
-#include "engine/version/level_iter.h"
 
 #define LINGERING_MAX 4096 /* files of one input that are looked for */
+#define PART_TABLES   2    /* table sizes of keys and values that are worth a part of their own */
 
 static lsm_status remove_inputs(const struct compaction *c, struct version_edit *edit,
                                 lsm_error *err)
@@ -31,48 +29,6 @@ static lsm_status run_move(const struct compaction *c, struct version_edit *edit
         status = edit_add_table(edit, &meta, err);
     }
     result->table_count += c->input_count;
-    return status;
-}
-
-static lsm_status add_run(struct version_file *const *files, size_t count, struct iter **children,
-                          size_t *made, lsm_error *err)
-{
-    static const struct table_iter_options options = {.flags = TABLE_NO_FILL, .whole = true};
-    if (count == 0)
-        return LSM_OK;
-    lsm_status status = level_iter_new(files, count, &options, &children[*made], err);
-    if (status == LSM_OK)
-        ++*made;
-    return status;
-}
-
-/* The run that begins with input `first`: a file of level 0, or all of a deeper level. */
-static size_t run_end(const struct compaction *c, size_t first)
-{
-    size_t limit = first + 1;
-    uint32_t level = c->inputs[first]->meta.level;
-    while (level > 0 && limit < c->input_count && c->inputs[limit]->meta.level == level)
-        limit++;
-    return limit;
-}
-
-static lsm_status open_source(const struct compaction *c, struct iter **source, lsm_error *err)
-{
-    size_t run_count = 0, made = 0;
-    for (size_t i = 0; i < c->input_count; i = run_end(c, i))
-        run_count++;
-    struct iter **children = mem_alloc(run_count * sizeof(struct iter *));
-    if (children == NULL)
-        return lsm_fail_memory(err, run_count * sizeof(struct iter *));
-    lsm_status status = LSM_OK;
-    for (size_t i = 0; status == LSM_OK && i < c->input_count; i = run_end(c, i))
-        status = add_run(&c->inputs[i], run_end(c, i) - i, children, &made, err);
-    if (status == LSM_OK)
-        status = merging_new(children, made, source, err);
-    else
-        while (made > 0)
-            iter_release(children[--made]);
-    mem_free(children);
     return status;
 }
 
@@ -200,48 +156,46 @@ static struct output output_of(const struct compact_env *env, const struct versi
     return output;
 }
 
+/* A run of level 0 is one table, so it is written by one. */
+uint32_t compact_worth_threads(const struct version_cf *cf, const struct compaction *c)
+{
+    uint64_t parts = raw_bytes(c) / (PART_TABLES * cf->options.table_size);
+    if (c->output_level == 0 || c->trivial || c->is_expiry || parts < 1)
+        return 1;
+    return parts < UINT32_MAX ? (uint32_t)parts : UINT32_MAX;
+}
+
+static size_t part_limit(const struct version_cf *cf, const struct compaction *c)
+{
+    uint32_t worth = compact_worth_threads(cf, c);
+    return c->threads == 0 ? 1 : c->threads < worth ? c->threads : worth;
+}
+
 static lsm_status run_merge(const struct compact_env *env, const struct version *version,
                             const struct version_cf *cf, const struct compaction *c,
                             const uint64_t *snapshots, size_t snapshot_count,
                             struct version_edit *edit, struct compact_result *result,
                             lsm_error *err)
 {
-    struct iter *source = NULL;
     struct inputs inputs;
     lsm_status status = inputs_of(env, c, &inputs, err);
     struct output output = output_of(env, cf, c, &inputs);
-    struct pump pump = {
-        .env = env,
+    struct merge merge = {
+        .c = c,
+        .version = version,
         .output = &output,
-        .deeper = c->output_level > 0 ? cf : NULL, /* level 0 has older runs */
-        .deeper_from = c->output_level + 1,
-        .values = {.version = version, .options = {.flags = TABLE_NO_FILL, .whole = true}},
-        .total_bytes = c->input_bytes,
-        .raw_total = raw_bytes(c)};
-    visible_init(&pump.visible, snapshots, snapshot_count);
+        .snapshots = snapshots,
+        .snapshot_count = snapshot_count,
+        .part_limit = part_limit(cf, c),
+        .watch = {.env = env, .total_bytes = c->input_bytes, .raw_total = raw_bytes(c)}};
     if (status == LSM_OK)
-        status = open_source(c, &source, err);
-    if (status != LSM_OK)
-        goto out;
-    pump.source = source;
-    source->ops->first(source);
-    status = pump_run(&pump, err);
-    if (status == LSM_OK)
-        status = output_finish(&output, err);
-    if (status == LSM_OK && output.count > 0)
-        status = io_dir_sync(env->tables->dir, err);
-    STEP("compaction: names synced");
+        status = merge_run(&merge, err);
     if (status == LSM_OK)
         status = remove_inputs(c, edit, err);
     if (status == LSM_OK)
-        status = output_give(&output, edit, result, err);
-    result->bytes_read += c->input_bytes + pump.moved_bytes;
-    result->entries_read += pump.entries;
-out:
-    iter_release(source);
-    visible_release(&pump.visible);
-    value_reader_release(&pump.values);
-    output_release(&output, status == LSM_OK);
+        status = merge_give(&merge, edit, result, err);
+    result->bytes_read += c->input_bytes;
+    merge_release(&merge, status == LSM_OK);
     inputs_release(&inputs);
     return status;
 }

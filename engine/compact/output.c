@@ -9,11 +9,21 @@
 #define BELOW_TABLES 10 /* table sizes of the level below that one output may overlap */
 #define SIZE_STEPS   64 /* its size is looked at so many times a table, not at every key */
 
+/* The number of the job is that of its first table. */
+static uint64_t job_number(struct output *o, uint64_t first_table)
+{
+    uint64_t number = 0;
+    if (o->siblings == NULL ||
+        atomic_compare_exchange_strong(&o->siblings->number, &number, first_table))
+        return first_table;
+    return number;
+}
+
 static lsm_status begin_table(struct output *o, lsm_error *err)
 {
     uint64_t number = version_new_file_number(o->env->set);
-    if (o->index == 0)
-        o->job = number;
+    if (o->job == 0)
+        o->job = job_number(o, number);
     const lsm_cf_options *options = &o->cf->options;
     struct table_write_options write = {
         .number = number,
@@ -27,8 +37,8 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
         .compression_level = o->compression_level,
         .dictionary_size = options->dictionary_size,
         .rate = o->env->rate,
+        .pace = o->pace,
         .job = o->job,
-        .output_index = o->index,
         .replaced = o->replaced,
         .replaced_count = o->replaced_count,
         .replaced_jobs = o->replaced_jobs,
@@ -44,7 +54,8 @@ static lsm_status begin_table(struct output *o, lsm_error *err)
     return status;
 }
 
-static lsm_status end_table(struct output *o, lsm_error *err)
+/* Tables are counted as they are finished, so that the last one has the highest index. */
+static lsm_status end_table(struct output *o, bool is_last, lsm_error *err)
 {
     if (o->writer == NULL)
         return LSM_OK;
@@ -58,6 +69,9 @@ static lsm_status end_table(struct output *o, lsm_error *err)
     }
     struct table_writer *writer = o->writer;
     struct table_meta meta = {0};
+    uint32_t index =
+        o->siblings == NULL ? (uint32_t)o->count : atomic_fetch_add(&o->siblings->table_count, 1);
+    table_writer_of_job(writer, o->job, index, is_last);
     o->writer = NULL;
     lsm_status status = table_writer_finish(writer, &meta, err);
     if (status != LSM_OK)
@@ -66,7 +80,6 @@ static lsm_status end_table(struct output *o, lsm_error *err)
     meta.level = o->level;
     meta.compress_later = !o->compress && o->cf->options.compression == LSM_COMPRESSION_ZSTD;
     o->tables[o->count++] = meta;
-    o->index++;
     o->bytes += meta.size;
     return LSM_OK;
 }
@@ -111,8 +124,10 @@ static lsm_status begin_blob(struct output *o, lsm_error *err)
         .compress = options->compression == LSM_COMPRESSION_ZSTD,
         .compression_level = options->compression_level,
         .rate = o->env->rate,
+        .pace = o->pace,
         .job = o->job,
-        .output_index = (uint32_t)o->blob_count,
+        .output_index = o->siblings == NULL ? (uint32_t)o->blob_count
+                                            : atomic_fetch_add(&o->siblings->blob_count, 1),
         .oldest_time = o->oldest_time,
         .newest_time = o->newest_time,
     };
@@ -182,7 +197,7 @@ lsm_status output_add(struct output *o, lsm_slice key, uint64_t trailer, lsm_sli
 {
     lsm_status status = LSM_OK;
     if (is_new_key && table_is_full(o, key))
-        status = end_table(o, err);
+        status = end_table(o, false, err);
     if (status == LSM_OK && o->writer == NULL)
         status = begin_table(o, err);
     uint8_t reference[BLOB_REFERENCE_MAX_SIZE];
@@ -209,9 +224,15 @@ uint64_t output_bytes(const struct output *o)
 lsm_status output_finish(struct output *o, lsm_error *err)
 {
     lsm_status status = end_blob(o, err);
-    if (o->writer != NULL)
-        table_writer_is_last(o->writer);
-    return status == LSM_OK ? end_table(o, err) : status;
+    return status == LSM_OK ? end_table(o, true, err) : status;
+}
+
+lsm_status output_rest(struct output *o, lsm_error *err)
+{
+    lsm_status status = end_blob(o, err);
+    if (status == LSM_OK && o->writer != NULL && atomic_exchange(&o->siblings->has_kept, true))
+        status = end_table(o, false, err);
+    return status;
 }
 
 lsm_status output_give(struct output *o, struct version_edit *edit, struct compact_result *result,

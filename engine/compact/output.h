@@ -12,6 +12,16 @@
 #define BLOB_BLOCK_SIZE   UINT32_C(4096)      /* at most: a read of one value reads little else */
 #define TABLE_MAX_BLOBS   4096                /* blob files that one table may refer to */
 
+/*
+ * What the outputs of one job have in common that are written side by side, each of its own range
+ * of keys: the lineage counts their tables as one job's. Zeroed at first.
+ */
+struct output_job {
+    _Atomic uint64_t number; /* of the job; 0: no table is begun */
+    _Atomic uint32_t table_count, blob_count;
+    _Atomic bool has_kept; /* one of them keeps its last table for the end of the job */
+};
+
 struct output {
     /* set at init */
     const struct compact_env *env;
@@ -28,11 +38,13 @@ struct output {
 
     uint64_t oldest_time, newest_time; /* of the entries; 0: now */
 
+    struct table_pace *pace;     /* of all that the job writes; NULL: each file as env says */
+    struct output_job *siblings; /* NULL: it is the only one of its job */
+
     struct table_writer *writer; /* NULL: none is begun */
     uint64_t unchecked;          /* bytes added since its size was looked at */
     uint64_t empty_size;         /* of its file without an entry: small tables need a size too */
     uint64_t job;                /* number of the first table */
-    uint32_t index;              /* of the table in work */
     size_t below_index;          /* first file of `below` that ends at or behind the last key */
     uint64_t below_bytes;        /* passed by the table in work */
     struct table_meta *tables;   /* finished; owned */
@@ -61,6 +73,11 @@ uint64_t output_bytes(const struct output *o);
 /* Finishes the last blob file and the last table, in this order: a job that wrote its last table
  * has written all. */
 lsm_status output_finish(struct output *o, lsm_error *err);
+/*
+ * Of one with siblings: nothing more comes. The first that says so keeps its last table unfinished;
+ * when all of them have, output_finish() of each does the rest, on one thread.
+ */
+lsm_status output_rest(struct output *o, lsm_error *err);
 /* Hands the files over to the edit; the directory was synced. */
 lsm_status output_give(struct output *o, struct version_edit *edit, struct compact_result *result,
                        lsm_error *err);

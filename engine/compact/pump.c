@@ -3,33 +3,42 @@
 
 #define CHECK_BYTES (UINT64_C(1) << 20) /* read between two looks at the cancel flag */
 
-static void tell(const struct pump *p, uint64_t done)
+lsm_status pump_watch_ask(struct pump_watch *w, lsm_error *err)
 {
-    const struct compact_env *env = p->env;
+    const struct compact_env *env = w->env;
+    uint64_t raw = atomic_load_explicit(&w->raw_bytes, memory_order_relaxed);
+    uint64_t done = raw < w->raw_total
+                        ? (uint64_t)((double)w->total_bytes * (double)raw / (double)w->raw_total)
+                        : w->total_bytes;
     if (env->told_read != NULL)
         atomic_store_explicit(env->told_read, done, memory_order_relaxed);
     if (env->told_written != NULL)
-        atomic_store_explicit(env->told_written, output_bytes(p->output), memory_order_relaxed);
-}
-
-static lsm_status check_cancel(struct pump *p, lsm_error *err)
-{
-    const struct compact_env *env = p->env;
-    uint64_t done =
-        p->raw_bytes < p->raw_total
-            ? (uint64_t)((double)p->total_bytes * (double)p->raw_bytes / (double)p->raw_total)
-            : p->total_bytes;
-    p->raw_told = p->raw_bytes + p->moved_bytes;
-    tell(p, done);
+        atomic_store_explicit(env->told_written,
+                              atomic_load_explicit(&w->written_bytes, memory_order_relaxed),
+                              memory_order_relaxed);
     if (env->cancel != NULL && atomic_load_explicit(env->cancel, memory_order_relaxed))
         return lsm_fail(err, LSM_CANCELLED, "a job in '%s' was cancelled",
                         io_dir_path(env->tables->dir));
-    if (env->progress == NULL)
-        return LSM_OK;
-    if (!env->progress(env->progress_context, done))
+    if (env->progress != NULL && !env->progress(env->progress_context, done))
         return lsm_fail(err, LSM_CANCELLED, "the caller cancelled a job in '%s'",
                         io_dir_path(env->tables->dir));
     return LSM_OK;
+}
+
+static lsm_status look_around(struct pump *p, lsm_error *err)
+{
+    struct pump_watch *w = p->watch;
+    uint64_t written = output_bytes(p->output);
+    atomic_fetch_add_explicit(&w->raw_bytes, p->raw_bytes - p->raw_told, memory_order_relaxed);
+    /* A table may turn out smaller than it was thought to be: the sum is right all the same. */
+    atomic_fetch_add_explicit(&w->written_bytes, written - p->written_told, memory_order_relaxed);
+    p->raw_told = p->raw_bytes;
+    p->written_told = written;
+    p->both_told = p->raw_bytes + p->moved_bytes;
+    if (atomic_load_explicit(&w->is_stopped, memory_order_relaxed))
+        return lsm_fail(err, LSM_CANCELLED, "another part of a job in '%s' failed",
+                        io_dir_path(w->env->tables->dir));
+    return p->is_asking ? pump_watch_ask(w, err) : LSM_OK;
 }
 
 /* May a deeper level hold an older version of the key? */
@@ -76,12 +85,20 @@ static lsm_status add_separated(struct pump *p, const struct iter_entry *e, bool
                             : status;
 }
 
+static bool is_behind(const struct pump *p, lsm_slice key)
+{
+    return p->limit.data != NULL && slice_compare(key, p->limit) >= 0;
+}
+
 lsm_status pump_run(struct pump *p, lsm_error *err)
 {
     struct iter *source = p->source;
-    lsm_status status = check_cancel(p, err);
+    uint64_t limit_head = p->limit.data == NULL ? UINT64_MAX : iter_head(p->limit, source->common);
+    lsm_status status = look_around(p, err);
     for (; status == LSM_OK && source->valid; iter_next(source)) {
         bool is_new_key;
+        if (source->entry->head >= limit_head && is_behind(p, source->entry->key))
+            break;
         enum visible_verdict verdict;
         if (p->limit_sequence != 0 && entry_sequence(source->entry->trailer) >= p->limit_sequence)
             continue;
@@ -102,8 +119,8 @@ lsm_status pump_run(struct pump *p, lsm_error *err)
         else if (!is_dropped)
             status = output_add(p->output, source->entry->key, source->entry->trailer,
                                 source->entry->value, is_new_key, err);
-        if (status == LSM_OK && p->raw_bytes + p->moved_bytes - p->raw_told >= CHECK_BYTES)
-            status = check_cancel(p, err);
+        if (status == LSM_OK && p->raw_bytes + p->moved_bytes - p->both_told >= CHECK_BYTES)
+            status = look_around(p, err);
     }
     return status == LSM_OK ? source->status : status;
 }

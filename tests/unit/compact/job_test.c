@@ -5,8 +5,12 @@
 #include "tests/unit/version/rig.h"
 
 #include "engine/base/hash.h"
+#include "engine/base/step.h"
 #include "engine/compact/compact.h"
 #include "engine/format/table_properties.h"
+#include "engine/version/level_iter.h"
+
+#include <unistd.h>
 
 #define ARENA_SIZE ((size_t)1 << 20)
 #define KEYS       400
@@ -36,7 +40,12 @@ struct db {
     uint64_t snapshots[8];
     size_t snapshot_count;
     struct compact_result result;
+    uint32_t threads; /* of each compaction */
 };
+
+/* Of the databases that the test opens. */
+static uint32_t thread_counts[] = {1, 4};
+static uint32_t thread_count = 1;
 
 static lsm_slice make_key(uint32_t key, char text[32])
 {
@@ -73,6 +82,7 @@ static void db_open(struct db *db, uint64_t seed)
 {
     lsm_cf_options options = tiny_options();
     memset(db, 0, sizeof *db);
+    db->threads = thread_count;
     rig_open(&db->rig, seed);
     rig_ok(&db->rig, version_set_create(&db->rig.options, &options, &db->rig.set, &db->rig.error));
     struct version_edit edit = {.next_cf = 2};
@@ -138,6 +148,7 @@ static lsm_status db_flush(struct db *db)
 static lsm_status run(struct db *db, struct version *v, struct compaction *c)
 {
     struct version_edit edit = {0};
+    c->threads = db->threads;
     lsm_status status = compact_run(&db->env, v, c, db->snapshots, db->snapshot_count, &edit,
                                     &db->result, &db->rig.error);
     if (status == LSM_OK)
@@ -310,6 +321,7 @@ static void random_snapshots(struct db *db, struct random_state *r)
 
 START_TEST(test_job_every_snapshot_sees_the_same)
 {
+    thread_count = thread_counts[_i];
     uint64_t seed = (uint64_t)time(NULL) * 1000003;
     printf("seed %llu\n", (unsigned long long)seed);
     struct random_state r = random_seeded(seed);
@@ -345,6 +357,7 @@ END_TEST
 /* What an edit names is durable with its name. */
 START_TEST(test_job_outputs_survive_a_power_cut)
 {
+    thread_count = thread_counts[_i];
     for (int compacted = 0; compacted < 2; compacted++) {
         struct random_state r = random_seeded(6);
         struct db db;
@@ -368,6 +381,7 @@ END_TEST
 /* An output ends before it lies over too much of the level below, however small it is. */
 START_TEST(test_job_cuts_outputs_over_much_data)
 {
+    thread_count = thread_counts[_i];
     struct db db;
     db_open(&db, 6);
     for (uint32_t k = 0; k < KEYS; k++)
@@ -413,6 +427,7 @@ END_TEST
 
 START_TEST(test_job_without_snapshots_only_what_lives_is_left)
 {
+    thread_count = thread_counts[_i];
     struct random_state r = random_seeded(4);
     struct db db;
     db_open(&db, 4);
@@ -438,6 +453,7 @@ END_TEST
 /* Of the versions between two snapshots only the newest stays. */
 START_TEST(test_job_snapshots_keep_one_version_each)
 {
+    thread_count = thread_counts[_i];
     struct db db;
     db_open(&db, 4);
     for (uint32_t i = 0; i < 90; i++) {
@@ -466,6 +482,7 @@ END_TEST
 /* A deletion stays as long as a deeper level holds an older version. */
 START_TEST(test_job_deletions_stay_above_what_they_hide)
 {
+    thread_count = thread_counts[_i];
     struct db db;
     uint64_t lowest;
     db_open(&db, 4);
@@ -582,6 +599,150 @@ START_TEST(test_job_compresses_only_what_stays)
 }
 END_TEST
 
+/* ---- parts ------------------------------------------------------------------------------------
+ */
+
+static _Atomic unsigned parts_begun;
+
+static void count_parts(const char *name)
+{
+    parts_begun += strcmp(name, "compaction: part begun") == 0;
+}
+
+/* Many versions of few keys, of which snapshots see some, in runs over all keys. */
+static void fill_versions(struct db *db, uint64_t seed)
+{
+    struct random_state r = random_seeded(seed);
+    db_open(db, seed);
+    for (int round = 0; round < 4; round++) {
+        db_write_some(db, &r, 900);
+        for (int i = 0; i < 60; i++) { /* one key's versions fill several tables */
+            db_write(db, 0, 200, i % 7 == 6);
+            if (round < 2 && i % 15 == 3)
+                db->snapshots[db->snapshot_count++ % 8] = db->sequence;
+        }
+        rig_ok(&db->rig, db_flush(db));
+    }
+}
+
+/* Everything in level 0 into the lowest one, as one job. */
+static unsigned merge_once(struct db *db, uint32_t threads)
+{
+    struct version *v = version_set_current(db->rig.set);
+    const struct version_level *l = &v->families[0]->levels[0];
+    struct compaction c = {
+        .output_level = 6, .input_count = l->count, .upper_count = l->count, .inputs = l->files};
+    for (size_t i = 0; i < l->count; i++)
+        c.input_bytes += l->files[i]->meta.size;
+    db->threads = threads;
+    parts_begun = 0;
+    step_hook = count_parts;
+    rig_ok(&db->rig, run(db, v, &c));
+    step_hook = NULL;
+    version_drop(v);
+    return parts_begun;
+}
+
+/* A hash over the entries of the lowest level, in order: keys, sequence numbers, types, values. */
+static uint64_t hash_lowest(struct db *db, uint64_t *count)
+{
+    static const struct table_iter_options options = {.whole = true};
+    struct version *v = version_set_current(db->rig.set);
+    const struct version_level *l = &v->families[0]->levels[6];
+    struct iter *it;
+    uint64_t hash = 0;
+    *count = 0;
+    rig_ok(&db->rig, level_iter_new(l->files, l->count, &options, &it, &db->rig.error));
+    for (it->ops->first(it); it->valid; iter_next(it)) {
+        hash = hash_bytes(it->entry->key.data, it->entry->key.size, hash + it->entry->trailer);
+        hash = hash_bytes(it->entry->value.data, it->entry->value.size, hash);
+        ++*count;
+    }
+    ck_assert_int_eq(it->status, LSM_OK);
+    iter_release(it);
+    version_drop(v);
+    return hash;
+}
+
+/* No key is in two tables, and the lineage is that of one job. */
+static void check_outputs(struct db *db)
+{
+    struct version *v = version_set_current(db->rig.set);
+    const struct version_level *l = &v->families[0]->levels[6];
+    bool seen[512] = {false};
+    uint64_t job = 0;
+    for (size_t i = 0; i < l->count; i++) {
+        struct table *table;
+        if (i > 0)
+            ck_assert_int_lt(
+                slice_compare(l->files[i - 1]->meta.largest, l->files[i]->meta.smallest), 0);
+        rig_ok(&db->rig, version_table_keep(l->files[i], &table, &db->rig.error));
+        const struct table_properties *p = table_properties(table);
+        job = i == 0 ? p->job : job;
+        ck_assert_uint_eq(p->job, job);
+        ck_assert_uint_lt(p->output_index, l->count);
+        ck_assert(!seen[p->output_index]);
+        seen[p->output_index] = true;
+        ck_assert_int_eq(p->last_output, p->output_index + 1 == l->count);
+        ck_assert_uint_eq(p->replaced_count, 4);
+        version_table_drop(l->files[i]);
+    }
+    ck_assert_ptr_nonnull(version_find_file(v, job));
+    version_drop(v);
+}
+
+/* In whatever parts it is done: the same entries, tables apart, the lineage of one job. */
+START_TEST(test_job_in_parts_writes_the_same)
+{
+    uint64_t seed = (uint64_t)time(NULL) * 1000003, wanted = 0, wanted_count = 0;
+    printf("seed %llu\n", (unsigned long long)seed);
+    for (uint32_t threads = 0; threads <= 8; threads += threads < 2 ? 1 : 3) {
+        struct db db;
+        uint64_t count;
+        fill_versions(&db, seed);
+        unsigned parts = merge_once(&db, threads);
+        ck_assert_uint_eq(parts, threads == 0 ? 1 : threads);
+        uint64_t hash = hash_lowest(&db, &count);
+        wanted = threads == 0 ? hash : wanted;
+        wanted_count = threads == 0 ? count : wanted_count;
+        ck_assert_uint_eq(count, wanted_count);
+        ck_assert_uint_eq(hash, wanted);
+        check_outputs(&db);
+        check_all(&db);
+        db_lose_power(&db);
+        check_all(&db);
+        db_close(&db);
+    }
+}
+END_TEST
+
+/* One user key cannot be parted, nor can what fills no table. */
+START_TEST(test_job_of_one_key_is_done_in_one_part)
+{
+    struct db db;
+    uint64_t count;
+    db_open(&db, 4);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 300; i++) {
+            db_write(&db, 0, 7, false);
+            if (round == 0 && i % 40 == 0)
+                db.snapshots[db.snapshot_count++] = db.sequence;
+        }
+        rig_ok(&db.rig, db_flush(&db));
+    }
+    struct compaction small = {.output_level = 6};
+    struct version *v = version_set_current(db.rig.set);
+    ck_assert_uint_eq(compact_worth_threads(v->families[0], &small), 1);
+    v->families[0]->options.table_size = 100; /* so that it seems worth it */
+    version_drop(v);
+    ck_assert_uint_eq(merge_once(&db, 4), 1);
+    (void)hash_lowest(&db, &count);
+    ck_assert_uint_eq(count, db.snapshot_count + 1);
+    check_all(&db);
+    db_close(&db);
+}
+END_TEST
+
 /* ---- failures ---------------------------------------------------------------------------------
  */
 
@@ -604,6 +765,7 @@ static void fill_for_compaction(struct db *db, uint64_t seed)
 
 START_TEST(test_job_cancelled_leaves_no_files)
 {
+    thread_count = thread_counts[_i];
     struct db db;
     _Atomic bool cancel = true;
     fill_for_compaction(&db, 8);
@@ -679,8 +841,51 @@ START_TEST(test_job_cancelled_late_leaves_no_files)
 }
 END_TEST
 
+static _Thread_local bool is_caller;
+static _Atomic bool was_cancelled;
+
+/* All parts but the caller's wait until it has cancelled the job. */
+static void hold_parts(const char *name)
+{
+    while (!is_caller && !was_cancelled && strcmp(name, "compaction: part begun") == 0)
+        usleep(1000);
+}
+
+static bool cancel_late(void *context, uint64_t bytes_done)
+{
+    int *left = context;
+    (void)bytes_done;
+    ck_assert(is_caller);
+    was_cancelled = (*left)-- <= 0;
+    return !was_cancelled;
+}
+
+/* The caller is asked although its own part is written. */
+START_TEST(test_job_cancelled_while_other_parts_work_leaves_no_files)
+{
+    struct db db;
+    int left = 5;
+    thread_count = 3;
+    fill_for_compaction(&db, 8);
+    lsm_status status;
+    size_t before = count_files(&db.rig);
+    db.env.progress = cancel_late;
+    db.env.progress_context = &left;
+    is_caller = true;
+    step_hook = hold_parts;
+    ck_assert(db_compact(&db, &status));
+    step_hook = NULL;
+    ck_assert_int_eq(status, LSM_CANCELLED);
+    ck_assert_int_eq(left, -1);
+    ck_assert_uint_eq(count_files(&db.rig), before);
+    check_all(&db);
+    db_close(&db);
+}
+END_TEST
+
 START_TEST(test_job_failing_calls_leave_no_files)
 {
+    thread_count = thread_counts[_i];
     static const enum sim_fault_kind kinds[] = {SIM_FAULT_WRITE, SIM_FAULT_SYNC, SIM_FAULT_READ,
                                                 SIM_FAULT_OPEN};
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
@@ -692,6 +897,7 @@ START_TEST(test_job_failing_calls_leave_no_files)
             struct version_edit edit = {0};
             struct version *v = version_set_current(db.rig.set);
             ck_assert(compact_pick(v, 0, &c));
+            c.threads = db.threads;
             sim_fail_after(db.rig.disk, kinds[k], count, EIO, false);
             lsm_status status =
                 compact_run(&db.env, v, &c, NULL, 0, &edit, &db.result, &db.rig.error);
@@ -738,6 +944,7 @@ END_TEST
 
 START_TEST(test_job_without_memory_leaves_no_files)
 {
+    thread_count = thread_counts[_i];
     struct db db;
     fill_for_compaction(&db, 8);
     size_t before = count_files(&db.rig), failures = 0;
@@ -746,6 +953,7 @@ START_TEST(test_job_without_memory_leaves_no_files)
         struct version_edit edit = {0};
         struct version *v = version_set_current(db.rig.set);
         ck_assert(compact_pick(v, 0, &c));
+        c.threads = db.threads;
         mem_fail_after(count, false);
         lsm_status status = compact_run(&db.env, v, &c, NULL, 0, &edit, &db.result, &db.rig.error);
         mem_fail_after(-1, false);
@@ -822,20 +1030,23 @@ int main(void)
     Suite *suite = suite_create("job");
     TCase *tcase = tcase_create("job");
     tcase_set_timeout(tcase, 120);
-    tcase_add_test(tcase, test_job_every_snapshot_sees_the_same);
-    tcase_add_test(tcase, test_job_outputs_survive_a_power_cut);
-    tcase_add_test(tcase, test_job_cuts_outputs_over_much_data);
-    tcase_add_test(tcase, test_job_without_snapshots_only_what_lives_is_left);
-    tcase_add_test(tcase, test_job_snapshots_keep_one_version_each);
-    tcase_add_test(tcase, test_job_deletions_stay_above_what_they_hide);
+    tcase_add_loop_test(tcase, test_job_every_snapshot_sees_the_same, 0, 2);
+    tcase_add_loop_test(tcase, test_job_outputs_survive_a_power_cut, 0, 2);
+    tcase_add_loop_test(tcase, test_job_cuts_outputs_over_much_data, 0, 2);
+    tcase_add_loop_test(tcase, test_job_without_snapshots_only_what_lives_is_left, 0, 2);
+    tcase_add_loop_test(tcase, test_job_snapshots_keep_one_version_each, 0, 2);
+    tcase_add_loop_test(tcase, test_job_deletions_stay_above_what_they_hide, 0, 2);
     tcase_add_test(tcase, test_job_of_a_dropped_family_flushes_the_others);
     tcase_add_test(tcase, test_job_flush_of_nothing_writes_nothing);
     tcase_add_test(tcase, test_job_compresses_only_what_stays);
-    tcase_add_test(tcase, test_job_cancelled_leaves_no_files);
+    tcase_add_test(tcase, test_job_in_parts_writes_the_same);
+    tcase_add_test(tcase, test_job_of_one_key_is_done_in_one_part);
+    tcase_add_loop_test(tcase, test_job_cancelled_leaves_no_files, 0, 2);
     tcase_add_test(tcase, test_job_cancelled_late_leaves_no_files);
-    tcase_add_test(tcase, test_job_failing_calls_leave_no_files);
+    tcase_add_test(tcase, test_job_cancelled_while_other_parts_work_leaves_no_files);
+    tcase_add_loop_test(tcase, test_job_failing_calls_leave_no_files, 0, 2);
     tcase_add_test(tcase, test_job_failing_flush_leaves_no_files);
-    tcase_add_test(tcase, test_job_without_memory_leaves_no_files);
+    tcase_add_loop_test(tcase, test_job_without_memory_leaves_no_files, 0, 2);
     tcase_add_test(tcase, test_job_flush_without_memory_leaves_no_files);
     tcase_add_test(tcase, test_job_of_a_dropped_family_is_refused);
     tcase_add_test(tcase, test_job_unknown_entry_type_is_refused);
