@@ -32,7 +32,7 @@ static const char help[] =
     "      --max-bytes=BYTES   stop after having merged about so much\n"
     "      --until=HH:MM       stop at this time of day\n"
     "      --pause-if-stall    wait as long as writers of any process wait\n"
-    "      --threads=N         threads that merge\n"
+    "      --threads=N         threads that merge (default: one a processor)\n"
     "      --status            only show the levels, and who merges what; nothing is changed\n"
     "      --cancel            ask all that were told to compact it, in any process, to stop\n"
     CLI_RANGE_HELP
@@ -394,6 +394,8 @@ static int open_database(struct compactor *c)
     c->cli.options.create = false;
     if (c->cli.rate != 0)
         c->cli.options.background_rate = c->cli.rate;
+    if (c->cli.options.max_merge_threads == 0 && c->cli.options.workers != LSM_NO_WORKERS)
+        c->cli.options.max_merge_threads = c->cli.options.workers;
     if (lsm_open(c->cli.directory, &c->cli.options, &c->db, &err) != LSM_OK ||
         lsm_cf_list(c->db, &c->names, &c->name_count, &err) != LSM_OK)
         return cli_library_error(&c->cli, NULL, &err);

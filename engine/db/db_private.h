@@ -412,6 +412,8 @@ bool db_job_take_locked(lsm_db *db, const struct version *version, struct compac
                         db_job_pick pick, void *context);
 /* May a worker of this process begin a compaction, by max_compactions (within an edit)? */
 bool db_job_is_allowed_locked(lsm_db *db);
+/* Of the machine, at most DB_MAX_COMPACTIONS. */
+uint32_t db_processor_count(void);
 void db_job_end_locked(lsm_db *db, struct compaction *c); /* within an edit, or with view_lock */
 void db_job_end(lsm_db *db, struct compaction *c);
 

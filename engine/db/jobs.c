@@ -8,6 +8,9 @@
  * held back, for they are not more than there are callers. There is one flush at a time in any
  * case.
  *
+ * A large compaction takes more threads than one, as far as max_merge_threads leaves some when it
+ * begins; the first one is never refused.
+ *
  * The slot's out_floor is a file number that none of its running jobs' files is below: what is
  * above it and named by nobody may be somebody's output.
  */
@@ -16,7 +19,11 @@
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 
+#include <unistd.h>
+
 #define JOB_WHOLE_FAMILY UINT32_MAX /* as input_count: more inputs than there is room for */
+#define MERGE_THREADS    8 /* of compactions, by default, however many processors there are */
+#define MERGE_MEMORY     ((uint64_t)32 << 20) /* of the option `memory`, for each of them */
 
 /* ---- claims ---------------------------------------------------------------------------------- */
 
@@ -100,6 +107,46 @@ bool db_job_is_allowed_locked(lsm_db *db)
     return count < limit;
 }
 
+uint32_t db_processor_count(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    if (count < 1)
+        return 1;
+    return count < DB_MAX_COMPACTIONS ? (uint32_t)count : DB_MAX_COMPACTIONS;
+}
+
+/*
+ * Threads of all jobs together. By default a job that nobody asked for leaves one processor to
+ * those who read and write; and what `memory` says holds for the buffers of each thread, too.
+ */
+static uint32_t thread_limit(const lsm_db *db, const struct compaction *c)
+{
+    const lsm_options *o = &db->options;
+    uint32_t limit = db_processor_count();
+    if (o->max_merge_threads != 0)
+        return o->max_merge_threads;
+    if (!db_has_workers(db))
+        return 1;
+    limit = limit < MERGE_THREADS ? limit : MERGE_THREADS;
+    if (o->memory != 0 && o->memory / MERGE_MEMORY < limit)
+        limit = (uint32_t)(o->memory / MERGE_MEMORY);
+    return c->is_manual ? limit : limit - (limit > 0);
+}
+
+/* What the jobs of all processes leave of them to one more. */
+static uint32_t threads_left(lsm_db *db, const struct version *version, const struct compaction *c)
+{
+    uint32_t limit = thread_limit(db, c);
+    uint32_t worth = compact_worth_threads(version_find_cf(version, c->cf), c), taken = 0;
+    for (uint32_t i = 0; i < SHM_MAX_SLOTS * SHM_SLOT_JOBS && limit > 1 && worth > 1; i++) {
+        const struct shm_job *job = &db->layout->slots[i / SHM_SLOT_JOBS].jobs[i % SHM_SLOT_JOBS];
+        if (atomic_load_explicit(&job->state, memory_order_acquire) == SHM_JOB_RUNNING)
+            taken += job->threads;
+    }
+    uint32_t left = limit > taken ? limit - taken : 1;
+    return left < worth ? left : worth;
+}
+
 /* While it runs its inputs stay, also when another process drops their family. */
 static struct db_pin *job_pin(lsm_db *db, const struct shm_job *job)
 {
@@ -118,6 +165,7 @@ static void fill_job(struct shm_job *job, const struct compaction *c, uint64_t s
     job->output_level = c->output_level;
     job->input_count =
         c->input_count <= SHM_JOB_INPUTS ? (uint32_t)c->input_count : JOB_WHOLE_FAMILY;
+    job->threads = c->threads;
     for (size_t i = 0; i < c->input_count && i < SHM_JOB_INPUTS; i++)
         job->inputs[i] = c->inputs[i]->meta.number;
     STEP("job: filled");
@@ -137,6 +185,7 @@ bool db_job_take_locked(lsm_db *db, const struct version *version, struct compac
     unmark_all(version);
     if (!found)
         return false;
+    c->threads = threads_left(db, version, c);
     fill_job(job, c, io_now_ns(db->io));
     c->claim = job;
     db_pin_add(db, job_pin(db, job), version->number);

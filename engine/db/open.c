@@ -10,7 +10,6 @@
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 
-#include <unistd.h>
 
 /* ---- the manifest -----------------------------------------------------------------------------
  */
@@ -58,14 +57,6 @@ static lsm_status manifest_open(lsm_db *db, struct version_state *state, bool is
 
 /* ---- shared memory ----------------------------------------------------------------------------
  */
-
-static uint32_t processor_count(void)
-{
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-    if (count < 1)
-        return 1;
-    return count < DB_MAX_COMPACTIONS ? (uint32_t)count : DB_MAX_COMPACTIONS;
-}
 
 static uint64_t cache_size(const lsm_db *db)
 {
@@ -127,7 +118,7 @@ static lsm_status layout_make(lsm_db *db, lsm_error *err)
     db->layout = shm_layout(db->segment);
     db->slot = &db->layout->slots[shm_attachment_slot(db->attachment)];
     db->layout->ctl.max_compactions =
-        db->options.max_compactions == 0 ? processor_count() : db->options.max_compactions;
+        db->options.max_compactions == 0 ? db_processor_count() : db->options.max_compactions;
     return LSM_OK;
 }
 

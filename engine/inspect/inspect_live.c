@@ -81,6 +81,7 @@ static void read_jobs(const struct shm_slot *slot, uint64_t now, struct inspect_
                                     .input_count = LOAD(job->input_count),
                                     .input_bytes = LOAD(job->input_bytes),
                                     .bytes_done = LOAD_ATOMIC(job->bytes_done),
+                                    .threads = LOAD(job->threads),
                                     .bytes_written = LOAD_ATOMIC(job->bytes_written),
                                     .age_ns = age_of(now, LOAD(job->since_ns)),
                                     .is_manual = LOAD(job->is_manual) != 0};

@@ -21,6 +21,7 @@ struct inspect_job {
     uint32_t input_level;
     uint32_t output_level;
     uint32_t input_count; /* 0: more than are told */
+    uint32_t threads;
     uint64_t input_bytes;
     uint64_t bytes_done; /* of these */
     uint64_t bytes_written;

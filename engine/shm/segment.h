@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 6
+#define SHM_LAYOUT_VERSION 7
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256
@@ -220,6 +220,8 @@ struct shm_job {            /* a flush or compaction under way (version) */
     uint32_t input_level;
     uint32_t output_level;
     uint32_t input_count;
+    uint32_t threads; /* that it may take, of max_merge_threads */
+    uint32_t unused;
     uint64_t since_ns;               /* see shm_report */
     uint64_t input_bytes;            /* of their files */
     _Atomic uint64_t bytes_done;     /* of these; its owner's, any time */

@@ -39,13 +39,15 @@ static void print_job(const struct inspect_live *live, const struct inspect_proc
                       const struct inspect_job *job)
 {
     char who[STAT_TEXT], family[STAT_TEXT], size[CLI_SIZE_TEXT], written[CLI_SIZE_TEXT];
-    char age[STAT_TEXT];
+    char age[STAT_TEXT], count[STAT_TEXT];
     printf("merge      '%s', level %" PRIu32 " into %" PRIu32 ", %u%% of %s read, %s written, ",
            stat_family_name(live, job->cf, family), job->input_level, job->output_level,
            percent(job->bytes_done, job->input_bytes), cli_format_size(job->input_bytes, size),
            cli_format_size(job->bytes_written, written));
-    printf("by process %s, for %s%s\n", stat_who(p->pid, p->command, who),
-           stat_duration(job->age_ns, age), p->is_alive ? "" : "; it is dead");
+    printf("by process %s, ", stat_who(p->pid, p->command, who));
+    if (job->threads > 1)
+        printf("on %s, ", cli_plural(job->threads, "thread", count));
+    printf("for %s%s\n", stat_duration(job->age_ns, age), p->is_alive ? "" : "; it is dead");
 }
 
 static void print_stall(const struct inspect_live *live)
@@ -103,6 +105,7 @@ static void add_live(const struct inspect_live *live, struct json_object *object
             json_add_u64(o, "input-bytes", job->input_bytes);
             json_add_u64(o, "bytes-read", job->bytes_done);
             json_add_u64(o, "bytes-written", job->bytes_written);
+            json_add_u64(o, "threads", job->threads);
             json_add(o, "manual", json_object_new_boolean(job->is_manual));
             json_object_array_add(jobs, o);
         }

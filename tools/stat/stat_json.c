@@ -103,6 +103,8 @@ static struct json_object *json_job(const struct inspect_job *job)
     add_number(o, "bytes_done", job->bytes_done);
     add_number(o, "bytes_written", job->bytes_written);
     json_object_object_add(o, "manual", json_object_new_boolean(job->is_manual));
+    add_number(o, "threads", job->threads);
+    add_number(o, "threads", job->threads);
     add_number(o, "age_ns", job->age_ns);
     return o;
 }

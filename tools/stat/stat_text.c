@@ -189,6 +189,8 @@ static void print_job(const struct inspect_live *live, const struct inspect_proc
     printf(" (%s), %.0f%% done", cli_format_size(job->input_bytes, size), 100 * part);
     printf(", by process %s%s", stat_who(p->pid, p->command, who),
            p->is_alive ? "" : ", which is dead");
+    if (job->threads > 1)
+        printf(", on %s", cli_plural(job->threads, "thread", count));
     printf(", for %s\n", stat_duration(job->age_ns, who));
 }
 

@@ -4,6 +4,7 @@
  */
 #include "tests/unit/db/db_fixture.h"
 
+#include "engine/base/step.h"
 #include "engine/format/file_name.h"
 
 #include <dirent.h>
@@ -301,6 +302,47 @@ START_TEST(test_blob_overwriting_ten_times_gives_the_space_back)
 }
 END_TEST
 
+static _Atomic unsigned parts_begun;
+
+static void count_parts(const char *name)
+{
+    parts_begun += strcmp(name, "compaction: part begun") == 0;
+}
+
+/* Values that stay and values that move, of files that several parts refer to. */
+START_TEST(test_blob_merge_in_parts_keeps_every_value)
+{
+    enum { MANY = 4000 };
+    char key[24], value[100];
+    close_ok(db);
+    db = open_with(OPTIONS ",blob_threshold=64,table_size=4KiB,max_merge_threads=4");
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < MANY; i += round + 1) {
+            memset(value, 'a' + (int)((i + round) % 26), sizeof value);
+            ck_ok(lsm_put(db, NULL, key_of(i, key), LSM_SLICE(value, 60 + i % 40), NULL, &error));
+        }
+        ck_ok(lsm_flush(db, &error));
+        parts_begun = 0;
+        step_hook = count_parts;
+        compact_all();
+        step_hook = NULL;
+        ck_assert_uint_ge(parts_begun, 4);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        lsm_pin pin = LSM_PIN_INIT;
+        unsigned round = i % 3 == 0 ? 2 : i % 2 == 0 ? 1 : 0;
+        memset(value, 'a' + (int)((i + round) % 26), sizeof value);
+        ck_ok(lsm_get(db, NULL, key_of(i, key), NULL, &pin, &error));
+        ck_assert(pin.found && pin.value.size == 60 + i % 40);
+        ck_assert_mem_eq(pin.value.data, value, pin.value.size);
+        lsm_pin_release(&pin);
+    }
+    close_ok(db);
+    db = NULL;
+    expect_sound();
+}
+END_TEST
+
 START_TEST(test_blob_deleting_all_keys_removes_all_files)
 {
     char key[24];
@@ -492,6 +534,7 @@ int main(void)
     tcase_add_test(c, test_blob_pin_outlives_the_file);
     tcase_add_test(c, test_blob_merge_moves_references_only);
     tcase_add_test(c, test_blob_overwriting_ten_times_gives_the_space_back);
+    tcase_add_test(c, test_blob_merge_in_parts_keeps_every_value);
     tcase_add_test(c, test_blob_deleting_all_keys_removes_all_files);
     tcase_add_test(c, test_blob_sparse_file_is_written_anew_when_its_table_is);
     tcase_add_test(c, test_blob_snapshot_keeps_old_values);

@@ -1,4 +1,5 @@
 /* Compaction by hand: what it takes, what it leaves alone, and how others stop it. */
+#include "engine/base/step.h"
 #include "engine/db/db_private.h"
 #include "tests/unit/db/db_fixture.h"
 
@@ -8,7 +9,7 @@
 
 #define OPTIONS                                                                                    \
     "create=true,workers=none,memtable_size=1MiB,cache_size=none,table_size=32KiB,"                \
-    "level0_trigger=100,level0_slowdown=200,level0_stop=300"
+    "level0_trigger=100,level0_slowdown=200,level0_stop=300,max_merge_threads=3"
 
 /* The keys "many-FIRST" up to COUNT more, in a table of level 0. */
 static void make_table(lsm_db *db, unsigned first, unsigned count)
@@ -16,6 +17,62 @@ static void make_table(lsm_db *db, unsigned first, unsigned count)
     put_many(db, NULL, first, count, 100);
     ck_ok(lsm_flush(db, &error));
 }
+
+/* ---- parts ----------------------------------------------------------------------------------- */
+
+static _Atomic unsigned parts_begun;
+
+static void count_parts(const char *name)
+{
+    parts_begun += strcmp(name, "compaction: part begun") == 0;
+}
+
+static unsigned found_count(lsm_db *db, unsigned count)
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < count; i++) {
+        char key[32];
+        lsm_pin pin = LSM_PIN_INIT;
+        snprintf(key, sizeof key, "many-%06u", i);
+        ck_ok(lsm_get(db, NULL, text(key), NULL, &pin, &error));
+        found += pin.found;
+        lsm_pin_release(&pin);
+    }
+    return found;
+}
+
+static unsigned parts_of_a_rewrite(const char *more)
+{
+    char options[400];
+    snprintf(options, sizeof options, "%s%s", OPTIONS, more);
+    lsm_db *db = open_with(options);
+    if (found_count(db, 1) == 0)
+        make_table(db, 0, 2000);
+    parts_begun = 0;
+    step_hook = count_parts;
+    ck_ok(lsm_compact_range(db, NULL, &(lsm_compact_options){.force_bottom = true}, &error));
+    step_hook = NULL;
+    ck_assert_uint_eq(found_count(db, 2000), 2000);
+    for (size_t i = 0; i < SHM_SLOT_JOBS; i++)
+        ck_assert_uint_eq(db->slot->jobs[i].state, SHM_JOB_NONE);
+    close_ok(db);
+    return parts_begun;
+}
+
+/* As many threads as the option allows; a light client takes its own, unless it says otherwise. */
+START_TEST(test_manual_is_done_on_as_many_threads_as_are_allowed)
+{
+    unsigned parts = parts_of_a_rewrite(""); /* a trivial move, and the rewrite */
+    ck_assert_uint_eq(parts, 3);
+    ck_assert_uint_eq(parts_of_a_rewrite(",max_merge_threads=1"), 1);
+    ck_assert_uint_eq(parts_of_a_rewrite(",max_merge_threads=2"), 2);
+    ck_assert_uint_eq(parts_of_a_rewrite(",max_merge_threads=0"), 1);
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned wanted = processors < 3 ? (unsigned)processors : 3; /* it is worth three at most */
+    ck_assert_uint_eq(parts_of_a_rewrite(",max_merge_threads=0,workers=1"), wanted);
+    ck_assert_uint_eq(parts_of_a_rewrite(",max_merge_threads=0,workers=1,memory=50MiB"), 1);
+}
+END_TEST
 
 /* ---- damage ---------------------------------------------------------------------------------- */
 
@@ -119,12 +176,15 @@ END_TEST
 /* Between two tables that can sink lies one that cannot, for what it meets below is damaged. */
 START_TEST(test_manual_damage_below_keeps_back_what_overlaps_it)
 {
-    uint64_t numbers[64];
     lsm_db *db = open_with(OPTIONS ",compression=none");
     make_table(db, 0, 3000);
     ck_ok(lsm_compact_range(db, NULL, NULL, &error));
-    size_t count = tables_of(db, VERSION_LEVELS - 1, numbers, 64);
-    spoil(numbers[count / 2]);
+    struct version *version = version_set_current(db->versions);
+    const struct version_level *l = &version_find_cf(version, 0)->levels[VERSION_LEVELS - 1];
+    size_t at = version_level_find(l, text("many-001500"));
+    ck_assert(at > 0 && at + 1 < l->count);
+    spoil(l->files[at]->meta.number);
+    version_drop(version);
     make_table(db, 0, 10);
     make_table(db, 1500, 10);
     make_table(db, 2990, 10);
@@ -330,6 +390,7 @@ int main(void)
 {
     TCase *tests = tcase_create("manual");
     tcase_add_checked_fixture(tests, fixture_set_up, fixture_tear_down);
+    tcase_add_test(tests, test_manual_is_done_on_as_many_threads_as_are_allowed);
     tcase_add_test(tests, test_manual_damaged_table_of_level_0_keeps_back_only_what_overlaps_it);
     tcase_add_test(tests, test_manual_rewrite_leaves_the_damaged_table_and_replaces_all_others);
     tcase_add_test(tests, test_manual_damage_below_keeps_back_what_overlaps_it);
