@@ -28,10 +28,6 @@
  * range when it grew by this much, or when heads tie. */
 #define PREFIX_STEP 4
 
-/* A guessed prefix costs a comparison with the guard at every visit, so it has to gain this much: 4
- * bytes of the user key are in the head without it. */
-#define GUARD_MIN 5
-
 struct step {
     uint32_t node;
     unsigned index;     /* of the child that the path goes on to */
@@ -116,7 +112,7 @@ static bool choose_prefix(const struct memtable *mt, const struct draft *d, unsi
         uint32_t lowest =
             d->sep[first] != 0 || first + 1 == limit ? d->sep[first] : d->sep[first + 1];
         size_t guess = limit - first > 2 ? common_prefix(mt, lowest, d->sep[limit - 1]) : 0;
-        if (guess >= GUARD_MIN) {
+        if (guess >= BTREE_GUARD_MIN) {
             n->prefix = (uint32_t)guess;
             n->guard = lowest;
         }
@@ -291,7 +287,7 @@ static void grow(struct memtable *mt, struct path *p)
     draft_take(mt, &old, &p->steps[0], p->height == 0);
     uint32_t lowest = old.sep[0] != 0 ? old.sep[0] : old.sep[1];
     size_t guess = common_prefix(mt, lowest, old.sep[old.count - 1]);
-    if (guess >= GUARD_MIN) {
+    if (guess >= BTREE_GUARD_MIN) {
         struct btree_node *root = node_at(mt, place);
         root->prefix = (uint32_t)guess;
         root->guard = lowest;

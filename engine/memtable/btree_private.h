@@ -30,6 +30,10 @@ struct btree_node {
     uint32_t guard; /* record; 0: every key of the range has the prefix */
 };
 
+/* A guessed prefix costs a comparison with the guard at every visit, so it has to gain this much: 4
+ * bytes of the user key are in the head without it. */
+#define BTREE_GUARD_MIN 5
+
 static_assert(sizeof(struct btree_node) == BTREE_NODE_SIZE, "a node is four cache lines");
 
 static inline struct btree_node *node_at(const struct memtable *mt, uint32_t offset)

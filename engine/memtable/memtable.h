@@ -81,6 +81,31 @@ void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t h
                      uint64_t trailer, lsm_slice value);
 
 /*
+ * Filling an empty memtable at once, for several times less than as many inserts: entries are added
+ * in any order of their keys and sequence numbers never decreasing, as they would be inserted; they
+ * are found from memtable_bulk_end() on. Nobody else uses the memtable meanwhile, and afterwards it
+ * is as any other, with the same entries at the same places. A bulk serves one memtable after the
+ * other; one thread at a time.
+ */
+#define MEMTABLE_BULK_MAX ((size_t)1 << 20) /* entries that it holds */
+struct memtable_bulk;
+
+/* Owned by the caller. Takes 32 bytes of memory an entry once it is used. */
+lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err);
+void memtable_bulk_free(struct memtable_bulk *bulk); /* NULL is allowed */
+/* `mt` is empty, and borrowed up to memtable_bulk_end(). */
+void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt);
+/* Is there room for `count` entries, whose rooms by memtable_entry_room() add up to `bytes`? */
+bool memtable_bulk_has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes);
+/* As memtable_reach(), and for what memtable_bulk_end() will touch. There is room. */
+void memtable_bulk_reach(const struct memtable_bulk *bulk, size_t count, size_t bytes, size_t *low,
+                         size_t *high);
+/* As memtable_insert(): room was checked before; cannot fail. */
+void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, uint64_t hash,
+                       uint64_t trailer, lsm_slice value);
+void memtable_bulk_end(struct memtable_bulk *bulk);
+
+/*
  * For the redo of an interrupted group: where the next record would go, and going back there. The
  * inserts that follow must repeat the interrupted ones exactly.
  */

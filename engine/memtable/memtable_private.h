@@ -6,6 +6,7 @@
  *   filter.h         the Bloom filter at the arena's end
  *   btree*           the permutation B+tree
  *   skiplist*        the skiplist to compare with
+ *   bulk*            filling an empty memtable at once
  *   memtable.c       the door: counters, room, dispatch
  *   memtable_iter.c  the iterator over either structure
  *

@@ -111,6 +111,16 @@ static void insert_entry(const struct reference_entry *e, struct memtable *mt)
     free(value);
 }
 
+void reference_bulk_add(const struct reference *r, size_t index, struct memtable_bulk *bulk)
+{
+    const struct reference_entry *e = &r->entries[index];
+    uint8_t *value = malloc(e->value_size + 1);
+    fill_value(e, value);
+    memtable_bulk_add(bulk, e->cf, LSM_SLICE(e->key, e->key_size), hash_key(e->key, e->key_size),
+                      e->trailer, LSM_SLICE(value, e->value_size));
+    free(value);
+}
+
 void reference_insert(struct reference *r, struct memtable *mt, uint32_t cf, lsm_slice key,
                       uint64_t trailer, uint32_t value_size)
 {

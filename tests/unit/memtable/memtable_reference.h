@@ -49,6 +49,8 @@ void reference_insert(struct reference *r, struct memtable *mt, uint32_t cf, lsm
                       uint64_t trailer, uint32_t value_size);
 /* Repeats the inserts [first, count) into the memtable only. */
 void reference_repeat(const struct reference *r, struct memtable *mt, size_t first, size_t limit);
+/* Adds the entry number `index` to a bulk, too. */
+void reference_bulk_add(const struct reference *r, size_t index, struct memtable_bulk *bulk);
 
 /* Checks gets, iterators in both directions, seeks and families against the first `count` inserts.
  * `random` chooses what to look for. */

@@ -1,0 +1,181 @@
+/*
+ * Filling an empty memtable at once. Records are written where inserts would write them, one behind
+ * the other, but nothing is linked; at the end their order is found by sorting, versions of a key
+ * are chained, and the tree is built from its leaves up. What a key costs is then mostly the copy
+ * of its record: no descent, no splits, and nodes are full.
+ *
+ * The skiplist is there to compare with: its entries are inserted as always.
+ */
+#include "engine/memtable/bulk_private.h"
+
+#include "engine/base/memory.h"
+#include "engine/base/status.h"
+#include "engine/memtable/filter.h"
+
+#define BULK_BYTES (MEMTABLE_BULK_MAX * sizeof(struct bulk_entry))
+/* Inner levels that are not full, each by one node. */
+#define BULK_SPARE_ROOM ((BTREE_MAX_HEIGHT + 1) * BTREE_NODE_SIZE)
+
+struct memtable_bulk {
+    struct memtable *mt;        /* borrowed from begin to end */
+    struct bulk_entry *entries; /* owned; touched as far as used, as is scratch */
+    struct bulk_entry *scratch; /* owned */
+    size_t count;
+    size_t prefix; /* bytes that all keys have in common; heads are behind it, */
+    size_t stale;  /* but those of the first so many entries are behind more */
+    uint64_t min_sequence, max_sequence;
+};
+
+lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err)
+{
+    struct memtable_bulk *b = mem_alloc_zeroed(sizeof *b);
+    if (b == NULL)
+        return lsm_fail_memory(err, sizeof *b);
+    b->entries = mem_alloc_buffer(BULK_BYTES);
+    b->scratch = mem_alloc_buffer(BULK_BYTES);
+    if (b->entries == NULL || b->scratch == NULL) {
+        memtable_bulk_free(b);
+        return lsm_fail_memory(err, 2 * BULK_BYTES);
+    }
+    *bulk = b;
+    return LSM_OK;
+}
+
+void memtable_bulk_free(struct memtable_bulk *bulk)
+{
+    if (bulk == NULL)
+        return;
+    mem_free_buffer(bulk->entries, BULK_BYTES);
+    mem_free_buffer(bulk->scratch, BULK_BYTES);
+    mem_free(bulk);
+}
+
+void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt)
+{
+    assert(memtable_entry_count(mt) == 0);
+    bulk->mt = mt;
+    bulk->count = bulk->prefix = bulk->stale = 0;
+    bulk->min_sequence = UINT64_MAX;
+    bulk->max_sequence = 0;
+}
+
+bool memtable_bulk_has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes)
+{
+    const struct memtable *mt = bulk->mt;
+    if (mt->kind != MEMTABLE_BTREE)
+        return memtable_has_room(mt, bytes);
+    size_t low = atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
+    size_t left = low * ARENA_UNIT - memtable_position(mt);
+    size_t nodes = bulk->count * BTREE_ENTRY_ROOM + BULK_SPARE_ROOM;
+    return count <= MEMTABLE_BULK_MAX - bulk->count && nodes <= left && bytes <= left - nodes;
+}
+
+void memtable_bulk_reach(const struct memtable_bulk *bulk, size_t count, size_t bytes, size_t *low,
+                         size_t *high)
+{
+    const struct memtable *mt = bulk->mt;
+    if (mt->kind != MEMTABLE_BTREE) {
+        memtable_reach(mt, bytes, low, high);
+        return;
+    }
+    size_t nodes_start =
+        (size_t)atomic_load_explicit(&mt->header->node_low, memory_order_relaxed) * ARENA_UNIT;
+    size_t nodes = (bulk->count + count) / (BTREE_SLOTS - 1) * BTREE_NODE_SIZE + BULK_SPARE_ROOM;
+    *low = memtable_position(mt) + bytes;
+    *high = nodes_start - (nodes < nodes_start ? nodes : nodes_start);
+}
+
+/* Shortens the prefix to what the new key has of it, too. */
+static void follow_prefix(struct memtable_bulk *bulk, const struct record *r)
+{
+    lsm_slice key = LSM_SLICE(r->family, FAMILY_SIZE + r->key_size);
+    if (bulk->count == 0) {
+        bulk->prefix = key.size;
+        return;
+    }
+    const struct record *first = record_at(bulk->mt, bulk->entries[0].place);
+    lsm_slice common = LSM_SLICE(first->family, bulk->prefix);
+    if (slice_begins_with(key, common))
+        return;
+    bulk->prefix = slice_common_prefix(key, common);
+    bulk->stale = bulk->count;
+}
+
+static void collect(struct memtable_bulk *bulk, const struct entry *e)
+{
+    struct memtable *mt = bulk->mt;
+    record_write(mt, e, 0);
+    const struct record *r = record_at(mt, e->place);
+    follow_prefix(bulk, r);
+    bulk->entries[bulk->count++] =
+        (struct bulk_entry){.head = record_head(r, bulk->prefix), .place = e->place};
+    uint64_t sequence = entry_sequence(e->trailer);
+    if (sequence < bulk->min_sequence)
+        bulk->min_sequence = sequence;
+    if (sequence > bulk->max_sequence)
+        bulk->max_sequence = sequence;
+}
+
+void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, uint64_t hash,
+                       uint64_t trailer, lsm_slice value)
+{
+    struct memtable *mt = bulk->mt;
+    if (mt->kind != MEMTABLE_BTREE) {
+        memtable_insert(mt, cf, key, hash, trailer, value);
+        return;
+    }
+    assert(bulk->count < MEMTABLE_BULK_MAX);
+    assert(key.size <= LSM_MAX_KEY_SIZE && value.size <= LSM_MAX_VALUE_SIZE);
+    struct entry e = {.target = target_of(cf, key),
+                      .trailer = trailer,
+                      .value = value,
+                      .place = (uint32_t)(memtable_position(mt) / ARENA_UNIT)};
+    uint64_t mixed = filter_hash(cf, hash);
+    filter_add(filter_block(mt->filter, mt->filter_block_count, mixed), mixed);
+    collect(bulk, &e);
+    mt->records_limit = e.place + (uint32_t)(record_size(key.size, value.size) / ARENA_UNIT);
+    atomic_store_explicit(&mt->header->progress, (uint64_t)bulk->count << 32 | mt->records_limit,
+                          memory_order_relaxed);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+/* Chains the versions of one key, oldest first. Returns the newest. */
+static uint32_t chain(struct memtable *mt, const struct bulk_entry *versions, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        uint32_t older = versions[i - 1].place, newer = versions[i].place;
+        atomic_store_explicit(&record_at(mt, newer)->older, older, memory_order_relaxed);
+        atomic_store_explicit(&record_at(mt, older)->newer, newer, memory_order_relaxed);
+    }
+    return versions[count - 1].place;
+}
+
+/* The newest version of each key, in the order of the keys. */
+static size_t take_keys(struct memtable_bulk *bulk, struct btree_child *keys)
+{
+    size_t count = 0;
+    for (size_t first = 0, limit; first < bulk->count; first = limit) {
+        limit = first + 1;
+        while (limit < bulk->count && bulk->entries[limit].group == BULK_GROUP_INSIDE)
+            limit++;
+        uint32_t newest = chain(bulk->mt, bulk->entries + first, limit - first);
+        keys[count++] = (struct btree_child){.off = newest, .sep = newest};
+    }
+    return count;
+}
+
+void memtable_bulk_end(struct memtable_bulk *bulk)
+{
+    struct memtable *mt = bulk->mt;
+    if (bulk->count == 0)
+        return;
+    for (size_t i = 0; i < bulk->stale; i++)
+        bulk->entries[i].head = record_head(record_at(mt, bulk->entries[i].place), bulk->prefix);
+    bulk_sort(mt, bulk->entries, bulk->scratch, bulk->count);
+    static_assert(sizeof(struct btree_child) <= sizeof(struct bulk_entry), "keys fit in scratch");
+    struct btree_child *keys = (void *)bulk->scratch;
+    btree_build(mt, keys, take_keys(bulk, keys));
+    atomic_store_explicit(&mt->header->min_sequence, bulk->min_sequence, memory_order_relaxed);
+    atomic_store_explicit(&mt->header->max_sequence, bulk->max_sequence, memory_order_relaxed);
+}
