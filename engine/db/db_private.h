@@ -48,6 +48,8 @@ struct db_memtable {
 #define DB_MAX_WAITING   8 /* memtables, active and waiting for a flush, by option */
 /* Memtables that recovery may pile up in private memory before they are flushed. */
 #define DB_MAX_PRIVATE      64
+/* And in the segment. */
+#define DB_MAX_SHARED       (SHM_MAX_MEMTABLES / 2)
 #define DB_PARKED_ITERATORS 4
 #define DB_QUEUE_DEPTH      64 /* of queues for multi-gets and iterators, */
 #define DB_KEPT_QUEUES      8  /* and how many idle ones are kept */
@@ -299,11 +301,18 @@ static inline lsm_status db_memtable_follow(lsm_db *db, lsm_error *err)
         return LSM_OK;
     return db_memtable_find_active(db, err);
 }
-/* For recovery: a new one of `size` bytes in private memory; the one before it ends at the log
- * position `staged` and the chain there. */
+/*
+ * For recovery, while nobody else is in. A new memtable in the segment, the active one there; the
+ * one before it is sealed at the log position `staged` and the chain there. LSM_NO_SPACE and
+ * LSM_BUSY when there are too many, or when shared memory is short.
+ */
+lsm_status db_memtable_recover_shared(lsm_db *db, lsm_error *err);
+/* The same of `size` bytes in private memory. */
 lsm_status db_memtable_recover(lsm_db *db, size_t size, lsm_error *err);
 /* Recovery is over: the last of them takes no more. */
 void db_memtable_recovered(lsm_db *db);
+/* Those in the segment are empty again: recovery begins anew. */
+void db_memtable_unrecover(lsm_db *db);
 
 /* Takes all that wait for the caller to flush, oldest first, each held; none while others flush. */
 struct db_flush {

@@ -287,10 +287,8 @@ static lsm_status no_room(lsm_db *db, lsm_error *err)
                     db->options.memtable_count, db->path);
 }
 
-lsm_status db_memtable_prepare(lsm_db *db, struct db_memtable **fresh, lsm_error *err)
+static lsm_status prepare(lsm_db *db, struct db_memtable **fresh, lsm_error *err)
 {
-    if (db->active_memtable != NULL && db_memtables_waiting(db) + 1 >= db->options.memtable_count)
-        return no_room(db, err);
     uint32_t arena;
     if (!arena_take(db, &arena))
         return lsm_fail(err, LSM_BUSY,
@@ -301,6 +299,13 @@ lsm_status db_memtable_prepare(lsm_db *db, struct db_memtable **fresh, lsm_error
         arena_give_back(db, arena);
     STEP("switch: built");
     return status;
+}
+
+lsm_status db_memtable_prepare(lsm_db *db, struct db_memtable **fresh, lsm_error *err)
+{
+    if (db->active_memtable != NULL && db_memtables_waiting(db) + 1 >= db->options.memtable_count)
+        return no_room(db, err);
+    return prepare(db, fresh, err);
 }
 
 void db_memtable_give_back(lsm_db *db, struct db_memtable *fresh)
@@ -416,6 +421,22 @@ static void end_recovered_locked(lsm_db *db)
     db->recovered[0]->log_chain = db->layout->commit.chain;
 }
 
+lsm_status db_memtable_recover_shared(lsm_db *db, lsm_error *err)
+{
+    struct db_memtable *m = NULL;
+    if (waiting_locked(db) >= DB_MAX_SHARED || !shm_segment_has_room(db->segment))
+        return lsm_fail(err, LSM_NO_SPACE, "the log of '%s' does not fit into shared memory",
+                        db->path);
+    lsm_status status = prepare(db, &m, err);
+    if (status != LSM_OK)
+        return status;
+    db_change_lock(db);
+    db_memtable_activate_locked(db, m);
+    db_change_unlock(db);
+    db_memtable_activated(db, m);
+    return LSM_OK;
+}
+
 lsm_status db_memtable_recover(lsm_db *db, size_t size, lsm_error *err)
 {
     if (db->recovered_count == DB_MAX_PRIVATE)
@@ -446,12 +467,27 @@ lsm_status db_memtable_recover(lsm_db *db, size_t size, lsm_error *err)
     return LSM_OK;
 }
 
+/* The newest in the segment stays active there until another one is. */
 void db_memtable_recovered(lsm_db *db)
 {
     db_change_lock(db);
     end_recovered_locked(db);
     db_change_unlock(db);
+    db_memtable_drop(db->active_memtable);
+    db->active_memtable = NULL;
     db->active = NULL;
+}
+
+void db_memtable_unrecover(lsm_db *db)
+{
+    db_memtable_drop(db->active_memtable);
+    db_memtable_drop(db->newest);
+    db->active_memtable = db->newest = NULL;
+    db->active = NULL;
+    db_change_lock(db);
+    for (uint32_t i = 0; i < arena_count(db); i++)
+        set_state(db, i, SHM_MEMTABLE_FREE);
+    db_change_unlock(db);
 }
 
 /* ---- flushes --------------------------------------------------------------------------------- */

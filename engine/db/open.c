@@ -143,10 +143,14 @@ static lsm_status check_not_there(lsm_db *db, lsm_error *err)
  * sync is gone after a power cut, although every later sync succeeds. So what it held goes to
  * tables, and from then on only the segment that was begun here is needed. Where that fails the
  * workers try again, or the next flush.
+ *
+ * What was read past the page cache is on the disk, and was synced by now: then the workers have
+ * time for it.
  */
 static void leave_old_log(lsm_db *db)
 {
-    (void)db_flush_sealed(db, NULL);
+    if (!db_has_workers(db) || !wal_is_direct(db->wal) || db->recovered_count > 0)
+        (void)db_flush_sealed(db, NULL);
 }
 
 static lsm_status found(lsm_db *db, lsm_error *err)

@@ -1,15 +1,22 @@
 /*
  * What the one who founds does with the log: replays it, behind the manifest's log position, into
- * memtables, then opens it for writing, which makes durable what was found. What does not fit into
- * the arenas that there are waits in private memory for its flush.
+ * memtables, then opens it for writing, which makes durable what was found.
+ *
+ * The memtables are those of the segment, where they are sealed and flushed like any others. Where
+ * they do not fit there, or there is no segment, all is read again into private memory.
+ *
+ * Nobody reads meanwhile, so a memtable is filled at once. It is finished by a second thread while
+ * this one goes on reading: the next records, or what lies behind the log's end.
  */
 #include "engine/db/open_private.h"
 
 #include "engine/base/hash.h"
 #include "engine/base/step.h"
 
-/* Memtables after which recovery makes the next ones twice as large. */
+/* Private memtables after which recovery makes the next ones twice as large. */
 #define RECOVERY_DOUBLING 8
+/* Entries that are sorted sooner than a thread is made. */
+#define RECOVERY_FEW 4096
 
 struct wal_options db_wal_options(lsm_db *db)
 {
@@ -23,21 +30,67 @@ struct wal_options db_wal_options(lsm_db *db)
     return options;
 }
 
-static size_t batch_room(const lsm_db *db, lsm_slice batch)
+/* A memtable that takes records, or is finished. */
+struct filling {
+    struct memtable_bulk *bulk;   /* owned; NULL until first used */
+    struct db_memtable *memtable; /* held while it is filled and finished */
+};
+
+struct recovery {
+    lsm_db *db;
+    bool is_shared;      /* into the segment's memtables */
+    bool ran_out;        /* which do not hold it all */
+    struct filling now;  /* takes records */
+    struct filling last; /* is finished by `thread` while has_thread */
+    bool has_thread;
+    pthread_t thread;
+    uint64_t sequence; /* of the last record */
+};
+
+/* ---- memtables ------------------------------------------------------------------------------- */
+
+static void *finish(void *argument)
 {
-    struct batch_reader r = batch_read(batch);
-    struct batch_entry entry;
-    size_t room = 0;
-    while (batch_next(&r, &entry))
-        room += memtable_entry_room(db->active, entry.key.size, entry.value.size);
-    return room;
+    memtable_bulk_end(argument);
+    return NULL;
 }
 
-/* A record that is larger than today's memtables gets a private one of its own size. */
-static lsm_status replay_room(lsm_db *db, size_t room, lsm_error *err)
+/* Waits until the last memtable is finished. */
+static void await_last(struct recovery *r)
 {
-    if (memtable_has_room(db->active, room))
-        return LSM_OK;
+    if (r->has_thread)
+        pthread_join(r->thread, NULL);
+    r->has_thread = false;
+    db_memtable_drop(r->last.memtable);
+    r->last.memtable = NULL;
+}
+
+/* The memtable that takes records takes no more. */
+static void finish_now(struct recovery *r)
+{
+    if (r->now.memtable == NULL)
+        return;
+    await_last(r);
+    struct filling idle = r->last;
+    r->last = r->now;
+    r->now = idle;
+    if (memtable_entry_count(r->last.memtable->table) > RECOVERY_FEW)
+        r->has_thread = pthread_create(&r->thread, NULL, finish, r->last.bulk) == 0;
+    if (!r->has_thread)
+        memtable_bulk_end(r->last.bulk);
+}
+
+static void recovery_release(struct recovery *r)
+{
+    await_last(r);
+    db_memtable_drop(r->now.memtable);
+    memtable_bulk_free(r->now.bulk);
+    memtable_bulk_free(r->last.bulk);
+}
+
+/* In private memory a record that is larger than today's memtables gets one of its own size. */
+static lsm_status next_private(lsm_db *db, size_t room, lsm_error *err)
+{
     /* A long log and small memtables: fewer, larger ones. */
     size_t size = db->arena_size << (db->recovered_count / RECOVERY_DOUBLING);
     while (size < MEMTABLE_MAX_ARENA / 2 && room > size / 4)
@@ -45,38 +98,135 @@ static lsm_status replay_room(lsm_db *db, size_t room, lsm_error *err)
     return db_memtable_recover(db, size, err);
 }
 
+static lsm_status next_memtable(struct recovery *r, size_t count, size_t room, lsm_error *err)
+{
+    lsm_db *db = r->db;
+    finish_now(r);
+    lsm_status status = LSM_OK;
+    if (r->now.bulk == NULL)
+        status = memtable_bulk_new(&r->now.bulk, err);
+    if (status != LSM_OK)
+        return status;
+    status = r->is_shared ? db_memtable_recover_shared(db, err) : next_private(db, room, err);
+    r->ran_out = r->is_shared && (status == LSM_NO_SPACE || status == LSM_BUSY);
+    if (status != LSM_OK)
+        return status;
+    r->now.memtable = r->is_shared ? db->active_memtable : db->recovered[0];
+    db_memtable_keep(r->now.memtable);
+    memtable_bulk_begin(r->now.bulk, r->now.memtable->table, count);
+    if (!r->is_shared || memtable_bulk_has_room(r->now.bulk, count, room))
+        return LSM_OK;
+    r->ran_out = true;
+    return lsm_fail(err, LSM_NO_SPACE, "a log record of '%s' is larger than a memtable", db->path);
+}
+
+/* Makes room for a record and has memory behind it. */
+static lsm_status reserve(struct recovery *r, size_t count, size_t room, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    if (r->now.memtable == NULL || !memtable_bulk_has_room(r->now.bulk, count, room))
+        status = next_memtable(r, count, room, err);
+    if (status != LSM_OK || !r->is_shared)
+        return status;
+    size_t low, high;
+    memtable_bulk_reach(r->now.bulk, count, room, &low, &high);
+    status = shm_arena_back(r->db->segment, r->now.memtable->arena, low, high, err);
+    r->ran_out = status == LSM_NO_SPACE;
+    return status;
+}
+
+/* ---- records --------------------------------------------------------------------------------- */
+
+static size_t batch_room(lsm_slice batch, size_t *count)
+{
+    struct batch_reader r = batch_read(batch);
+    struct batch_entry entry;
+    size_t room = 0;
+    for (*count = 0; batch_next(&r, &entry); ++*count)
+        room += memtable_record_room(entry.key.size, entry.value.size);
+    return room;
+}
+
+static lsm_status check_batch(const struct recovery *r, const struct batch_reader *reader,
+                              uint64_t position, lsm_error *err)
+{
+    if (!reader->corrupt)
+        return LSM_OK;
+    lsm_status status =
+        lsm_fail(err, LSM_CORRUPT,
+                 "the log record at position %" PRIu64 " of '%s' fits its checksum but is no batch",
+                 position, r->db->path);
+    status_place(err, r->db->path, position);
+    return status;
+}
+
 static lsm_status replay_record(void *context, uint64_t position, uint64_t end, uint64_t sequence,
                                 lsm_slice batch, lsm_error *err)
 {
-    lsm_db *db = context;
-    /* A memtable switch in between takes the log's end from here. */
-    atomic_store(&db->layout->commit.staged, position);
-    lsm_status status = LSM_OK;
-    if (db->active == NULL)
-        status = db_memtable_recover(db, db->arena_size, err);
-    if (status == LSM_OK)
-        status = replay_room(db, batch_room(db, batch), err);
+    struct recovery *r = context;
+    struct shm_commit *c = &r->db->layout->commit;
+    size_t count, room = batch_room(batch, &count);
+    /* A memtable switch takes the log's end from here. */
+    atomic_store_explicit(&c->staged, position, memory_order_relaxed);
+    lsm_status status = reserve(r, count, room, err);
     if (status != LSM_OK)
         return status;
-    struct batch_reader r = batch_read(batch);
+    struct batch_reader reader = batch_read(batch);
     struct batch_entry entry;
-    while (batch_next(&r, &entry))
-        memtable_insert(db->active, entry.cf, entry.key, hash_key(entry.key.data, entry.key.size),
-                        entry_trailer(sequence, entry.type), entry.value);
-    if (r.corrupt) {
-        status = lsm_fail(err, LSM_CORRUPT,
-                          "the log record at position %" PRIu64 " of '%s' fits its checksum but is "
-                          "no batch",
-                          position, db->path);
-        status_place(err, db->path, position);
+    while (batch_next(&reader, &entry))
+        memtable_bulk_add(r->now.bulk, entry.cf, entry.key,
+                          hash_key(entry.key.data, entry.key.size),
+                          entry_trailer(sequence, entry.type), entry.value);
+    status = check_batch(r, &reader, position, err);
+    if (status != LSM_OK)
         return status;
-    }
-    atomic_store(&db->layout->commit.staged, end);
-    /* An ingest, which is not in the log, may have had a higher one. */
-    if (sequence > atomic_load(&db->layout->commit.applied_sequence))
-        atomic_store(&db->layout->commit.applied_sequence, sequence);
-    db->layout->commit.chain = 0; /* this record's is not told; wal_open() knows the last one's */
+    atomic_store_explicit(&c->staged, end, memory_order_relaxed);
+    r->sequence = sequence;
+    c->chain = 0; /* this record's is not told; wal_open() knows the last one's */
     return LSM_OK;
+}
+
+static void replay_ended(void *context)
+{
+    finish_now(context);
+}
+
+static lsm_status replay(struct recovery *r, const struct version_state *state, struct wal_end *end,
+                         lsm_error *err)
+{
+    lsm_db *db = r->db;
+    struct shm_commit *c = &db->layout->commit;
+    struct wal_options options = db_wal_options(db);
+    options.replay_ended = replay_ended;
+    atomic_store(&c->staged, state->log_position);
+    c->chain = state->log_chain;
+    r->sequence = 0;
+    lsm_status status = wal_replay(&options, state->log_position, state->log_chain, state->clean,
+                                   replay_record, r, end, err);
+    if (status == LSM_OK)
+        finish_now(r);
+    await_last(r);
+    /* An ingest, which is not in the log, may have had a higher one. */
+    if (status == LSM_OK && r->sequence > atomic_load(&c->applied_sequence))
+        atomic_store(&c->applied_sequence, r->sequence);
+    return status;
+}
+
+static lsm_status replay_log(lsm_db *db, const struct version_state *state, struct wal_end *end,
+                             lsm_error *err)
+{
+    struct recovery r = {.db = db, .is_shared = !db->is_private && !db->options.read_only};
+    lsm_status status = replay(&r, state, end, err);
+    if (status != LSM_OK && r.ran_out) {
+        STEP("recover: does not fit");
+        db_memtable_drop(r.now.memtable);
+        r.now.memtable = NULL;
+        db_memtable_unrecover(db);
+        r.is_shared = r.ran_out = false;
+        status = replay(&r, state, end, err);
+    }
+    recovery_release(&r);
+    return status;
 }
 
 /*
@@ -123,10 +273,7 @@ lsm_status db_recover(lsm_db *db, const struct version_state *state, bool is_new
     atomic_store(&c->staged, state->log_position);
     atomic_store(&c->applied_sequence, state->last_sequence);
     c->chain = state->log_chain;
-    lsm_status status = LSM_OK;
-    if (!is_new)
-        status = wal_replay(&options, state->log_position, state->log_chain, state->clean,
-                            replay_record, db, &end, err);
+    lsm_status status = is_new ? LSM_OK : replay_log(db, state, &end, err);
     STEP("recover: log read");
     if (status == LSM_OK && !db->options.read_only)
         status = wal_open(&options, &end, &db->wal, err);

@@ -18,6 +18,7 @@
 
 struct memtable_bulk {
     struct memtable *mt;        /* borrowed from begin to end */
+    bool inserts;               /* as always: it cannot be collected, or is too much */
     struct bulk_entry *entries; /* owned; touched as far as used, as is scratch */
     struct bulk_entry *scratch; /* owned */
     size_t count;
@@ -50,39 +51,52 @@ void memtable_bulk_free(struct memtable_bulk *bulk)
     mem_free(bulk);
 }
 
-void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt)
+void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, size_t count)
 {
     assert(memtable_entry_count(mt) == 0);
     bulk->mt = mt;
+    bulk->inserts = mt->kind != MEMTABLE_BTREE || count > MEMTABLE_BULK_MAX;
     bulk->count = bulk->prefix = bulk->stale = 0;
     bulk->min_sequence = UINT64_MAX;
     bulk->max_sequence = 0;
 }
 
+/* Bytes of all nodes over so many keys; only the last one of a level has fewer than its slots. */
+static size_t node_room(size_t count)
+{
+    return count / (BTREE_SLOTS - 1) * BTREE_NODE_SIZE + BULK_SPARE_ROOM;
+}
+
+/* What memtable_entry_room() adds up to. */
+static size_t insert_room(const struct memtable *mt, size_t count, size_t bytes)
+{
+    size_t nodes = count * (memtable_entry_room(mt, 0, 0) - memtable_record_room(0, 0));
+    return bytes <= SIZE_MAX - nodes ? bytes + nodes : SIZE_MAX;
+}
+
 bool memtable_bulk_has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes)
 {
     const struct memtable *mt = bulk->mt;
-    if (mt->kind != MEMTABLE_BTREE)
-        return memtable_has_room(mt, bytes);
+    if (bulk->inserts)
+        return memtable_has_room(mt, insert_room(mt, count, bytes));
+    if (count > MEMTABLE_BULK_MAX - bulk->count)
+        return false;
     size_t low = atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
-    size_t left = low * ARENA_UNIT - memtable_position(mt);
-    size_t nodes = bulk->count * BTREE_ENTRY_ROOM + BULK_SPARE_ROOM;
-    return count <= MEMTABLE_BULK_MAX - bulk->count && nodes <= left && bytes <= left - nodes;
+    size_t left = low * ARENA_UNIT - memtable_position(mt), nodes = node_room(bulk->count + count);
+    return nodes <= left && bytes <= left - nodes;
 }
 
 void memtable_bulk_reach(const struct memtable_bulk *bulk, size_t count, size_t bytes, size_t *low,
                          size_t *high)
 {
     const struct memtable *mt = bulk->mt;
-    if (mt->kind != MEMTABLE_BTREE) {
-        memtable_reach(mt, bytes, low, high);
+    if (bulk->inserts) {
+        memtable_reach(mt, insert_room(mt, count, bytes), low, high);
         return;
     }
-    size_t nodes_start =
-        (size_t)atomic_load_explicit(&mt->header->node_low, memory_order_relaxed) * ARENA_UNIT;
-    size_t nodes = (bulk->count + count) / (BTREE_SLOTS - 1) * BTREE_NODE_SIZE + BULK_SPARE_ROOM;
+    size_t nodes_start = atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
     *low = memtable_position(mt) + bytes;
-    *high = nodes_start - (nodes < nodes_start ? nodes : nodes_start);
+    *high = nodes_start * ARENA_UNIT - node_room(bulk->count + count);
 }
 
 /* Shortens the prefix to what the new key has of it, too. */
@@ -120,7 +134,7 @@ void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, u
                        uint64_t trailer, lsm_slice value)
 {
     struct memtable *mt = bulk->mt;
-    if (mt->kind != MEMTABLE_BTREE) {
+    if (bulk->inserts) {
         memtable_insert(mt, cf, key, hash, trailer, value);
         return;
     }

@@ -212,6 +212,11 @@ static size_t node_room(const struct memtable *mt)
     return mt->kind == MEMTABLE_BTREE ? BTREE_ENTRY_ROOM : SKIPLIST_ENTRY_ROOM;
 }
 
+size_t memtable_record_room(size_t key_size, size_t value_size)
+{
+    return record_size(key_size, value_size);
+}
+
 size_t memtable_entry_room(const struct memtable *mt, size_t key_size, size_t value_size)
 {
     return record_size(key_size, value_size) + node_room(mt);

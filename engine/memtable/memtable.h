@@ -66,6 +66,8 @@ uint64_t memtable_max_sequence(const struct memtable *mt); /* 0 when empty */
 
 /* An upper bound of the arena bytes that one more entry of these sizes takes, splits included. */
 size_t memtable_entry_room(const struct memtable *mt, size_t key_size, size_t value_size);
+/* The part of it that the entry itself takes. */
+size_t memtable_record_room(size_t key_size, size_t value_size);
 /* Is there room for `bytes` as summed up with memtable_entry_room()? */
 bool memtable_has_room(const struct memtable *mt, size_t bytes);
 /* The part of the arena, as two ranges [0, low) and [high, size), that inserts of `bytes` may touch
@@ -93,9 +95,10 @@ struct memtable_bulk;
 /* Owned by the caller. Takes 32 bytes of memory an entry once it is used. */
 lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err);
 void memtable_bulk_free(struct memtable_bulk *bulk); /* NULL is allowed */
-/* `mt` is empty, and borrowed up to memtable_bulk_end(). */
-void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt);
-/* Is there room for `count` entries, whose rooms by memtable_entry_room() add up to `bytes`? */
+/* `mt` is empty, and borrowed up to memtable_bulk_end(). `count` entries will come first together;
+ * where they are more than MEMTABLE_BULK_MAX they and all behind them are inserted as always. */
+void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, size_t count);
+/* Is there room for `count` entries, whose rooms by memtable_record_room() add up to `bytes`? */
 bool memtable_bulk_has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes);
 /* As memtable_reach(), and for what memtable_bulk_end() will touch. There is room. */
 void memtable_bulk_reach(const struct memtable_bulk *bulk, size_t count, size_t bytes, size_t *low,

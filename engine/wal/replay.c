@@ -326,6 +326,8 @@ static lsm_status replay_newest(struct replay *r, const struct log_segment_heade
         aim_ring(&ring, r->position);
         status = follow(r, &ring, err);
     }
+    if (status == LSM_OK && r->options->replay_ended != NULL)
+        r->options->replay_ended(r->context);
     if (status == LSM_OK)
         status = check_end(r, &segment, &ring, &in_segment, err);
 out:

@@ -417,3 +417,8 @@ const char *wal_path_text(const struct wal *wal)
 {
     return wal->path_text;
 }
+
+bool wal_is_direct(const struct wal *wal)
+{
+    return wal->log->is_direct != 0;
+}

@@ -57,6 +57,9 @@ struct wal_options {
     uint64_t segment_size;       /* at least stage_size; multiple of 4 KiB; the same */
     uint32_t mode;               /* of new files */
     bool refuse_mapping;         /* write commits to the stage file, as where it cannot be mapped */
+    /* Told wal_replay()'s context when it has visited the last record, before it searches what lies
+     * behind; NULL: nobody is. */
+    void (*replay_ended)(void *context);
 };
 
 /* Where the log ends, as found. */
@@ -193,6 +196,8 @@ lsm_status wal_prepare(struct wal *wal, lsm_error *err);
 /* True when so much is staged and not written that the log writer should run (256 KiB). */
 bool wal_wants_write(const struct wal *wal);
 uint64_t wal_bytes_written(const struct wal *wal); /* to segments, for statistics */
+/* Segments are written past the page cache: what is read back from them is on the disk. */
+bool wal_is_direct(const struct wal *wal);
 /* How the log is acknowledged and written, and why, for people. */
 const char *wal_path_text(const struct wal *wal);
 
