@@ -191,13 +191,26 @@ static void replay_ended(void *context)
     finish_now(context);
 }
 
+static const struct wal_last_life *last_life(const lsm_db *db, struct wal_last_life *life)
+{
+    if (db->is_private)
+        return NULL;
+    struct shm_last_words words = shm_attachment_last_words(db->attachment);
+    static_assert(sizeof life->nonce == sizeof words.log_nonce, "both are the log's");
+    memcpy(life->nonce, words.log_nonce, sizeof life->nonce);
+    life->durable = words.durable;
+    return words.is_known ? life : NULL;
+}
+
 static lsm_status replay(struct recovery *r, const struct version_state *state, struct wal_end *end,
                          lsm_error *err)
 {
     lsm_db *db = r->db;
     struct shm_commit *c = &db->layout->commit;
     struct wal_options options = db_wal_options(db);
+    struct wal_last_life life;
     options.replay_ended = replay_ended;
+    options.last_life = last_life(db, &life);
     atomic_store(&c->staged, state->log_position);
     c->chain = state->log_chain;
     r->sequence = 0;

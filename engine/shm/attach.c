@@ -121,9 +121,11 @@ static lsm_status settle_presence(struct shm_attachment *a, uint64_t deadline, l
 static lsm_status begin_founding(struct shm_attachment *a, lsm_error *err)
 {
     struct attach_page before;
-    if (attach_read_page(a->file, &before, NULL) == LSM_OK && before.directory[0] != '\0')
+    if (attach_read_page(a->file, &before, NULL) == LSM_OK && before.directory[0] != '\0') {
+        attach_take_last_words(a, &before);
         (void)shm_segment_remove_stale(a->options.io, before.directory, before.uuid, a->lock_file,
                                        NULL); /* if not here, then by the next one */
+    }
     attach_page_init(&a->page, &a->process);
     lsm_status status = write_page(a, false, err);
     if (status == LSM_OK)

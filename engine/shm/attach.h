@@ -108,6 +108,18 @@ void shm_detach_end(struct shm_attachment *attachment);
 /* Lets go of everything as death would, the slot to be reaped by others. Frees. NULL is allowed. */
 void shm_attachment_abandon(struct shm_attachment *attachment);
 
+/*
+ * For the founder: how far the log of the population before was durable when the last of it died,
+ * if it died in this life of the machine. It may have died anywhere, so this is a lower bound for
+ * what is on the disk, and no record can say that more was durable.
+ */
+struct shm_last_words {
+    bool is_known;
+    uint8_t log_nonce[SHM_UUID_SIZE]; /* the log is that of the segments with this nonce */
+    uint64_t durable;                 /* position in it */
+};
+struct shm_last_words shm_attachment_last_words(const struct shm_attachment *attachment);
+
 /* NULL, and slot and generation 0, before shm_attach_found(). */
 struct shm_segment *shm_attachment_segment(const struct shm_attachment *attachment);
 uint32_t shm_attachment_slot(const struct shm_attachment *attachment);

@@ -18,6 +18,7 @@ struct shm_attachment {
     uint32_t slot;
     uint32_t generation;
     struct attach_page page; /* as written last, or found when joining */
+    struct shm_last_words last_words;
 };
 
 /* Takes a slot of the mapped segment (A held). */
@@ -37,6 +38,8 @@ lsm_status attach_check_page(const struct shm_attachment *a, lsm_error *err);
 lsm_status attach_check_segment(const struct shm_attachment *a, lsm_error *err);
 /* Checks that this process may enter the population of `page`, maps its segment, takes a slot. */
 lsm_status attach_join(struct shm_attachment *a, lsm_error *err);
+/* Fills in a->last_words from what the page names, if that can be believed. a->page is used up. */
+void attach_take_last_words(struct shm_attachment *a, const struct attach_page *before);
 /* LSM_BUSY, naming a process that has the database of the LOCK file open. */
 lsm_status attach_busy(struct io *io, struct io_file *file, const char *path, bool is_settled,
                        lsm_error *err);

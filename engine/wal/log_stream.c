@@ -206,10 +206,16 @@ lsm_status log_stream_peek(struct log_stream *stream, uint64_t position, size_t 
                            const uint8_t **bytes, lsm_error *err)
 {
     assert(size > 0 && position + size <= stream->source.limit);
+    const struct log_stream_chunk *c = chunk_at(stream, 0);
+    /* All that there is room for is asked for when a chunk becomes the first one. */
+    if (stream->chunk_count > 0 && c->done && position >= c->first && position + size <= c->limit) {
+        *bytes = c->memory + (position - c->first);
+        return LSM_OK;
+    }
     lsm_status status = move_to(stream, position, err);
     if (status != LSM_OK)
         return status;
-    const struct log_stream_chunk *c = chunk_at(stream, 0);
+    c = chunk_at(stream, 0);
     if (position + size <= c->limit) {
         *bytes = c->memory + (position - c->first);
         return LSM_OK;

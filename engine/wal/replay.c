@@ -7,7 +7,8 @@
  * left of a write that nobody was promised, or damage to one that was synced. To tell them apart
  * all that lies behind it, in the newest segment and in the ring, is searched for a record which is
  * whole by itself and was made when the log had been durable beyond the bad one. Such a record is
- * proof.
+ * proof. Where the shared memory of those who died is still there it says how far the log had been
+ * durable, and what lies behind need not be read.
  */
 #include "engine/wal/wal_private.h"
 
@@ -283,12 +284,22 @@ static void aim_ring(struct replay_source *ring, uint64_t position)
     ring->bytes.limit = position + ring->bytes.ring_size;
 }
 
+/* It is known that no record was made when the log had been durable beyond r->position. */
+static bool needs_no_search(const struct replay *r, const struct replay_source *segment)
+{
+    const struct wal_last_life *life = r->options->last_life;
+    return life != NULL && life->durable <= r->position &&
+           memcmp(life->nonce, segment->header->nonce, sizeof life->nonce) == 0;
+}
+
 /* The chain has stopped at r->position: was the log known to go on? */
 static lsm_status check_end(struct replay *r, struct replay_source *segment,
                             struct replay_source *ring, const struct broken_record *in_segment,
                             lsm_error *err)
 {
     struct proof proof = {0};
+    if (needs_no_search(r, segment))
+        return LSM_OK;
     lsm_status status = search(r, segment, &proof, err);
     if (status == LSM_OK && !proof.found && ring->bytes.file != NULL) {
         aim_ring(ring, r->position);

@@ -47,6 +47,11 @@
 
 struct wal;
 
+struct wal_last_life {
+    uint8_t nonce[HASH_UUID_SIZE];
+    uint64_t durable; /* position: no record says that more was */
+};
+
 struct wal_options {
     struct io *io;
     struct io_dir *dir;          /* borrowed, outlives the log */
@@ -60,6 +65,9 @@ struct wal_options {
     /* Told wal_replay()'s context when it has visited the last record, before it searches what lies
      * behind; NULL: nobody is. */
     void (*replay_ended)(void *context);
+    /* For wal_replay(): how far the log of the life with this nonce was durable when it ended, as
+     * is known from elsewhere than the log; NULL: it is not. */
+    const struct wal_last_life *last_life;
 };
 
 /* Where the log ends, as found. */
