@@ -17,6 +17,10 @@
 #define RECOVERY_DOUBLING 8
 /* Entries that are sorted sooner than a thread is made. */
 #define RECOVERY_FEW 4096
+/* Memtables of the segment up to which none is filled with more than is sorted at once. */
+#define RECOVERY_SPREAD 16
+/* Entries of a batch that are read once. */
+#define RECOVERY_PARSED 4
 
 struct wal_options db_wal_options(lsm_db *db)
 {
@@ -40,6 +44,7 @@ struct recovery {
     lsm_db *db;
     bool is_shared;      /* into the segment's memtables */
     bool ran_out;        /* which do not hold it all */
+    size_t shared_count; /* of these, so far */
     struct filling now;  /* takes records */
     struct filling last; /* is finished by `thread` while has_thread */
     bool has_thread;
@@ -93,7 +98,7 @@ static lsm_status next_private(lsm_db *db, size_t room, lsm_error *err)
 {
     /* A long log and small memtables: fewer, larger ones. */
     size_t size = db->arena_size << (db->recovered_count / RECOVERY_DOUBLING);
-    while (size < MEMTABLE_MAX_ARENA / 2 && room > size / 4)
+    while (size < MEMTABLE_MAX_ARENA / 2 && room > size / 8) /* nodes may take four times more */
         size *= 2;
     return db_memtable_recover(db, size, err);
 }
@@ -111,20 +116,28 @@ static lsm_status next_memtable(struct recovery *r, size_t count, size_t room, l
     r->ran_out = r->is_shared && (status == LSM_NO_SPACE || status == LSM_BUSY);
     if (status != LSM_OK)
         return status;
+    r->shared_count += r->is_shared;
     r->now.memtable = r->is_shared ? db->active_memtable : db->recovered[0];
     db_memtable_keep(r->now.memtable);
-    memtable_bulk_begin(r->now.bulk, r->now.memtable->table, count);
-    if (!r->is_shared || memtable_bulk_has_room(r->now.bulk, count, room))
+    memtable_bulk_begin(r->now.bulk, r->now.memtable->table);
+    if (memtable_bulk_reserve(r->now.bulk, count, room) || !r->is_shared)
         return LSM_OK;
     r->ran_out = true;
     return lsm_fail(err, LSM_NO_SPACE, "a log record of '%s' is larger than a memtable", db->path);
+}
+
+/* What was collected is sorted by another thread while there are memtables to spare. */
+static bool is_time_for_next(const struct recovery *r, size_t count)
+{
+    return r->now.memtable == NULL || (r->is_shared && r->shared_count < RECOVERY_SPREAD &&
+                                       memtable_bulk_is_full(r->now.bulk, count));
 }
 
 /* Makes room for a record and has memory behind it. */
 static lsm_status reserve(struct recovery *r, size_t count, size_t room, lsm_error *err)
 {
     lsm_status status = LSM_OK;
-    if (r->now.memtable == NULL || !memtable_bulk_has_room(r->now.bulk, count, room))
+    if (is_time_for_next(r, count) || !memtable_bulk_reserve(r->now.bulk, count, room))
         status = next_memtable(r, count, room, err);
     if (status != LSM_OK || !r->is_shared)
         return status;
@@ -137,20 +150,29 @@ static lsm_status reserve(struct recovery *r, size_t count, size_t room, lsm_err
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-static size_t batch_room(lsm_slice batch, size_t *count)
-{
-    struct batch_reader r = batch_read(batch);
-    struct batch_entry entry;
-    size_t room = 0;
-    for (*count = 0; batch_next(&r, &entry); ++*count)
-        room += memtable_record_room(entry.key.size, entry.value.size);
-    return room;
-}
+/* A batch whose entries are looked at twice: for their room, and to be added. Most have few. */
+struct parsed {
+    struct batch_reader first; /* behind `entries` */
+    struct batch_entry entries[RECOVERY_PARSED];
+    size_t kept;  /* of them */
+    size_t count; /* of the whole batch */
+    size_t room;
+};
 
-static lsm_status check_batch(const struct recovery *r, const struct batch_reader *reader,
-                              uint64_t position, lsm_error *err)
+static lsm_status parse(const struct recovery *r, lsm_slice batch, uint64_t position,
+                        struct parsed *p, lsm_error *err)
 {
-    if (!reader->corrupt)
+    struct batch_reader reader = batch_read(batch);
+    struct batch_entry entry;
+    p->kept = p->count = p->room = 0;
+    while (p->kept < RECOVERY_PARSED && batch_next(&reader, &p->entries[p->kept])) {
+        const struct batch_entry *e = &p->entries[p->kept++];
+        p->room += memtable_record_room(e->key.size, e->value.size);
+    }
+    p->first = reader;
+    for (p->count = p->kept; batch_next(&reader, &entry); p->count++)
+        p->room += memtable_record_room(entry.key.size, entry.value.size);
+    if (!reader.corrupt)
         return LSM_OK;
     lsm_status status =
         lsm_fail(err, LSM_CORRUPT,
@@ -160,26 +182,30 @@ static lsm_status check_batch(const struct recovery *r, const struct batch_reade
     return status;
 }
 
+static void add(struct recovery *r, const struct batch_entry *e, uint64_t sequence)
+{
+    memtable_bulk_add(r->now.bulk, e->cf, e->key, hash_key(e->key.data, e->key.size),
+                      entry_trailer(sequence, e->type), e->value);
+}
+
 static lsm_status replay_record(void *context, uint64_t position, uint64_t end, uint64_t sequence,
                                 lsm_slice batch, lsm_error *err)
 {
     struct recovery *r = context;
     struct shm_commit *c = &r->db->layout->commit;
-    size_t count, room = batch_room(batch, &count);
+    struct parsed parsed;
+    struct batch_entry entry;
     /* A memtable switch takes the log's end from here. */
     atomic_store_explicit(&c->staged, position, memory_order_relaxed);
-    lsm_status status = reserve(r, count, room, err);
+    lsm_status status = parse(r, batch, position, &parsed, err);
+    if (status == LSM_OK)
+        status = reserve(r, parsed.count, parsed.room, err);
     if (status != LSM_OK)
         return status;
-    struct batch_reader reader = batch_read(batch);
-    struct batch_entry entry;
-    while (batch_next(&reader, &entry))
-        memtable_bulk_add(r->now.bulk, entry.cf, entry.key,
-                          hash_key(entry.key.data, entry.key.size),
-                          entry_trailer(sequence, entry.type), entry.value);
-    status = check_batch(r, &reader, position, err);
-    if (status != LSM_OK)
-        return status;
+    for (size_t i = 0; i < parsed.kept; i++)
+        add(r, &parsed.entries[i], sequence);
+    while (parsed.count > parsed.kept && batch_next(&parsed.first, &entry))
+        add(r, &entry, sequence);
     atomic_store_explicit(&c->staged, end, memory_order_relaxed);
     r->sequence = sequence;
     c->chain = 0; /* this record's is not told; wal_open() knows the last one's */

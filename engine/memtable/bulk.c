@@ -18,7 +18,7 @@
 
 struct memtable_bulk {
     struct memtable *mt;        /* borrowed from begin to end */
-    bool inserts;               /* as always: it cannot be collected, or is too much */
+    bool inserts;               /* as always: it cannot be collected, or was too much */
     struct bulk_entry *entries; /* owned; touched as far as used, as is scratch */
     struct bulk_entry *scratch; /* owned */
     size_t count;
@@ -26,6 +26,11 @@ struct memtable_bulk {
     size_t stale;  /* but those of the first so many entries are behind more */
     uint64_t min_sequence, max_sequence;
 };
+
+bool memtable_bulk_is_full(const struct memtable_bulk *bulk, size_t count)
+{
+    return bulk->inserts || count > MEMTABLE_BULK_MAX - bulk->count;
+}
 
 lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err)
 {
@@ -51,11 +56,11 @@ void memtable_bulk_free(struct memtable_bulk *bulk)
     mem_free(bulk);
 }
 
-void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, size_t count)
+void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt)
 {
     assert(memtable_entry_count(mt) == 0);
     bulk->mt = mt;
-    bulk->inserts = mt->kind != MEMTABLE_BTREE || count > MEMTABLE_BULK_MAX;
+    bulk->inserts = mt->kind != MEMTABLE_BTREE;
     bulk->count = bulk->prefix = bulk->stale = 0;
     bulk->min_sequence = UINT64_MAX;
     bulk->max_sequence = 0;
@@ -74,13 +79,9 @@ static size_t insert_room(const struct memtable *mt, size_t count, size_t bytes)
     return bytes <= SIZE_MAX - nodes ? bytes + nodes : SIZE_MAX;
 }
 
-bool memtable_bulk_has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes)
+static bool has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes)
 {
     const struct memtable *mt = bulk->mt;
-    if (bulk->inserts)
-        return memtable_has_room(mt, insert_room(mt, count, bytes));
-    if (count > MEMTABLE_BULK_MAX - bulk->count)
-        return false;
     size_t low = atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
     size_t left = low * ARENA_UNIT - memtable_position(mt), nodes = node_room(bulk->count + count);
     return nodes <= left && bytes <= left - nodes;
@@ -179,7 +180,8 @@ static size_t take_keys(struct memtable_bulk *bulk, struct btree_child *keys)
     return count;
 }
 
-void memtable_bulk_end(struct memtable_bulk *bulk)
+/* Makes what was collected a tree. */
+static void build(struct memtable_bulk *bulk)
 {
     struct memtable *mt = bulk->mt;
     if (bulk->count == 0)
@@ -192,4 +194,20 @@ void memtable_bulk_end(struct memtable_bulk *bulk)
     btree_build(mt, keys, take_keys(bulk, keys));
     atomic_store_explicit(&mt->header->min_sequence, bulk->min_sequence, memory_order_relaxed);
     atomic_store_explicit(&mt->header->max_sequence, bulk->max_sequence, memory_order_relaxed);
+    bulk->count = 0;
+}
+
+void memtable_bulk_end(struct memtable_bulk *bulk)
+{
+    build(bulk);
+    bulk->mt = NULL;
+}
+
+bool memtable_bulk_reserve(struct memtable_bulk *bulk, size_t count, size_t bytes)
+{
+    if (!memtable_bulk_is_full(bulk, count))
+        return has_room(bulk, count, bytes);
+    build(bulk);
+    bulk->inserts = true;
+    return memtable_has_room(bulk->mt, insert_room(bulk->mt, count, bytes));
 }

@@ -89,21 +89,24 @@ void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t h
  * is as any other, with the same entries at the same places. A bulk serves one memtable after the
  * other; one thread at a time.
  */
-#define MEMTABLE_BULK_MAX ((size_t)1 << 20) /* entries that it holds */
+#define MEMTABLE_BULK_MAX ((size_t)1 << 17) /* entries that it collects */
 struct memtable_bulk;
 
 /* Owned by the caller. Takes 32 bytes of memory an entry once it is used. */
 lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err);
 void memtable_bulk_free(struct memtable_bulk *bulk); /* NULL is allowed */
-/* `mt` is empty, and borrowed up to memtable_bulk_end(). `count` entries will come first together;
- * where they are more than MEMTABLE_BULK_MAX they and all behind them are inserted as always. */
-void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, size_t count);
-/* Is there room for `count` entries, whose rooms by memtable_record_room() add up to `bytes`? */
-bool memtable_bulk_has_room(const struct memtable_bulk *bulk, size_t count, size_t bytes);
-/* As memtable_reach(), and for what memtable_bulk_end() will touch. There is room. */
+/* `mt` is empty, and borrowed up to memtable_bulk_end(). */
+void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt);
+/* Would `count` more entries be inserted, as always, because they are too many to be collected?
+ * Then a next memtable is the faster way. */
+bool memtable_bulk_is_full(const struct memtable_bulk *bulk, size_t count);
+/* Is there room for `count` entries, whose rooms by memtable_record_room() add up to `bytes`? They
+ * are what is added next. Where they are too many what was collected is made a tree first. */
+bool memtable_bulk_reserve(struct memtable_bulk *bulk, size_t count, size_t bytes);
+/* As memtable_reach(), and for what memtable_bulk_end() will touch. They were reserved. */
 void memtable_bulk_reach(const struct memtable_bulk *bulk, size_t count, size_t bytes, size_t *low,
                          size_t *high);
-/* As memtable_insert(): room was checked before; cannot fail. */
+/* As memtable_insert(): they were reserved; cannot fail. */
 void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, uint64_t hash,
                        uint64_t trailer, lsm_slice value);
 void memtable_bulk_end(struct memtable_bulk *bulk);

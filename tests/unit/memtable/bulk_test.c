@@ -36,7 +36,7 @@ static struct fixture fixture_of(enum memtable_kind kind, size_t size)
     f.plan_arena = arena_of(4 * size, MEMTABLE_BTREE, &f.plan); /* whose nodes are not full */
     f.arena = arena_of(size, kind, &f.mt);
     ck_assert_int_eq(memtable_bulk_new(&f.bulk, NULL), LSM_OK);
-    memtable_bulk_begin(f.bulk, f.mt, 1);
+    memtable_bulk_begin(f.bulk, f.mt);
     return f;
 }
 
@@ -66,7 +66,7 @@ static void add_all(struct fixture *f)
         const struct reference_entry *e = &f->reference.entries[i];
         room += memtable_record_room(e->key_size, e->value_size);
     }
-    ck_assert(memtable_bulk_has_room(f->bulk, f->reference.count, room));
+    ck_assert(memtable_bulk_reserve(f->bulk, f->reference.count, room));
     memtable_bulk_reach(f->bulk, f->reference.count, room, &low, &high);
     memcpy(before, f->arena, f->size);
     for (size_t i = 0; i < f->reference.count; i++)
@@ -231,13 +231,12 @@ START_TEST(test_bulk_filled_to_the_brim_never_overflows)
     struct random_state random = random_seeded(reference_seed("brim"));
     struct fixture f = fixture_of(MEMTABLE_BTREE, MEMTABLE_MIN_ARENA + (size_t)_i * 8 * 1013);
     size_t room = memtable_record_room(8, 4), size = room;
-    while (memtable_bulk_has_room(f.bulk, f.reference.count + 1, size)) {
+    while (memtable_bulk_reserve(f.bulk, f.reference.count + 1, size)) {
         uint64_t number = _i % 2 == 0 ? random_next(&random) : BYTES_BE64(f.reference.count * 3);
         plan_add(&f, 1, LSM_SLICE(&number, 8), f.reference.count + 1, 4);
         size += room;
     }
-    ck_assert(!memtable_bulk_has_room(f.bulk, 1, SIZE_MAX));
-    ck_assert(!memtable_bulk_has_room(f.bulk, MEMTABLE_BULK_MAX + 1, 0));
+    ck_assert(!memtable_bulk_reserve(f.bulk, 1, SIZE_MAX));
     add_all(&f);
     while (memtable_has_room(f.mt, memtable_entry_room(f.mt, 8, 4))) {
         uint64_t number = BYTES_BE64(f.reference.count * 7 % 512);
@@ -257,7 +256,7 @@ START_TEST(test_bulk_serves_one_memtable_after_the_other)
     uint8_t *arena = arena_of(f.size, MEMTABLE_BTREE, &other);
     plan_shape(&f, KEYS_LONG_PREFIX, 2000, false, &random);
     add_all(&f);
-    memtable_bulk_begin(f.bulk, other, 500);
+    memtable_bulk_begin(f.bulk, other);
     for (size_t i = 0; i < 500; i++)
         reference_bulk_add(&f.reference, i, f.bulk);
     memtable_bulk_end(f.bulk);
@@ -269,17 +268,26 @@ START_TEST(test_bulk_serves_one_memtable_after_the_other)
 }
 END_TEST
 
-/* It cannot sort so many: they are inserted. */
-START_TEST(test_bulk_of_too_large_a_lot_takes_all_of_it)
+/* It cannot collect so many: from then on they are inserted. */
+START_TEST(test_bulk_of_too_many_takes_all_of_them)
 {
-    struct random_state random = random_seeded(reference_seed("too large"));
+    struct random_state random = random_seeded(reference_seed("too many"));
     struct fixture f = fixture_of(MEMTABLE_BTREE, 4 * MIB);
-    memtable_bulk_begin(f.bulk, f.mt, MEMTABLE_BULK_MAX + 1);
-    ck_assert(!memtable_bulk_has_room(f.bulk, MEMTABLE_BULK_MAX + 1, MIB));
-    plan_shape(&f, KEYS_RANDOM, 1000, true, &random);
-    add_all(&f);
+    size_t room = memtable_record_room(20, 60), collected = _i == 0 ? 0 : 1500;
+    ck_assert(!memtable_bulk_is_full(f.bulk, MEMTABLE_BULK_MAX));
+    plan_shape(&f, KEYS_MIXED, 3000, true, &random);
+    for (size_t i = 0; i < 3000; i++) {
+        if (i == collected) {
+            ck_assert(memtable_bulk_is_full(f.bulk, MEMTABLE_BULK_MAX + 1));
+            ck_assert(!memtable_bulk_reserve(f.bulk, MEMTABLE_BULK_MAX + 1, 0)); /* no room, too */
+            ck_assert(memtable_bulk_is_full(f.bulk, 1));
+        }
+        ck_assert(memtable_bulk_reserve(f.bulk, 1, room));
+        reference_bulk_add(&f.reference, i, f.bulk);
+    }
+    memtable_bulk_end(f.bulk);
     check_counters(&f);
-    reference_check(&f.reference, 1000, f.mt, &random);
+    reference_check(&f.reference, 3000, f.mt, &random);
     fixture_release(&f);
 }
 END_TEST
@@ -309,7 +317,7 @@ int main(void)
     tcase_add_test(tests, test_bulk_of_one_key_chains_its_versions);
     tcase_add_loop_test(tests, test_bulk_filled_to_the_brim_never_overflows, 0, 8);
     tcase_add_test(tests, test_bulk_serves_one_memtable_after_the_other);
-    tcase_add_test(tests, test_bulk_of_too_large_a_lot_takes_all_of_it);
+    tcase_add_loop_test(tests, test_bulk_of_too_many_takes_all_of_them, 0, 2);
     tcase_add_test(tests, test_bulk_without_memory_says_so);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
