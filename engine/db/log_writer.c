@@ -1,6 +1,7 @@
 /*
  * The log writer's thread: copies the stage ring into the WAL segments behind the writers, once
- * 256 KiB or 2 ms have gathered, and keeps the next segment ready.
+ * 256 KiB or 2 ms have gathered, keeps the next segment ready, and gives space back after a while
+ * without writes.
  *
  * It sleeps on a futex while there is nothing to write, so an idle database costs nothing. A commit
  * wakes it only when it announced that it sleeps. Without threads the committing thread writes the
@@ -10,10 +11,10 @@
 
 #include <time.h>
 
-#define LOG_GATHER_NS     UINT64_C(2000000)
-#define LOG_IDLE_NS       UINT64_C(1000000000)
-#define LOG_RETRY_NS      UINT64_C(50000000)
-#define LOG_PREPARE_ROUND 64 /* looks for the next segment every so many rounds */
+#define LOG_GATHER_NS UINT64_C(2000000)
+#define LOG_IDLE_NS   UINT64_C(1000000000)
+#define LOG_RETRY_NS  UINT64_C(50000000)
+#define LOG_REST_NS   UINT64_C(2000000000) /* without a write: space goes back */
 
 static lsm_status write_staged(lsm_db *db, bool wait, lsm_error *err)
 {
@@ -63,21 +64,43 @@ static void wait_for_work(lsm_db *db, bool failed)
     }
 }
 
+/* How far the log went when it was looked at last. */
+struct rest {
+    uint64_t seen;     /* staged */
+    uint64_t since_ns; /* it has been that */
+    bool is_done;
+};
+
+/* Once in each quiet time. Where it fails, or somebody else is at the log, space is all it costs.
+ */
+static void rest_when_idle(lsm_db *db, struct rest *rest)
+{
+    uint64_t staged = atomic_load(&db->layout->commit.staged), now = io_now_ns(db->io);
+    if (staged != rest->seen) {
+        *rest = (struct rest){.seen = staged, .since_ns = now};
+    } else if (!rest->is_done && now - rest->since_ns >= LOG_REST_NS && db_sync_trylock(db)) {
+        (void)wal_rest_locked(db->wal, NULL);
+        shm_unlock(&db->layout->locks.sync);
+        rest->is_done = true;
+    }
+}
+
 static void *log_writer(void *argument)
 {
     lsm_db *db = argument;
     if (db->forget_later > 0)
         db_forget_log(db, db->forget_later);
-    (void)wal_prepare(db->wal, NULL);
+    struct rest rest = {.seen = UINT64_MAX};
     bool failed = false;
-    for (unsigned round = 1; !atomic_load(&db->closing); round++) {
+    while (!atomic_load(&db->closing)) {
         wait_for_work(db, failed);
         lsm_error error;
         failed = !log_is_written(db) && write_staged(db, true, &error) != LSM_OK;
         if (failed)
             db_tell(db, &(lsm_event){.kind = LSM_EVENT_ERROR, .error = &error});
-        if (round % LOG_PREPARE_ROUND == 0)
+        if (wal_wants_spare(db->wal))
             (void)wal_prepare(db->wal, NULL); /* a failure shows at the next segment */
+        rest_when_idle(db, &rest);
     }
     return NULL;
 }

@@ -64,7 +64,7 @@ lsm_status repair_begin_log(struct repair *r, uint64_t position, lsm_error *err)
         header.previous_start = r->log.newest_start < position ? r->log.newest_start : position;
         header.previous_end = position;
     }
-    lsm_status status = segment_spare_make(&dir, number, header.size, &spare, err);
+    lsm_status status = segment_spare_make(&dir, number, header.size, header.size, &spare, err);
     if (status != LSM_OK)
         return status;
     status = write_header(&spare, &header, err);

@@ -114,6 +114,7 @@ struct shm_log {
                                      has to take over (sync) */
     uint64_t segment_bytes;       /* size of the file of commit.segment_number (sync) */
     uint64_t filled;              /* its bytes below have been written to once (sync) */
+    uint64_t reserved;            /* and for those below there is room on disk (sync) */
     uint32_t finished;            /* nothing more may be written to it (sync) */
     uint32_t recyclable;          /* every write to it was waited for (sync) */
     uint64_t forgotten;           /* no older segment than this one is left (sync) */
@@ -121,6 +122,7 @@ struct shm_log {
     _Atomic uint64_t
         clean[SHM_LOG_CLEAN]; /* packed: the last segments that may be recycled (sync) */
     _Atomic uint64_t spares[SHM_LOG_SPARES]; /* packed; 0: none. Put by anybody, taken under sync */
+    _Atomic uint32_t spare_due; /* the segment is half full */
     _Atomic uint32_t sweep_due; /* there may be files in the directory that nobody will use */
     struct shm_lock spare_lock; /* whoever makes a spare; only ever tried, so it has no order */
 };

@@ -158,6 +158,7 @@ struct removal {
     size_t count;
     uint64_t recycled[SHM_LOG_SPARES]; /* packed; spares once their new names are durable */
     size_t recycled_count;
+    uint64_t most_filled; /* of a segment that is recycled */
 };
 
 static lsm_status remove_segment(struct wal *wal, uint64_t number, struct removal *removal,
@@ -165,7 +166,8 @@ static lsm_status remove_segment(struct wal *wal, uint64_t number, struct remova
 {
     char from[FILE_NAME_SIZE], to[FILE_NAME_SIZE];
     uint64_t word = clean_word(wal, number);
-    bool wanted = wal_spare_count(wal) + removal->recycled_count < SHM_LOG_SPARES;
+    bool wanted = wal_packed_filled(word) <= removal->most_filled &&
+                  wal_spare_count(wal) + removal->recycled_count < SHM_LOG_SPARES;
     lsm_status status;
     if (word != 0 && wanted) {
         status = io_dir_rename(wal->dir.dir, file_name_make(FILE_WAL, number, from),
@@ -252,7 +254,7 @@ static lsm_status forget(struct wal *wal, uint64_t position, lsm_error *err)
 {
     struct chain chain = {0};
     struct segment_list list = {0};
-    struct removal removal = {0};
+    struct removal removal = {.most_filled = UINT64_MAX};
     bool sweep = atomic_load(&wal->log->sweep_due) != 0;
     lsm_status status = chain_read(wal, position, &chain, err);
     uint64_t oldest = status == LSM_OK ? chain.numbers[chain.count - 1] : 0;
@@ -295,8 +297,12 @@ lsm_status wal_sweep(struct wal *wal, lsm_error *err)
 lsm_status wal_remove_all(struct wal *wal, lsm_error *err)
 {
     struct segment_list list = {0};
-    struct removal removal = {0};
+    struct removal removal = {.most_filled = wal_reserve_step(wal)};
+    bool any = false;
     lsm_status status = segment_list_read(wal->dir.dir, &list, err);
+    if (status == LSM_OK)
+        status = wal_drop_large_spares(wal, &any, err);
+    removal.count += any;
     for (size_t i = 0; i < list.segment_count && status == LSM_OK; i++)
         status = remove_segment(wal, list.segments[i], &removal, err);
     if (status == LSM_OK)

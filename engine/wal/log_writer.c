@@ -170,15 +170,14 @@ static lsm_status extend_fits(struct wal *wal, uint64_t staged, lsm_error *err)
     return LSM_OK;
 }
 
-/* Seals the current segment at `written` and begins the next. */
-static lsm_status begin_next(struct wal *wal, lsm_error *err)
+lsm_status wal_begin_next(struct wal *wal, bool recycle, lsm_error *err)
 {
     wal->log->finished = true;
     lsm_status status = sync_current(wal, err);
     if (status != LSM_OK)
         return status;
     struct wal_beginning beginning = {
-        .recycle = wal->log->recyclable && wal->current.size == wal->log->segment_size,
+        .recycle = recycle && wal->log->recyclable && wal->current.size == wal->log->segment_size,
         .start = wal_written(wal),
         .previous = wal->current.number,
         .previous_start = wal->current.start,
@@ -194,7 +193,7 @@ static lsm_status make_room(struct wal *wal, uint64_t staged, lsm_error *err)
         status = extend_fits(wal, staged, err);
     if (status != LSM_OK || (!wal->log->finished && wal->fits > wal_written(wal)))
         return status;
-    status = begin_next(wal, err);
+    status = wal_begin_next(wal, true, err);
     if (status == LSM_OK)
         status = extend_fits(wal, staged, err);
     assert(status != LSM_OK || wal->fits > wal_written(wal));
@@ -214,6 +213,22 @@ static uint64_t fill_limit(const struct wal *wal, uint64_t offset, uint64_t limi
     return longer > limit ? longer : limit;
 }
 
+/* Reserves room for the file's bytes below `limit`, a step at a time, so that a write does not fail
+ * for want of it and a short log takes little. */
+static lsm_status reserve(struct wal *wal, uint64_t limit, lsm_error *err)
+{
+    uint64_t reserved = wal->log->reserved, wanted = wal_reserve_limit(wal, limit);
+    if (limit <= reserved)
+        return LSM_OK;
+    if (wanted > wal->current.size)
+        wanted = wal->current.size;
+    lsm_status status = io_file_allocate(wal->file, reserved, wanted - reserved, err);
+    STEP("log segment: room reserved");
+    if (status == LSM_OK)
+        wal->log->reserved = wanted;
+    return status;
+}
+
 /* Copies the next stretch out of the ring, whole records if one fits into the buffer. */
 static lsm_status fill_request(struct wal *wal, uint64_t staged, bool awaited, lsm_error *err)
 {
@@ -226,7 +241,9 @@ static lsm_status fill_request(struct wal *wal, uint64_t staged, bool awaited, l
     uint64_t offset = LOG_SEGMENT_HEADER + (first - wal->current.start);
     if (awaited)
         padded = (size_t)(fill_limit(wal, offset, offset + padded) - offset);
-    lsm_status status = wal_stage_copy_out(&wal->stage, first, wal->buffer, size, err);
+    lsm_status status = reserve(wal, offset + padded, err);
+    if (status == LSM_OK)
+        status = wal_stage_copy_out(&wal->stage, first, wal->buffer, size, err);
     uint64_t record = wal_written(wal);
     if (limit == wal->fits)
         record = limit;
@@ -293,6 +310,8 @@ static void count_written(struct wal *wal)
     uint64_t limit = wal->request.offset + wal->request.size;
     if (limit > wal->log->filled)
         wal->log->filled = limit;
+    if (limit > wal->current.size / 2)
+        atomic_store_explicit(&wal->log->spare_due, 1, memory_order_relaxed);
     wal->reached = wal->flight_end;
     atomic_fetch_add_explicit(&wal->bytes_written, wal->request.size, memory_order_relaxed);
     atomic_store_explicit(&commit->written, wal->flight_record, memory_order_release);
@@ -376,6 +395,12 @@ bool wal_wants_write(const struct wal *wal)
     uint64_t written = atomic_load_explicit(&wal->layout->commit.written, memory_order_acquire);
     uint64_t staged = staged_now(wal);
     return staged > written && staged - written >= due;
+}
+
+bool wal_wants_spare(const struct wal *wal)
+{
+    return atomic_load_explicit(&wal->log->spare_due, memory_order_relaxed) != 0 &&
+           wal_spare_count(wal) == 0;
 }
 
 uint64_t wal_bytes_written(const struct wal *wal)

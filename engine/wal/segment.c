@@ -289,8 +289,9 @@ void segment_chain_release(struct segment_chain *chain)
 
 /* ---- new files ------------------------------------------------------------------------------- */
 
+/* The size comes last: a spare that has it has its beginning reserved, too. */
 lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, uint64_t size,
-                              struct segment_spare *spare, lsm_error *err)
+                              uint64_t reserved, struct segment_spare *spare, lsm_error *err)
 {
     struct segment_spare made = {.number = number, .size = size};
     lsm_status status = segment_open(dir, FILE_WAL_SPARE, number,
@@ -298,7 +299,10 @@ lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, ui
     if (status != LSM_OK)
         return status;
     STEP("log file: made");
-    status = io_file_allocate(made.file, 0, size, err);
+    status = io_file_allocate(made.file, 0, reserved < size ? reserved : size, err);
+    STEP("log file: reserved");
+    if (status == LSM_OK && reserved < size)
+        status = io_file_truncate(made.file, size, err);
     if (status == LSM_OK)
         *spare = made;
     else

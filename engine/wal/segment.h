@@ -68,9 +68,10 @@ struct segment_spare {
     struct io_file *file; /* owned */
 };
 
-/* Makes NNNNNN.spare with room reserved for `size` bytes. Nothing is left behind on failure. */
+/* Makes NNNNNN.spare of `size` bytes with room reserved for the first `reserved` of them. Nothing
+ * is left behind on failure. */
 lsm_status segment_spare_make(const struct segment_dir *dir, uint64_t number, uint64_t size,
-                              struct segment_spare *spare, lsm_error *err);
+                              uint64_t reserved, struct segment_spare *spare, lsm_error *err);
 /* Closes and removes it. */
 void segment_spare_discard(const struct segment_dir *dir, struct segment_spare *spare);
 

@@ -65,7 +65,8 @@ static lsm_status make_spare(struct wal *wal, lsm_error *err)
     uint64_t number = fresh_number(wal);
     if (!wal_can_pack(number))
         return LSM_OK;
-    lsm_status status = segment_spare_make(&wal->dir, number, wal->log->segment_size, &spare, err);
+    lsm_status status = segment_spare_make(&wal->dir, number, wal->log->segment_size,
+                                           wal_reserve_step(wal), &spare, err);
     if (status != LSM_OK)
         return status;
     STEP("log spare: made");
@@ -134,8 +135,8 @@ static lsm_status take_spare(struct wal *wal, uint64_t size, struct segment_spar
     uint64_t usual = wal->log->segment_size;
     uint64_t word = size <= usual ? pool_take(wal) : 0;
     if (word == 0)
-        return segment_spare_make(&wal->dir, fresh_number(wal), size <= usual ? usual : size, spare,
-                                  err);
+        return segment_spare_make(&wal->dir, fresh_number(wal), size <= usual ? usual : size,
+                                  wal_reserve_limit(wal, size), spare, err);
     STEP("log segment: file taken");
     struct segment_spare taken = {
         .number = wal_packed_number(word), .size = usual, .filled = wal_packed_filled(word)};
@@ -208,7 +209,7 @@ static lsm_status give_name(struct wal *wal, struct segment_spare *spare, uint64
  * one, a death behind a new one whose other words nobody trusts.
  */
 static void switch_to(struct wal *wal, const struct log_segment_header *header,
-                      struct io_file *file, uint64_t filled)
+                      struct io_file *file, uint64_t filled, uint64_t reserved)
 {
     struct shm_commit *commit = &wal->layout->commit;
     struct shm_log *log = wal->log;
@@ -220,6 +221,8 @@ static void switch_to(struct wal *wal, const struct log_segment_header *header,
     log->finished = false;
     log->recyclable = true;
     log->filled = filled;
+    log->reserved = reserved;
+    atomic_store(&log->spare_due, 0);
     atomic_store_explicit(&commit->reusable, header->start, memory_order_release);
     atomic_store_explicit(&commit->sync_busy, 0, memory_order_release);
 
@@ -253,10 +256,13 @@ lsm_status wal_begin_segment(struct wal *wal, const struct wal_beginning *b, lsm
         return status;
     }
     uint64_t filled = LOG_SEGMENT_HEADER + b->tail_size;
+    uint64_t reserved = wal_reserve_limit(wal, filled);
     if (filled < spare.filled)
         filled = spare.filled;
+    if (reserved < filled)
+        reserved = filled;
     if (b->recycle)
         wal_note_clean(wal, wal->current.number, wal->log->filled);
-    switch_to(wal, &header, file, filled);
+    switch_to(wal, &header, file, filled, reserved);
     return LSM_OK;
 }

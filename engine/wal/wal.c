@@ -378,8 +378,7 @@ void wal_detach(struct wal *wal)
     wal_free(wal);
 }
 
-/* Nobody needs a byte of the log any more: its files wait for the next open, up to the usual count.
- */
+/* Nobody needs a byte of the log any more: what is small of its files waits for the next open. */
 static lsm_status keep_as_spares(struct wal *wal, lsm_error *err)
 {
     struct shm_log *log = wal->log;

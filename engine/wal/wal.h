@@ -201,6 +201,16 @@ lsm_status wal_forget_locked(struct wal *wal, uint64_t position, lsm_error *err)
  * time; called by a background thread of any process without any lock: */
 lsm_status wal_prepare(struct wal *wal, lsm_error *err);
 
+/*
+ * Nobody has written for a while: gives back the disk space that is kept for writers, but for a
+ * little. Nothing happens when something is staged that is not written, or there is little to give.
+ * A failure costs only space.
+ */
+lsm_status wal_rest_locked(struct wal *wal, lsm_error *err);
+
+/* True when wal_prepare() should run: the current segment is half full, and there is no next one.
+ */
+bool wal_wants_spare(const struct wal *wal);
 /* True when so much is staged and not written that the log writer should run (256 KiB). */
 bool wal_wants_write(const struct wal *wal);
 uint64_t wal_bytes_written(const struct wal *wal); /* to segments, for statistics */

@@ -11,6 +11,7 @@
  *   handover.c     from one holder of the sync lock to the next, dead or alive
  *   spare.c        spares, and segments begun in them
  *   forget.c       old segments recycled and removed
+ *   rest.c         space given back when nobody writes
  *   wal.c          open, attach and close
  */
 #ifndef ENGINE_WAL_WAL_PRIVATE_H
@@ -28,6 +29,10 @@
 #define WAL_FILL_SIZE  ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
 #define WAL_WRITE_DUE  ((uint64_t)256 << 10)
 #define WAL_STRETCH    ((uint64_t)1 << 20) /* the ring is renewed in these */
+
+#define WAL_RESERVE_PART  16 /* of a segment */
+#define WAL_RESERVE_LEAST ((uint64_t)16 << 10)
+#define WAL_RESERVE_MOST  ((uint64_t)4 << 20)
 
 static_assert(LOG_RECORD_OVERHEAD <= WAL_RECORD_OVERHEAD, "as wal.h promises");
 static_assert(SHM_UUID_SIZE == HASH_UUID_SIZE, "one uuid");
@@ -137,7 +142,27 @@ static inline uint64_t wal_durable(const struct wal *wal)
     return atomic_load_explicit(&wal->layout->commit.durable, memory_order_relaxed);
 }
 
+/* Files of the log get their room in steps of this: small against the segment, so that a short log
+ * takes little, and large against a write. Every spare has one. */
+static inline uint64_t wal_reserve_step(const struct wal *wal)
+{
+    uint64_t step = wal->log->segment_size / WAL_RESERVE_PART;
+    step -= step % IO_ALIGNMENT;
+    if (step < WAL_RESERVE_LEAST)
+        return WAL_RESERVE_LEAST;
+    return step < WAL_RESERVE_MOST ? step : WAL_RESERVE_MOST;
+}
+/* Whole steps for the first `size` bytes of a file. */
+static inline uint64_t wal_reserve_limit(const struct wal *wal, uint64_t size)
+{
+    uint64_t step = wal_reserve_step(wal);
+    return (size + step - 1) / step * step;
+}
+
 /* ---- log_writer.c ---------------------------------------------------------------------------- */
+
+/* Seals the current segment at `written` and begins the next. `recycle`: it may become a spare. */
+lsm_status wal_begin_next(struct wal *wal, bool recycle, lsm_error *err);
 
 /* Syncs a file of the log; a failure poisons. */
 lsm_status wal_sync_file(struct wal *wal, struct io_file *file, lsm_error *err);
@@ -192,8 +217,14 @@ void wal_add_link(struct wal *wal, const struct wal_link *link);
 void wal_note_clean(struct wal *wal, uint64_t number, uint64_t filled);
 /* Removes files that a dead process left and nobody needs, if there may be some. */
 lsm_status wal_sweep(struct wal *wal, lsm_error *err);
-/* Recycles or unlinks every segment: the log is empty. */
+/* Unlinks every segment, but for one that is small enough to be a spare: the log is empty. */
 lsm_status wal_remove_all(struct wal *wal, lsm_error *err);
+
+/* ---- rest.c ---------------------------------------------------------------------------------- */
+
+/* Unlinks the spares that hold more than the first step; *any is set when there was one. The names
+ * are not synced: a spare that comes back belongs to nobody. */
+lsm_status wal_drop_large_spares(struct wal *wal, bool *any, lsm_error *err);
 
 /* ---- stage.c --------------------------------------------------------------------------------- */
 

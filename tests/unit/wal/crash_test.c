@@ -64,6 +64,12 @@ static lsm_status reopen(struct rig *rig, lsm_error *err)
     return status;
 }
 
+static lsm_status rest(struct rig *rig, uint64_t end, lsm_error *err)
+{
+    lsm_status status = wal_write_locked(rig->wal, end, err);
+    return status == LSM_OK ? wal_rest_locked(rig->wal, err) : status;
+}
+
 static lsm_status step(struct rig *rig, const struct script *script, struct random_state *random,
                        struct outcome *outcome, lsm_error *err)
 {
@@ -88,6 +94,8 @@ static lsm_status step(struct rig *rig, const struct script *script, struct rand
         return wal_prepare(rig->wal, err);
     case 5:
         return random_below(random, 2) == 0 ? flush_and_forget(rig, err) : LSM_OK;
+    case 7:
+        return random_below(random, 3) == 0 ? rest(rig, end, err) : LSM_OK;
     case 6:
         return script->closes && random_below(random, 3) == 0 ? reopen(rig, err) : LSM_OK;
     default:

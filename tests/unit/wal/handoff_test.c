@@ -75,6 +75,12 @@ static void do_something(struct turns *t)
     case 4:
         ck_ok(wal_prepare(rig->wal, err));
         break;
+    case 7:
+        if (random_below(&t->random, 4) != 0)
+            break;
+        ck_ok(wal_sync_locked(rig->wal, end, err));
+        ck_ok(wal_rest_locked(rig->wal, err));
+        break;
     case 5:
         if (random_below(&t->random, 4) != 0)
             break;

@@ -1,7 +1,9 @@
 /* Writing and reading back on every backend; the life of segment files. */
 #include "tests/unit/wal/rig.h"
 
+#include <dirent.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 /* ---- round trips ----------------------------------------------------------------------------- */
 
@@ -381,6 +383,100 @@ START_TEST(test_log_forgotten_segments_are_recycled)
 }
 END_TEST
 
+/* Bytes on disk of the log's files but the stage file; *largest: size of the largest. */
+static uint64_t log_space(const struct rig *rig, uint64_t *largest)
+{
+    DIR *folder = opendir(rig->path);
+    struct dirent *entry;
+    uint64_t sum = 0;
+    *largest = 0;
+    ck_assert_ptr_nonnull(folder);
+    while ((entry = readdir(folder)) != NULL) {
+        enum file_kind kind;
+        uint64_t number;
+        struct stat found;
+        if (!file_name_parse(entry->d_name, &kind, &number))
+            continue;
+        if (kind != FILE_WAL && kind != FILE_WAL_SPARE)
+            continue;
+        ck_assert_int_eq(fstatat(dirfd(folder), entry->d_name, &found, 0), 0);
+        sum += (uint64_t)found.st_blocks * 512;
+        if ((uint64_t)found.st_size > *largest)
+            *largest = (uint64_t)found.st_size;
+    }
+    closedir(folder);
+    return sum;
+}
+
+#define SPACE_SEGMENT ((uint64_t)1 << 20)
+#define SPACE_STEP    (SPACE_SEGMENT / 16)
+
+START_TEST(test_log_short_takes_little_room)
+{
+    struct rig rig;
+    uint64_t end, largest;
+    if (!rig_init(&rig, RIG_POSIX, 23))
+        return;
+    rig.options.segment_size = SPACE_SEGMENT;
+    rig_start(&rig, NULL);
+    ck_ok(rig_put_sized(&rig, 100, &end, err));
+    ck_ok(wal_write_locked(rig.wal, end, err));
+    ck_assert(!wal_wants_spare(rig.wal));
+    ck_assert_uint_le(log_space(&rig, &largest), 2 * SPACE_STEP);
+    ck_assert_uint_eq(largest, SPACE_SEGMENT);
+    for (unsigned i = 0; i < 150; i++) {
+        ck_ok(rig_put_sized(&rig, 4000, &end, err));
+        ck_ok(wal_write_locked(rig.wal, end, err));
+    }
+    ck_assert(wal_wants_spare(rig.wal));
+    ck_assert_uint_ge(log_space(&rig, &largest), 600000);
+    ck_assert_uint_le(log_space(&rig, &largest), 600000 + 3 * SPACE_STEP);
+    ck_ok(wal_prepare(rig.wal, err));
+    ck_assert(!wal_wants_spare(rig.wal));
+    rig_release(&rig);
+}
+END_TEST
+
+START_TEST(test_log_at_rest_gives_room_back)
+{
+    struct rig rig;
+    uint64_t end, largest, before;
+    if (!rig_init(&rig, RIG_POSIX, 24))
+        return;
+    rig.options.segment_size = SPACE_SEGMENT;
+    rig_start(&rig, NULL);
+    for (unsigned i = 0; i < 1000; i++) {
+        ck_ok(rig_put_sized(&rig, 4000, &end, err));
+        ck_ok(wal_write_locked(rig.wal, end, err));
+        if (i % 400 != 399)
+            continue;
+        rig.from = end;
+        rig.from_chain = rig.layout->commit.chain;
+        ck_ok(wal_forget_locked(rig.wal, end, err));
+    }
+    before = log_space(&rig, &largest);
+    ck_assert_uint_gt(before, 2 * SPACE_SEGMENT);
+    ck_ok(rig_put_sized(&rig, 100, &end, err));
+    ck_ok(wal_rest_locked(rig.wal, err)); /* it does not rest */
+    ck_assert_uint_eq(log_space(&rig, &largest), before);
+    ck_ok(wal_sync_locked(rig.wal, end, err));
+    ck_ok(wal_rest_locked(rig.wal, err));
+    ck_assert_uint_eq(take_census(&rig).spares, 0);
+    ck_assert_uint_lt(log_space(&rig, &largest), 200 * 4100 + 3 * SPACE_STEP);
+    uint64_t segment = rig.layout->commit.segment_number;
+    ck_ok(wal_rest_locked(rig.wal, err));
+    ck_assert_uint_eq(rig.layout->commit.segment_number, segment);
+    ck_ok(rig_put_sized(&rig, 100, &end, err));
+    ck_ok(wal_sync_locked(rig.wal, end, err));
+    rig_abandon(&rig);
+    struct wal_end found;
+    rig_start(&rig, &found);
+    ck_assert_uint_eq(found.record_count, 202);
+    ck_assert_uint_eq(found.position, end);
+    rig_release(&rig);
+}
+END_TEST
+
 START_TEST(test_log_prepared_segment_is_used)
 {
     struct rig rig;
@@ -565,6 +661,8 @@ int main(void)
     tcase_add_loop_test(tests, test_log_clean_close_keeps_spares_and_numbers_grow, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_forgotten_segments_are_recycled, 0, RIG_BACKENDS);
     tcase_add_test(tests, test_log_prepared_segment_is_used);
+    tcase_add_test(tests, test_log_short_takes_little_room);
+    tcase_add_test(tests, test_log_at_rest_gives_room_back);
     tcase_add_loop_test(tests, test_log_sync_fills_fresh_segments_only, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_stage_file_changes_its_size, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_threads_commit_and_write_at_once, 0, RIG_BACKENDS);
