@@ -47,27 +47,41 @@ static const char *fault_of_block(const struct walk_block *b, uint64_t *entries,
     return block_check_order(&b->view);
 }
 
-/* One wrong byte of a block, or of its padding, is put right; *fault: it is not that. */
+/* One wrong byte of each block in the extent is put right: without an index there may be several.
+ * *is_right: that is all that was wrong. */
+static lsm_status correct_extent(struct repair_parts *p, const struct walk_block *b, bool *is_right,
+                                 lsm_error *err)
+{
+    const char *what =
+        b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
+    uint64_t rest = b->length;
+    lsm_status status = LSM_OK;
+    while (status == LSM_OK && rest > 0) {
+        struct correct_change c;
+        uint64_t offset = b->offset + b->length - rest;
+        *is_right = repair_parts_correct(p, offset, rest, &c);
+        if (!*is_right)
+            return LSM_OK;
+        status = repair_parts_patch_byte(p, b->fault, offset, p->scratch.data, &c, what, err);
+        if (status == LSM_OK && p->walk->index.verdict == WALK_SOUND)
+            return repair_parts_behind_frame(p, offset, err);
+        rest = repair_parts_rest(p, offset, rest);
+    }
+    return status;
+}
+
 static lsm_status correct_block(struct repair_parts *p, const struct walk_block *b, bool *is_right,
                                 lsm_error *err)
 {
-    struct correct_change c;
-    bool may_be_corrected = b->fault == FINDING_BLOCK_CHECKSUM || b->fault == FINDING_BLOCK_HEADER;
     *is_right = false;
     if (b->too_large || b->unreadable != 0)
         return LSM_OK;
-    if (b->fault == FINDING_COUNT) {
-        *is_right = true;
-        return repair_parts_zero(p, FINDING_PADDING, b->padding_offset, b->offset + b->length, err);
-    }
-    if (!may_be_corrected || !repair_parts_correct(p, b->offset, b->length, &c))
-        return LSM_OK;
-    *is_right = true;
-    const char *what =
-        b->problem.what != NULL ? b->problem.what : finding_kind_of(b->fault)->meaning;
-    lsm_status status =
-        repair_parts_patch_byte(p, b->fault, b->offset, p->scratch.data, &c, what, err);
-    return status == LSM_OK ? repair_parts_behind_frame(p, b->offset, err) : status;
+    if (b->fault == FINDING_BLOCK_CHECKSUM || b->fault == FINDING_BLOCK_HEADER)
+        return correct_extent(p, b, is_right, err);
+    *is_right = b->fault == FINDING_COUNT && b->padding_is_bad;
+    return *is_right ? repair_parts_zero(p, FINDING_PADDING, b->padding_offset,
+                                         b->offset + b->length, err)
+                     : LSM_OK;
 }
 
 /* *fault: what is wrong, but what was noted as patches; with those the contents cannot be counted,

@@ -99,6 +99,20 @@ lsm_status repair_parts_behind_frame(struct repair_parts *p, uint64_t offset, ls
     return repair_parts_zero(p, FINDING_PADDING, offset + at, offset + p->scratch.size, err);
 }
 
+uint64_t repair_parts_rest(const struct repair_parts *p, uint64_t offset, uint64_t length)
+{
+    uint64_t used = TABLE_FRAME_SIZE + (uint64_t)bytes_get_u32(p->scratch.data + 16);
+    uint64_t end = offset + length;
+    used = (used + TABLE_FRAME_ALIGNMENT - 1) & ~(uint64_t)(TABLE_FRAME_ALIGNMENT - 1);
+    uint64_t at = used;
+    while (at < length && p->scratch.data[at] == 0)
+        at++;
+    bool is_moved = end % TABLE_PAGE_SIZE == 0 && end - (offset + used) < TABLE_PAGE_SIZE;
+    if (used >= length || (at == length && is_moved))
+        return 0;
+    return length - used;
+}
+
 /* ---- the parts ------------------------------------------------------------------------------- */
 
 static lsm_status look_at_part(struct repair_parts *p, const struct walk_part *part,

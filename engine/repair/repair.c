@@ -146,19 +146,46 @@ static lsm_status rehearse(struct repair *r, lsm_error *err)
     return status;
 }
 
-/* What the files contradict each other in was found once, before the lock was taken. */
-static lsm_status copy_contradictions(const struct repair *r, struct repair_contradiction **copy,
-                                      lsm_error *err)
+/* What was found before the lock was taken, for a second time from the beginning. */
+struct found_before {
+    struct repair_contradiction *contradictions; /* owned */
+    size_t count;
+    struct buffer suspects, suspect_blobs;
+};
+
+static void found_release(struct found_before *f)
 {
-    size_t size = r->contradiction_count * sizeof **copy;
-    *copy = NULL;
+    mem_free(f->contradictions);
+    buffer_release(&f->suspects);
+    buffer_release(&f->suspect_blobs);
+}
+
+static lsm_status copy_found(const struct repair *r, struct found_before *f, lsm_error *err)
+{
+    size_t size = r->contradiction_count * sizeof *f->contradictions;
+    f->count = r->contradiction_count;
+    if (!buffer_assign(&f->suspects, buffer_slice(&r->suspects)) ||
+        !buffer_assign(&f->suspect_blobs, buffer_slice(&r->suspect_blobs)))
+        return lsm_fail_memory(err, r->suspects.size + r->suspect_blobs.size);
     if (size == 0)
         return LSM_OK;
-    *copy = mem_alloc(size);
-    if (*copy == NULL)
+    f->contradictions = mem_alloc(size);
+    if (f->contradictions == NULL)
         return lsm_fail_memory(err, size);
-    memcpy(*copy, r->contradictions, size);
+    memcpy(f->contradictions, r->contradictions, size);
     return LSM_OK;
+}
+
+/* Hands it over. */
+static void give_found(struct repair *r, struct found_before *f)
+{
+    buffer_release(&r->suspects);
+    buffer_release(&r->suspect_blobs);
+    r->contradictions = f->contradictions;
+    r->contradiction_count = r->contradiction_room = f->count;
+    r->suspects = f->suspects;
+    r->suspect_blobs = f->suspect_blobs;
+    *f = (struct found_before){0};
 }
 
 /* A dry run is a rehearsal; who wants all or nothing has one first. */
@@ -166,23 +193,22 @@ static lsm_status run_rounds(struct repair *r, lsm_error *err)
 {
     static const lsm_repair_result fresh = LSM_REPAIR_RESULT_INIT;
     const lsm_repair_options *asked = r->options;
-    struct repair_contradiction *contradictions;
-    size_t count = r->contradiction_count;
+    struct found_before found = {0};
     if (!r->options->dry_run && !r->options->only_exact)
         return look_and_do(r, err);
-    lsm_status status = copy_contradictions(r, &contradictions, err);
+    lsm_status status = copy_found(r, &found, err);
     if (status == LSM_OK)
         status = rehearse(r, err);
-    if (status != LSM_OK || r->options->dry_run || r->result.step_count == 0) {
-        mem_free(contradictions);
-        return status;
+    bool is_over = status != LSM_OK || r->options->dry_run || r->result.step_count == 0;
+    if (!is_over) {
+        give_found(r, &found);
+        r->round = 0;
+        r->options = asked;
+        r->result = fresh;
+        status = look_and_do(r, err);
     }
-    r->contradictions = contradictions; /* now owned there */
-    r->contradiction_count = r->contradiction_room = count;
-    r->round = 0;
-    r->options = asked;
-    r->result = fresh;
-    return look_and_do(r, err);
+    found_release(&found);
+    return status;
 }
 
 static void keep_release(struct repair_kept *k)

@@ -306,6 +306,9 @@ lsm_status repair_parts_patch_byte(struct repair_parts *p, enum finding_id id, u
                                    const char *problem, lsm_error *err);
 /* Behind the corrected frame in the scratch there are zeros up to the next one. */
 lsm_status repair_parts_behind_frame(struct repair_parts *p, uint64_t offset, lsm_error *err);
+/* How much of the extent is behind the corrected frame in the scratch; 0: nothing but padding. For
+ * extents that no index bounds: what is there may be another damaged frame. */
+uint64_t repair_parts_rest(const struct repair_parts *p, uint64_t offset, uint64_t length);
 /* Padding in [offset, limit) becomes zero again. */
 lsm_status repair_parts_zero(struct repair_parts *p, enum finding_id id, uint64_t offset,
                              uint64_t limit, lsm_error *err);

@@ -220,21 +220,6 @@ static const char *check_entries(struct look *k, const struct walk_block *b, enu
     return NULL;
 }
 
-/* What of the extent is behind the corrected frame in the scratch; 0: nothing but padding. */
-static uint64_t size_behind_frame(const struct look *k, const struct walk_block *b)
-{
-    uint64_t used = TABLE_FRAME_SIZE + (uint64_t)bytes_get_u32(k->p.scratch.data + 16);
-    uint64_t end = b->offset + b->length;
-    used = (used + TABLE_FRAME_ALIGNMENT - 1) & ~(uint64_t)(TABLE_FRAME_ALIGNMENT - 1);
-    uint64_t at = used;
-    while (at < b->length && k->p.scratch.data[at] == 0)
-        at++;
-    bool is_moved = end % TABLE_PAGE_SIZE == 0 && end - (b->offset + used) < TABLE_PAGE_SIZE;
-    if (used >= b->length || (at == b->length && is_moved))
-        return 0;
-    return b->length - used;
-}
-
 /* *rest: so many bytes at the extent's end are still to be looked at. */
 static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint64_t *rest,
                                 lsm_error *err)
@@ -279,7 +264,7 @@ static lsm_status look_at_block(struct look *k, const struct walk_block *b, uint
             status = lose(k, b, err);
         if (status == LSM_OK && k->p.walk->index.verdict == WALK_SOUND)
             return repair_parts_behind_frame(&k->p, b->offset, err);
-        *rest = status == LSM_OK ? size_behind_frame(k, b) : 0;
+        *rest = status == LSM_OK ? repair_parts_rest(&k->p, b->offset, b->length) : 0;
         return status;
     }
     k->t->blocks_lost++;
