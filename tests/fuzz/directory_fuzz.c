@@ -33,28 +33,44 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum upheaval { REMOVED, CUT, GROWN, OLD, SWAPPED, UPHEAVALS };
 
 /*
- * Damage that no read needs to trip over: what is there twice, what is only checked, what only
- * salvage reads.
+ * Damage that no read needs to trip over. Each is one that reads cannot find without looking at
+ * bytes that they do not need, which would cost every open or every block something:
  */
 static const char *const harmless_to_reads[] = {
-    "3-footer-copy", /* the other copy is read */
-    "3-padding",     /* nobody reads it */
-    "7-digest",      /* it is over bytes that have checksums of their own */
+    "3-footer-copy", /* of two that say the same the last is read: a table opens with one read */
+    "3-padding",     /* nobody reads it; it is checked because a writer's fault shows there */
+    "7-digest",      /* it is over padding as well; all else that it covers has its own checksums */
 };
 
-/* The same where a checksum was forged: what the library itself never writes. */
+/*
+ * The same where a checksum was forged: what no disk does, and the library itself never writes.
+ * Reads believe bytes whose 64-bit checksum fits; to check them against each other costs a block's
+ * or a table's time at each read, and is what verify is for.
+ */
 static const char *const harmless_when_forged[] = {
-    "0-newer-format",    /* one of two footers says so */
+    "0-newer-format",    /* the first of two footers says so, and the last one is read */
     "4-block-malformed", /* the end of a short key's head: it decides nothing among other heads */
-    "4-block-sequence",  /* a frame repeats the bounds of its block for salvage */
-    "6-record-chain",    /* reads end there, as in front of a torn tail */
-    "7-meta-differs",    /* reads go by what the manifest says */
-    /* Reads miss or mistake an entry; it may be one that a newer version hides. */
+    "4-block-sequence",  /* a frame repeats the bounds of its block, for a salvage without index */
+    "6-record-chain",    /* opening ends the log there, as where it was torn */
+    "7-meta-differs",    /* reads go by what the manifest says, and the table says it, too */
+    "7-property-counts", /* they are for people, and for choosing what to merge */
+    /* Reads miss or mistake an entry; it may be one that a newer version hides, or a deletion. */
+    "4-block-order",
     "4-block-tags",
     "4-entry-type",
     "7-filter-misses",
     "7-index-separator",
 };
+
+/*
+ * A record of the stage file that was never synced: opening ends the log in front of it, as a power
+ * cut may have done, and that is no wrong answer. That one wrong byte explains it is found by a
+ * search, which whoever opens a database does not wait for: nearly all such records are torn.
+ */
+static bool may_be_torn(const struct found *f)
+{
+    return strcmp(f->id, "6-record-checksum") == 0 && strcmp(f->file, "STAGE") == 0;
+}
 
 static struct specimen specimen;
 static struct atlas atlas;
@@ -175,7 +191,7 @@ static bool harms_reads(const struct examination *e, bool is_forged)
     for (size_t i = 0; i < e->count; i++) {
         const char *id = e->found[i].id;
         if (e->found[i].severity == LSM_DAMAGE && !IS_IN(id, harmless_to_reads) &&
-            !(is_forged && IS_IN(id, harmless_when_forged)))
+            !may_be_torn(&e->found[i]) && !(is_forged && IS_IN(id, harmless_when_forged)))
             return true;
     }
     return false;
