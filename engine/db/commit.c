@@ -282,6 +282,15 @@ static lsm_status next_memtable(lsm_db *db, lsm_error *err)
     return status;
 }
 
+static inline lsm_status append_lock_for(lsm_db *db, const struct commit *w, lsm_error *err)
+{
+    if (__builtin_expect(w->no_wait, 0))
+        return db_append_lock_now(db, &w->deadline, err);
+    return __builtin_expect(w->deadline.at_ns == 0, 1)
+               ? db_append_lock(db, err)
+               : db_append_lock_until(db, &w->deadline, err);
+}
+
 /*
  * Takes the append lock with room for `w` in memtable, ring and pending ring, waiting outside the
  * lock for whatever is short.
@@ -293,9 +302,7 @@ static lsm_status lock_with_room_waiting(lsm_db *db, const struct commit *w, str
     for (;;) {
         uint32_t seen = shm_event_count(&l->version.changed);
         uint32_t flushed = shm_event_count(&l->commit.flushed);
-        lsm_status status = __builtin_expect(w->deadline.at_ns == 0, 1)
-                                ? db_append_lock(db, err)
-                                : db_append_lock_until(db, &w->deadline, err);
+        lsm_status status = append_lock_for(db, w, err);
         if (status != LSM_OK)
             return status;
         bool memtables_full = false;

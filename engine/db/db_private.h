@@ -368,6 +368,9 @@ uint64_t db_deadline_left_ns(const struct db_deadline *deadline, uint64_t most);
 lsm_status db_timeout(lsm_db *db, const struct db_deadline *deadline, enum db_obstacle obstacle,
                       lsm_error *err);
 
+/* As the one without a deadline (which may be NULL), but LSM_BUSY when what a dead owner began
+ * wants a memtable and none is free. */
+lsm_status db_append_lock_now(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
 /* As the calls without a deadline; LSM_TIMEOUT with nothing held. */
 lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);
 lsm_status db_sync_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err);

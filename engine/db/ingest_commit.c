@@ -16,7 +16,8 @@
  *
  * Where a death leaves it: before the edit is durable, with files that nobody names. After it, with
  * an edit that the next owner of the version lock adopts, and an intent that the next owner of the
- * append lock finds: it sees to the adoption before it lets anybody write, and spends the number.
+ * append lock finds: it sees to the adoption and to the switch before it lets anybody write, and
+ * spends the number.
  */
 #include "engine/db/ingest_private.h"
 
@@ -183,7 +184,8 @@ static void intend_locked(lsm_db *db, uint64_t sequence)
 {
     struct shm_intent *intent = &db->layout->intent;
     intent->sequence = sequence;
-    /* Release: whoever finds the state finds the number. */
+    intent->memtable_id = memtable_id(db->active);
+    /* Release: whoever finds the state finds the numbers. */
     atomic_store_explicit(&intent->state, SHM_INTENT_INGEST, memory_order_release);
     STEP("ingest: intent");
 }
@@ -281,18 +283,23 @@ out:
 
 lsm_status db_ingest_redo_locked(lsm_db *db, lsm_error *err)
 {
-    uint64_t sequence = db->layout->intent.sequence;
+    const struct shm_intent *intent = &db->layout->intent;
+    uint64_t sequence = intent->sequence;
+    struct version_state state;
     STEP("redo: ingest");
     lsm_status status = db_edit_begin(db, err); /* adopts the edit, if it is there */
     if (status != LSM_OK)
         return status;
+    version_set_state(db->versions, &state);
     db_edit_end(db);
     STEP("redo: ingest adopted");
-    /* As in show_locked(); where there is no room the switch is only late. */
+    /* As in show_locked(): a state without the tables may be in use, and has this memtable, even
+     * when it is empty. Nobody writes to it any more; without another one nobody writes at all. */
     status = db_memtable_follow(db, err);
-    if (status == LSM_OK && memtable_entry_count(db->active) > 0 &&
-        (status = db_memtable_switch(db, err)) == LSM_BUSY)
-        status = LSM_OK;
+    if (status == LSM_OK && state.last_sequence >= sequence &&
+        memtable_id(db->active) == intent->memtable_id)
+        status = db_memtable_switch(db, err);
+    STEP("redo: ingest switched");
     if (status != LSM_OK)
         return status;
     if (next_sequence(db) <= sequence)

@@ -147,7 +147,31 @@ static enum shm_lock_result append_wait(lsm_db *db)
     return result;
 }
 
-lsm_status db_append_lock(lsm_db *db, lsm_error *err)
+/*
+ * What a dead owner began wants a memtable, and none is free: waits for one as a write does. The
+ * first look is without a wait, for one may have become free since the last one.
+ */
+static __attribute__((cold)) lsm_status append_wait_memtable(lsm_db *db,
+                                                             const struct db_deadline *deadline,
+                                                             lsm_error *err)
+{
+    for (;;) {
+        uint32_t seen = shm_event_count(&db->layout->version.changed);
+        lsm_status status = db_append_lock_now(db, deadline, err);
+        if (status != LSM_BUSY)
+            return status;
+        STEP("takeover: no memtable");
+        db_stall_tell(db, LSM_STALL_MEMTABLES);
+        status = db_work_wait_until(db, deadline, err);
+        if (status == LSM_OK && db_deadline_is_over(deadline))
+            status = db_timeout(db, deadline, DB_BEHIND_MEMTABLES, err);
+        if (status != LSM_OK)
+            return status;
+        db_wait_changed_until(db, seen, deadline);
+    }
+}
+
+static lsm_status append_lock_now(lsm_db *db, lsm_error *err)
 {
     enum shm_lock_result result = shm_trylock(&db->layout->locks.append);
     if (result == SHM_LOCK_BUSY)
@@ -157,11 +181,11 @@ lsm_status db_append_lock(lsm_db *db, lsm_error *err)
     return append_begin_locked(db, err);
 }
 
-lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+lsm_status db_append_lock_now(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
 {
     struct shm_lock *lock = &db->layout->locks.append;
     if (!db_deadline_is_set(deadline))
-        return db_append_lock(db, err);
+        return append_lock_now(db, err);
     enum shm_lock_result result = shm_lock_until(lock, deadline->at_ns);
     if (result == SHM_LOCK_TIMED_OUT)
         return db_timeout(db, deadline, DB_BEHIND_APPEND, err);
@@ -173,4 +197,16 @@ lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, 
         return status;
     }
     return append_begin_locked(db, err);
+}
+
+lsm_status db_append_lock(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = append_lock_now(db, err);
+    return __builtin_expect(status == LSM_BUSY, 0) ? append_wait_memtable(db, NULL, err) : status;
+}
+
+lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
+{
+    lsm_status status = db_append_lock_now(db, deadline, err);
+    return status == LSM_BUSY ? append_wait_memtable(db, deadline, err) : status;
 }

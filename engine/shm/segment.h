@@ -156,7 +156,8 @@ struct shm_commit {
 enum shm_intent_state {
     SHM_INTENT_NONE = 0,   /* nothing has had an effect, or all is done */
     SHM_INTENT_COMMIT = 1, /* the fields below hold */
-    SHM_INTENT_INGEST = 2, /* an ingest makes an edit; only `sequence` holds, which is its own */
+    SHM_INTENT_INGEST = 2, /* an ingest makes an edit; only `sequence` holds, which is its own, and
+                              `memtable_id`: another one comes into force with the edit */
 };
 
 struct shm_intent {

@@ -521,6 +521,108 @@ START_TEST(test_ingest_that_died_is_there_before_the_next_write_or_never)
 }
 END_TEST
 
+/* Whoever reads takes the state first, and the sequence number then. */
+static bool state_has_memtable(const struct db_state *state, uint64_t id)
+{
+    for (size_t i = 0; i < state->memtable_count; i++) {
+        if (memtable_id(state->memtables[i]->table) == id)
+            return true;
+    }
+    return false;
+}
+
+static void await_death(struct peer *peer)
+{
+    int status = 0;
+    peer_say(peer, "go");
+    ck_assert_int_eq(waitpid(peer->pid, &status, 0), peer->pid);
+    ck_assert(WIFSIGNALED(status));
+    close(peer->to);
+    close(peer->from);
+}
+
+/* A state from before the death must not have what is written behind the ingest: neither where its
+ * active memtable has entries nor where it is empty. */
+START_TEST(test_ingest_that_died_is_not_behind_later_writes_for_who_reads_already)
+{
+    deadly_step = deadly_steps[DURABLE_FROM + _i / 2];
+    struct peer peer = peer_start(ingest_and_die);
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    put_text(db, NULL, "a", "before");
+    if (_i % 2 == 0)
+        ck_ok(lsm_flush(db, &error));
+    struct db_state *state = db_state_acquire(db);
+    ck_assert(state_has_memtable(state, memtable_id(db->active)));
+    await_death(&peer);
+    put_text(db, NULL, "z", "after");
+    ck_assert(!state_has_memtable(state, memtable_id(db->active)));
+    uint64_t id = memtable_id(db->active);
+    db_state_drop(state);
+    put_text(db, NULL, "y", "after");
+    ck_assert_uint_eq(memtable_id(db->active), id); /* once is enough */
+    expect_text(db, NULL, "j", "ingested");
+    close_ok(db);
+}
+END_TEST
+
+static struct shm_layout *shared;
+static uint32_t my_slot;
+static unsigned times_taken, give_back_at;
+
+/* No arena is free when the takeover wants one, until it was `give_back_at` times in vain. */
+static void take_all_arenas(const char *name)
+{
+    bool gives = false;
+    if (strcmp(name, "redo: ingest adopted") != 0)
+        return;
+    gives = ++times_taken == give_back_at;
+    for (uint32_t i = 0; i < shared->ident.memtable_count; i++) {
+        struct shm_memtable *m = &shared->memtables[i];
+        uint32_t state = atomic_load(&m->state);
+        if (state != SHM_MEMTABLE_FREE && state != SHM_MEMTABLE_BUILDING)
+            continue;
+        m->owner_slot = my_slot;
+        atomic_store(&m->state, gives ? SHM_MEMTABLE_FREE : SHM_MEMTABLE_BUILDING);
+    }
+}
+
+START_TEST(test_ingest_that_died_holds_writers_back_until_an_arena_is_free)
+{
+    deadly_step = "ingest: durable";
+    struct peer peer = peer_start(ingest_and_die);
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    put_text(db, NULL, "a", "before");
+    uint64_t before = property(db, "sequence"), id = memtable_id(db->active);
+    struct db_state *state = db_state_acquire(db);
+    await_death(&peer);
+    shared = db->layout;
+    my_slot = (uint32_t)(db->slot - db->layout->slots);
+    times_taken = give_back_at = 0;
+    atomic_store(&step_hook, take_all_arenas);
+
+    lsm_write_options options = {.durability = LSM_WRITE};
+    options.no_wait = true;
+    ck_fails(LSM_BUSY, lsm_put(db, NULL, text("z"), text("never"), &options, &error));
+    options.no_wait = false;
+    options.timeout_ms = 20;
+    ck_fails(LSM_TIMEOUT, lsm_put(db, NULL, text("z"), text("never"), &options, &error));
+    ck_assert_uint_eq(property(db, "sequence"), before);
+    expect_text(db, NULL, "z", NULL);
+    ck_assert_uint_eq(memtable_id(db->active), id);
+
+    give_back_at = times_taken + 3;
+    put_text(db, NULL, "z", "after");
+    atomic_store(&step_hook, NULL);
+    ck_assert_uint_eq(times_taken, give_back_at);
+    ck_assert(!state_has_memtable(state, memtable_id(db->active)));
+    db_state_drop(state);
+    ck_assert_uint_eq(property(db, "sequence"), before + 2);
+    expect_text(db, NULL, "j", "ingested");
+    expect_text(db, NULL, "z", "after");
+    close_ok(db);
+}
+END_TEST
+
 /* ---- at once --------------------------------------------------------------------------------- */
 
 #define GROUP   40 /* keys that are always written together */
@@ -690,9 +792,14 @@ int main(void)
     tcase_add_test(c, test_ingest_cancelled_leaves_nothing);
     tcase_add_test(c, test_ingest_fails_cleanly_when_a_family_is_dropped);
     tcase_add_test(c, test_ingest_checks_its_arguments);
-    if (!PEERS_CANNOT_RUN)
+    if (!PEERS_CANNOT_RUN) {
         tcase_add_loop_test(c, test_ingest_that_died_is_there_before_the_next_write_or_never, 0,
                             (int)DEADLY_STEPS);
+        tcase_add_loop_test(c,
+                            test_ingest_that_died_is_not_behind_later_writes_for_who_reads_already,
+                            0, 2 * (int)(DEADLY_STEPS - DURABLE_FROM));
+        tcase_add_test(c, test_ingest_that_died_holds_writers_back_until_an_arena_is_free);
+    }
     tcase_add_test(c, test_ingest_beside_writers_and_readers_is_one_write_among_others);
     suite_add_tcase(s, c);
     SRunner *runner = srunner_create(s);
