@@ -143,7 +143,7 @@ struct part_threads {
     size_t running; /* guarded by lock */
 };
 
-static void *part_thread(void *argument)
+static void *merge_thread(void *argument)
 {
     struct merge_part *p = argument;
     part_run(p, false);
@@ -182,7 +182,7 @@ static void start_threads(struct merge *m, struct part_threads *t)
         struct merge_part *p = &m->parts[i];
         p->threads = t;
         pthread_mutex_lock(&t->lock);
-        p->has_thread = pthread_create(&p->thread, NULL, part_thread, p) == 0;
+        p->has_thread = pthread_create(&p->thread, NULL, merge_thread, p) == 0;
         t->running += p->has_thread;
         pthread_mutex_unlock(&t->lock);
     }

@@ -25,8 +25,9 @@ void actor_open(struct actor *a)
     lsm_options options = LSM_OPTIONS_INIT;
     must(lsm_options_parse(&options,
                            "create=true,memtable_size=64KiB,stage_size=16KiB,"
-                           "wal_segment_size=16KiB,table_size=32KiB,level_base_size=64KiB,"
-                           "level0_trigger=2,cache_size=256KiB,compression=none",
+                           "wal_segment_size=16KiB,table_size=8KiB,level_base_size=64KiB,"
+                           "level0_trigger=2,cache_size=256KiB,compression=none,"
+                           "max_merge_threads=2",
                            err));
     options.workers = a->has_workers ? 2 : LSM_NO_WORKERS;
     options.shm_dir = a->shm_dir;
@@ -114,6 +115,15 @@ static void compact(struct actor *a)
     lsm_compact_options options = {.force_bottom = true};
     must(lsm_compact_range(a->db, NULL, &options, err));
     must(lsm_compact_range(a->db, a->second, NULL, err));
+}
+
+/* Enough for two parts, which a merge on two threads has. */
+static void make_large_tables(struct actor *a)
+{
+    make_tables(a);
+    for (unsigned i = 0; i < 12; i++)
+        actor_batch(a, LSM_WRITE, 6, 1000);
+    must(lsm_flush(a->db, err));
 }
 
 static void let_workers_compact(struct actor *a)
@@ -346,7 +356,7 @@ const struct role roles[] = {
      .act = write_over_a_switch},
     {.name = "transaction", .survivors = ALL, .prepare = put_a_few, .act = commit_transactions},
     {.name = "flush", .survivors = ALL, .prepare = put_a_few, .act = flush_twice},
-    {.name = "compact", .survivors = ALL, .prepare = make_tables, .act = compact},
+    {.name = "compact", .survivors = ALL, .prepare = make_large_tables, .act = compact},
     {.name = "compacting-worker",
      .survivors = ALL,
      .has_workers = true,
