@@ -390,6 +390,7 @@ int main(void)
 {
     TCase *tests = tcase_create("manual");
     tcase_add_checked_fixture(tests, fixture_set_up, fixture_tear_down);
+    tcase_set_timeout(tests, 60);
     tcase_add_test(tests, test_manual_is_done_on_as_many_threads_as_are_allowed);
     tcase_add_test(tests, test_manual_damaged_table_of_level_0_keeps_back_only_what_overlaps_it);
     tcase_add_test(tests, test_manual_rewrite_leaves_the_damaged_table_and_replaces_all_others);
