@@ -17,8 +17,8 @@
 #define RECOVERY_DOUBLING 8
 /* Entries that are sorted sooner than a thread is made. */
 #define RECOVERY_FEW 4096
-/* Memtables of the segment up to which none is filled with more than is sorted at once. */
-#define RECOVERY_SPREAD 16
+/* Memtables that are filled by half. */
+#define RECOVERY_HALVES 2
 /* Entries of a batch that are read once. */
 #define RECOVERY_PARSED 4
 
@@ -119,18 +119,30 @@ static lsm_status next_memtable(struct recovery *r, size_t count, size_t room, l
     r->shared_count += r->is_shared;
     r->now.memtable = r->is_shared ? db->active_memtable : db->recovered[0];
     db_memtable_keep(r->now.memtable);
-    memtable_bulk_begin(r->now.bulk, r->now.memtable->table);
+    status = memtable_bulk_begin(r->now.bulk, r->now.memtable->table, err);
+    if (status != LSM_OK)
+        return status;
     if (memtable_bulk_reserve(r->now.bulk, count, room) || !r->is_shared)
         return LSM_OK;
     r->ran_out = true;
     return lsm_fail(err, LSM_NO_SPACE, "a log record of '%s' is larger than a memtable", db->path);
 }
 
-/* What was collected is sorted by another thread while there are memtables to spare. */
+/*
+ * The first ones are filled by half, so that the other thread has its part of a log that is not
+ * much longer. Too many entries to be sorted at once go to several memtables, too. But arenas stay
+ * backed once they were used, so no more of them are than will be anyway, or hardly.
+ */
 static bool is_time_for_next(const struct recovery *r, size_t count)
 {
-    return r->now.memtable == NULL || (r->is_shared && r->shared_count < RECOVERY_SPREAD &&
-                                       memtable_bulk_is_full(r->now.bulk, count));
+    if (r->now.memtable == NULL)
+        return true;
+    if (!r->is_shared)
+        return false;
+    bool is_half = memtable_bytes_used(r->now.memtable->table) > r->db->arena_size / 2;
+    return (is_half && r->shared_count <= RECOVERY_HALVES) ||
+           (r->shared_count < r->db->options.memtable_count &&
+            memtable_bulk_is_full(r->now.bulk, count));
 }
 
 /* Makes room for a record and has memory behind it. */

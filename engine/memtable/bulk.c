@@ -12,7 +12,8 @@
 #include "engine/base/status.h"
 #include "engine/memtable/filter.h"
 
-#define BULK_BYTES (MEMTABLE_BULK_MAX * sizeof(struct bulk_entry))
+/* Bytes that the smallest entry takes of an arena, its part of a full node with it. */
+#define LEAST_ENTRY (RECORD_MIN_SIZE + BTREE_NODE_SIZE / BTREE_SLOTS)
 /* Inner levels that are not full, each by one node. */
 #define BULK_SPARE_ROOM ((BTREE_MAX_HEIGHT + 1) * BTREE_NODE_SIZE)
 
@@ -21,6 +22,7 @@ struct memtable_bulk {
     bool inserts;               /* as always: it cannot be collected, or was too much */
     struct bulk_entry *entries; /* owned; touched as far as used, as is scratch */
     struct bulk_entry *scratch; /* owned */
+    size_t capacity;            /* of either, in entries */
     size_t count;
     size_t prefix; /* bytes that all keys have in common; heads are behind it, */
     size_t stale;  /* but those of the first so many entries are behind more */
@@ -29,7 +31,7 @@ struct memtable_bulk {
 
 bool memtable_bulk_is_full(const struct memtable_bulk *bulk, size_t count)
 {
-    return bulk->inserts || count > MEMTABLE_BULK_MAX - bulk->count;
+    return bulk->inserts || count > bulk->capacity - bulk->count;
 }
 
 lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err)
@@ -37,33 +39,59 @@ lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err)
     struct memtable_bulk *b = mem_alloc_zeroed(sizeof *b);
     if (b == NULL)
         return lsm_fail_memory(err, sizeof *b);
-    b->entries = mem_alloc_buffer(BULK_BYTES);
-    b->scratch = mem_alloc_buffer(BULK_BYTES);
-    if (b->entries == NULL || b->scratch == NULL) {
-        memtable_bulk_free(b);
-        return lsm_fail_memory(err, 2 * BULK_BYTES);
-    }
     *bulk = b;
     return LSM_OK;
+}
+
+static void free_entries(struct memtable_bulk *bulk)
+{
+    mem_free_buffer(bulk->entries, bulk->capacity * sizeof *bulk->entries);
+    mem_free_buffer(bulk->scratch, bulk->capacity * sizeof *bulk->scratch);
+    bulk->entries = bulk->scratch = NULL;
+    bulk->capacity = 0;
 }
 
 void memtable_bulk_free(struct memtable_bulk *bulk)
 {
     if (bulk == NULL)
         return;
-    mem_free_buffer(bulk->entries, BULK_BYTES);
-    mem_free_buffer(bulk->scratch, BULK_BYTES);
+    free_entries(bulk);
     mem_free(bulk);
 }
 
-void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt)
+/* As many as can be in an arena of the size. */
+static lsm_status reserve_entries(struct memtable_bulk *bulk, uint64_t arena_size, lsm_error *err)
+{
+    uint64_t most = arena_size / LEAST_ENTRY;
+    size_t capacity = most < MEMTABLE_BULK_MAX ? (size_t)most : MEMTABLE_BULK_MAX;
+    size_t bytes = capacity * sizeof *bulk->entries;
+    if (capacity <= bulk->capacity)
+        return LSM_OK;
+    free_entries(bulk);
+    struct bulk_entry *entries = mem_alloc_buffer(bytes), *scratch = mem_alloc_buffer(bytes);
+    if (entries == NULL || scratch == NULL) {
+        mem_free_buffer(entries, bytes);
+        mem_free_buffer(scratch, bytes);
+        return lsm_fail_memory(err, 2 * bytes);
+    }
+    bulk->entries = entries;
+    bulk->scratch = scratch;
+    bulk->capacity = capacity;
+    return LSM_OK;
+}
+
+lsm_status memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, lsm_error *err)
 {
     assert(memtable_entry_count(mt) == 0);
+    lsm_status status = reserve_entries(bulk, mt->header->size, err);
+    if (status != LSM_OK)
+        return status;
     bulk->mt = mt;
     bulk->inserts = mt->kind != MEMTABLE_BTREE;
     bulk->count = bulk->prefix = bulk->stale = 0;
     bulk->min_sequence = UINT64_MAX;
     bulk->max_sequence = 0;
+    return LSM_OK;
 }
 
 /* Bytes of all nodes over so many keys; only the last one of a level has fewer than its slots. */
@@ -139,7 +167,7 @@ void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, u
         memtable_insert(mt, cf, key, hash, trailer, value);
         return;
     }
-    assert(bulk->count < MEMTABLE_BULK_MAX);
+    assert(bulk->count < bulk->capacity);
     assert(key.size <= LSM_MAX_KEY_SIZE && value.size <= LSM_MAX_VALUE_SIZE);
     struct entry e = {.target = target_of(cf, key),
                       .trailer = trailer,

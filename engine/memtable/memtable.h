@@ -89,14 +89,14 @@ void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t h
  * is as any other, with the same entries at the same places. A bulk serves one memtable after the
  * other; one thread at a time.
  */
-#define MEMTABLE_BULK_MAX ((size_t)1 << 17) /* entries that it collects */
+#define MEMTABLE_BULK_MAX ((size_t)1 << 22) /* entries that it collects of a memtable */
 struct memtable_bulk;
 
-/* Owned by the caller. Takes 32 bytes of memory an entry once it is used. */
+/* Owned by the caller. Takes 32 bytes of memory an entry while it is used. */
 lsm_status memtable_bulk_new(struct memtable_bulk **bulk, lsm_error *err);
 void memtable_bulk_free(struct memtable_bulk *bulk); /* NULL is allowed */
-/* `mt` is empty, and borrowed up to memtable_bulk_end(). */
-void memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt);
+/* `mt` is empty, and borrowed up to memtable_bulk_end(). LSM_NO_MEMORY. */
+lsm_status memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, lsm_error *err);
 /* Would `count` more entries be inserted, as always, because they are too many to be collected?
  * Then a next memtable is the faster way. */
 bool memtable_bulk_is_full(const struct memtable_bulk *bulk, size_t count);

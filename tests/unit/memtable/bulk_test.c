@@ -36,7 +36,7 @@ static struct fixture fixture_of(enum memtable_kind kind, size_t size)
     f.plan_arena = arena_of(4 * size, MEMTABLE_BTREE, &f.plan); /* whose nodes are not full */
     f.arena = arena_of(size, kind, &f.mt);
     ck_assert_int_eq(memtable_bulk_new(&f.bulk, NULL), LSM_OK);
-    memtable_bulk_begin(f.bulk, f.mt);
+    ck_assert_int_eq(memtable_bulk_begin(f.bulk, f.mt, NULL), LSM_OK);
     return f;
 }
 
@@ -256,7 +256,7 @@ START_TEST(test_bulk_serves_one_memtable_after_the_other)
     uint8_t *arena = arena_of(f.size, MEMTABLE_BTREE, &other);
     plan_shape(&f, KEYS_LONG_PREFIX, 2000, false, &random);
     add_all(&f);
-    memtable_bulk_begin(f.bulk, other);
+    ck_assert_int_eq(memtable_bulk_begin(f.bulk, other, NULL), LSM_OK);
     for (size_t i = 0; i < 500; i++)
         reference_bulk_add(&f.reference, i, f.bulk);
     memtable_bulk_end(f.bulk);
@@ -274,7 +274,7 @@ START_TEST(test_bulk_of_too_many_takes_all_of_them)
     struct random_state random = random_seeded(reference_seed("too many"));
     struct fixture f = fixture_of(MEMTABLE_BTREE, 4 * MIB);
     size_t room = memtable_record_room(20, 60), collected = _i == 0 ? 0 : 1500;
-    ck_assert(!memtable_bulk_is_full(f.bulk, MEMTABLE_BULK_MAX));
+    ck_assert(!memtable_bulk_is_full(f.bulk, 3000));
     plan_shape(&f, KEYS_MIXED, 3000, true, &random);
     for (size_t i = 0; i < 3000; i++) {
         if (i == collected) {
@@ -295,12 +295,23 @@ END_TEST
 START_TEST(test_bulk_without_memory_says_so)
 {
     struct memtable_bulk *bulk = NULL;
-    for (int64_t count = 0; count < 3; count++) {
+    struct memtable *mt = NULL;
+    uint8_t *arena = arena_of(MIB, MEMTABLE_BTREE, &mt);
+    mem_fail_after(0, false);
+    ck_assert_int_eq(memtable_bulk_new(&bulk, NULL), LSM_NO_MEMORY);
+    ck_assert_ptr_null(bulk);
+    mem_fail_after(-1, false);
+    ck_assert_int_eq(memtable_bulk_new(&bulk, NULL), LSM_OK);
+    for (int64_t count = 0; count < 2; count++) {
         mem_fail_after(count, false);
-        ck_assert_int_eq(memtable_bulk_new(&bulk, NULL), LSM_NO_MEMORY);
-        ck_assert_ptr_null(bulk);
+        ck_assert_int_eq(memtable_bulk_begin(bulk, mt, NULL), LSM_NO_MEMORY);
     }
     mem_fail_after(-1, false);
+    ck_assert_int_eq(memtable_bulk_begin(bulk, mt, NULL), LSM_OK);
+    memtable_bulk_end(bulk);
+    memtable_bulk_free(bulk);
+    memtable_free(mt);
+    free(arena);
 }
 END_TEST
 
