@@ -122,10 +122,13 @@ static lsm_status next_memtable(struct recovery *r, size_t count, size_t room, l
     status = memtable_bulk_begin(r->now.bulk, r->now.memtable->table, err);
     if (status != LSM_OK)
         return status;
-    if (memtable_bulk_reserve(r->now.bulk, count, room) || !r->is_shared)
+    if (memtable_bulk_reserve(r->now.bulk, count, room))
         return LSM_OK;
-    r->ran_out = true;
-    return lsm_fail(err, LSM_NO_SPACE, "a log record of '%s' is larger than a memtable", db->path);
+    r->ran_out = r->is_shared;
+    return lsm_fail(err, r->is_shared ? LSM_NO_SPACE : LSM_NO_MEMORY,
+                    "a log record of '%s' with %zu entries does not fit into a memtable of %zu "
+                    "bytes",
+                    db->path, count, r->now.memtable->size);
 }
 
 /*
