@@ -1,6 +1,7 @@
 /* Thin over malloc: one relaxed counter and one countdown, both off the paths that must be fast. */
 #include "engine/base/memory.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,13 @@ void *mem_alloc_aligned(size_t alignment, size_t size)
 void mem_free(void *memory)
 {
     free(memory);
+}
+
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
 }
 
 /* ---- buffers --------------------------------------------------------------------------------- */

@@ -27,6 +27,10 @@ void mem_free(void *memory); /* NULL is allowed */
 void *mem_alloc_buffer(size_t size) __attribute__((malloc, warn_unused_result));
 void mem_free_buffer(void *memory, size_t size); /* as allocated; NULL is allowed */
 
+/* Gives what the heap holds free back to the kernel, where the C library can: of all the process,
+ * so for who was asked to keep to a bound. Takes some milliseconds. */
+void mem_trim(void);
+
 /* Sizes from outside are multiplied and added through these; false on overflow. */
 static inline bool mem_add(size_t a, size_t b, size_t *sum)
 {

@@ -445,6 +445,11 @@ static bool work_step_locked(lsm_db *db, lsm_error *err, lsm_status *status)
         pthread_mutex_lock(&db->work_lock);
         db->compacting--;
     }
+    if (did_work && db->options.memory > 0) {
+        pthread_mutex_unlock(&db->work_lock);
+        mem_trim(); /* buffers of a merge are freed, and the heap would keep them for the next */
+        pthread_mutex_lock(&db->work_lock);
+    }
     /* Who waits for the field to be free waits for tries that found nothing, too. */
     pthread_cond_broadcast(&db->work_done);
     if (did_work)

@@ -130,6 +130,7 @@ struct lsm_db {
     struct io_dir *dir;
     struct shm_attachment *attachment; /* NULL when is_private */
     struct table_env tables;
+    _Atomic int64_t ahead_left; /* see table_env */
     struct version_set *versions;
     struct shm_segment *segment; /* the attachment's; NULL when is_private */
     struct shm_layout *layout;   /* in the segment, or this process's own when is_private */
@@ -580,6 +581,9 @@ lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, l
 
 /* ---- memory (db/memory_share.c) -------------------------------------------------------------- */
 
+/* Bytes that iterators, those of merges above all, may take to read ahead, with `memory` shared
+ * out. */
+int64_t db_memory_ahead(const lsm_options *options);
 /* Gives memtable_size, stage_size, max_open_tables and cache_size, where they are 0, their parts of
  * options->memory. LSM_INVALID: what was given does not fit into it. */
 lsm_status db_memory_share(lsm_options *options, uint32_t memtable_count, uint32_t workers,

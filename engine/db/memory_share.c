@@ -4,28 +4,36 @@
  * left.
  *
  *     memtables   a quarter: memtable_count, and one that is flushed and still read
- *     merges      8 MiB a worker, but no more than a quarter
+ *     merges      8 MiB a worker, but no more than a fifth
  *     tables      an eighth: indexes and filters of as many open tables as that holds
  *     stage       a 64th, 256 KiB to 16 MiB
- *     blocks      the rest, about half
+ *     heap        an eighth, up to 12 MiB: what reading threads use, and what the heap leaves unused
+ *     blocks      the rest, about two fifths; of that one part in 17 for those still being freed
+ *
+ * What reads ahead, for merges and other iterators, keeps to its part by smaller windows; nobody
+ * waits for memory.
  */
 #include "engine/db/db_private.h"
 
 #include "engine/base/parse.h"
 
-#define MEMTABLE_PART  16 /* one memtable of the whole */
-#define MEMTABLE_UNIT  ((uint64_t)64 << 10)
-#define MEMTABLE_LARGE ((uint64_t)64 << 20)
-#define MERGE_BYTES    ((uint64_t)8 << 20) /* of a worker: what is read ahead and written behind */
-#define MERGE_PART     4
-#define TABLE_PART     8
-#define TABLE_BYTES    ((uint64_t)512 << 10) /* of an open one of 32 MiB, about */
-#define TABLE_MOST     1000
-#define TABLE_LEAST    16
-#define STAGE_PART     64
-#define STAGE_LEAST    ((uint64_t)256 << 10)
-#define STAGE_MOST     ((uint64_t)16 << 20)
-#define CACHE_PART     16 /* it gets at least so much of the whole */
+#define MEMTABLE_PART     16 /* one memtable of the whole */
+#define MEMTABLE_UNIT     ((uint64_t)64 << 10)
+#define MEMTABLE_LARGE    ((uint64_t)64 << 20)
+#define MERGE_BYTES       ((uint64_t)8 << 20) /* of a worker: what is read ahead and written behind */
+#define MERGE_WRITE_BYTES ((uint64_t)3 << 20) /* of that, for what is written */
+#define MERGE_PART        5
+#define TABLE_PART        8
+#define TABLE_BYTES       ((uint64_t)512 << 10) /* of an open one of 32 MiB, about */
+#define TABLE_MOST        1000
+#define TABLE_LEAST       16
+#define STAGE_PART        64
+#define STAGE_LEAST       ((uint64_t)256 << 10)
+#define STAGE_MOST        ((uint64_t)16 << 20)
+#define HEAP_PART         8
+#define HEAP_MOST         ((uint64_t)12 << 20)
+#define RETIRED_PART      17 /* of the cache's bytes, see too_much_is_retired() */
+#define CACHE_PART        16 /* it gets at least so much of the whole */
 
 static uint64_t within(uint64_t value, uint64_t least, uint64_t most)
 {
@@ -51,6 +59,14 @@ static uint64_t merge_bytes(const lsm_options *o, uint32_t workers)
     return bytes < o->memory / MERGE_PART ? bytes : o->memory / MERGE_PART;
 }
 
+int64_t db_memory_ahead(const lsm_options *o)
+{
+    uint64_t written =
+        o->workers == LSM_NO_WORKERS ? MERGE_WRITE_BYTES : o->workers * MERGE_WRITE_BYTES;
+    uint64_t merges = merge_bytes(o, o->workers);
+    return (int64_t)(merges - within(written, 0, merges / 2));
+}
+
 lsm_status db_memory_share(lsm_options *o, uint32_t memtable_count, uint32_t workers,
                            lsm_error *err)
 {
@@ -58,6 +74,7 @@ lsm_status db_memory_share(lsm_options *o, uint32_t memtable_count, uint32_t wor
     uint64_t tables = within(o->max_open_tables * TABLE_BYTES, 0, o->memory / TABLE_PART);
     uint64_t taken = merge_bytes(o, workers) + tables + o->stage_size;
     taken += (memtable_count + UINT64_C(1)) * o->memtable_size;
+    taken += within(o->memory / HEAP_PART, 0, HEAP_MOST);
     uint64_t cache = o->cache_size == LSM_NO_CACHE ? 0 : o->cache_size;
     uint64_t least = o->cache_size == 0 ? o->memory / CACHE_PART : cache;
     if (taken > o->memory || o->memory - taken < least) {
@@ -72,6 +89,6 @@ lsm_status db_memory_share(lsm_options *o, uint32_t memtable_count, uint32_t wor
         return status;
     }
     if (o->cache_size == 0)
-        o->cache_size = o->memory - taken;
+        o->cache_size = (o->memory - taken) / RETIRED_PART * (RETIRED_PART - 1);
     return LSM_OK;
 }

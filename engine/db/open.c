@@ -275,11 +275,13 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     if (status != LSM_OK)
         return status;
     uint64_t cache = cache_size(db);
+    atomic_init(&db->ahead_left, db_memory_ahead(&db->options));
     db->tables = (struct table_env){
         .io = db->io,
         .dir = db->dir,
         .cache = block_cache_new(cache),
         .queues = io_queue_pool_new(db->io, DB_QUEUE_DEPTH, DB_KEPT_QUEUES),
+        .ahead_left = db->options.memory > 0 ? &db->ahead_left : NULL,
         .mode = db->options.mode,
         .is_buffered = uses_page_cache(&db->options),
     };

@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #define CHUNK_SIZE  ((size_t)2 << 20)
@@ -66,6 +67,7 @@ struct block_pool {
     uint64_t used;  /* pieces */
     uint64_t bytes; /* of all chunks */
     bool closed;
+    _Atomic uint64_t retired; /* bytes */
 };
 
 /* ---- size classes ---------------------------------------------------------------------------- */
@@ -156,6 +158,21 @@ uint64_t block_pool_bytes(struct block_pool *pool)
     uint64_t bytes = pool->bytes;
     pthread_mutex_unlock(&pool->lock);
     return bytes;
+}
+
+void block_pool_note_retired(struct block_pool *pool, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&pool->retired, bytes, memory_order_relaxed);
+}
+
+void block_pool_note_freed(struct block_pool *pool, uint64_t bytes)
+{
+    atomic_fetch_sub_explicit(&pool->retired, bytes, memory_order_relaxed);
+}
+
+uint64_t block_pool_retired(const struct block_pool *pool)
+{
+    return atomic_load_explicit(&pool->retired, memory_order_relaxed);
 }
 
 /* ---- chunks ---------------------------------------------------------------------------------- */

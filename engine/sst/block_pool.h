@@ -26,6 +26,11 @@ size_t block_pool_piece_size(size_t size);
 /* Memory taken from the heap. */
 uint64_t block_pool_bytes(struct block_pool *pool);
 
+/* Bytes of pieces that are out of use and not given back yet, as those who use it tell. */
+void block_pool_note_retired(struct block_pool *pool, uint64_t bytes);
+void block_pool_note_freed(struct block_pool *pool, uint64_t bytes);
+uint64_t block_pool_retired(const struct block_pool *pool);
+
 /* At most BLOCK_POOL_MAX_PIECE bytes, aligned to 64. NULL when out of memory. Any thread. */
 void *block_pool_take(struct block_pool *pool, size_t size);
 void block_pool_give_back(struct block_pool *pool, void *piece);

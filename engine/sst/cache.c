@@ -18,7 +18,8 @@
 #define FIRST_CAPACITY ((size_t)256)
 #define OWN_SHARE      8  /* of the capacity one part in so many is for what cannot be shared */
 #define POOL_SLACK     16 /* of the capacity one part in so many is for slabs in partial use */
-#define POOL_CAPACITY  ((uint64_t)32 << 20) /* smaller caches leave the memory to the heap */
+#define RETIRED_SHARE  16 /* and one part for blocks that readers keep from being freed */
+#define POOL_CAPACITY  ((uint64_t)4 << 20) /* smaller caches leave the memory to the heap */
 
 /* A block of this process alone. */
 struct own_block {
@@ -129,15 +130,23 @@ void block_drop(struct block *block)
         mem_free(o);
 }
 
-static void drop_retired(struct epoch_retired *retired)
-{
-    block_drop((struct block *)(void *)((uint8_t *)retired - offsetof(struct own_block, retired)));
-}
-
 static uint64_t cost(const struct own_block *block)
 {
     size_t whole = sizeof *block + block->size;
     return pool_of(block) != NULL ? block_pool_piece_size(whole) : whole;
+}
+
+static struct own_block *of_retired(struct epoch_retired *retired)
+{
+    return (struct own_block *)(void *)((uint8_t *)retired - offsetof(struct own_block, retired));
+}
+
+static void drop_retired(struct epoch_retired *retired)
+{
+    struct own_block *o = of_retired(retired);
+    if (pool_of(o) != NULL)
+        block_pool_note_freed(pool_of(o), cost(o));
+    block_drop(&o->block);
 }
 
 /* ---- cache ----------------------------------------------------------------------------------- */
@@ -368,6 +377,9 @@ static void retire_all(struct epoch_retired *evicted)
 {
     while (evicted != NULL) {
         struct epoch_retired *next = evicted->next;
+        struct own_block *o = of_retired(evicted);
+        if (pool_of(o) != NULL)
+            block_pool_note_retired(pool_of(o), cost(o));
         epoch_retire(evicted, drop_retired);
         evicted = next;
     }
@@ -392,10 +404,21 @@ static struct block *fill_slot_locked(void *_Atomic *slot, struct own_block *blo
     }
 }
 
+/*
+ * A reader that sleeps inside an epoch, for the disk or for a processor, keeps all that is evicted
+ * meanwhile from being freed, which could be as much as the cache itself. Then nothing more is
+ * evicted: what is read is used and dropped.
+ */
+static bool too_much_is_retired(const struct block_cache *cache, const struct own_block *block)
+{
+    return cache->memory != NULL && block_cache_bytes(cache) + cost(block) > cache->capacity &&
+           block_pool_retired(cache->memory) > cache->capacity / RETIRED_SHARE;
+}
+
 static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
                                 uint32_t index, struct own_block *block)
 {
-    if (cost(block) > cache->capacity)
+    if (cost(block) > cache->capacity || too_much_is_retired(cache, block))
         return NULL;
     struct epoch_retired *evicted = NULL;
     struct block *used = NULL;

@@ -36,8 +36,10 @@ struct table_env {
     uint8_t uuid[TABLE_UUID_SIZE];
     struct block_cache *cache;
     struct io_queue_pool *queues; /* for iterators; NULL: they make their own */
-    uint32_t mode;                /* permission bits of new files */
-    bool is_buffered;             /* read and write through the page cache, not past it */
+    _Atomic int64_t *ahead_left; /* bytes that all iterators may still take to read ahead; what they
+                                    need takes it below 0. NULL: as many as they like */
+    uint32_t mode;               /* permission bits of new files */
+    bool is_buffered;            /* read and write through the page cache, not past it */
 };
 
 /* For io_file_open(). */

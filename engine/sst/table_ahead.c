@@ -17,7 +17,8 @@
 void table_ahead_init(struct table_ahead *a, struct table *table, struct read_lane *lane,
                       const struct table_ahead_plan *plan)
 {
-    *a = (struct table_ahead){.table = table, .lane = lane, .plan = *plan};
+    *a = (struct table_ahead){
+        .table = table, .lane = lane, .plan = *plan, .left = table->env->ahead_left};
 }
 
 /* ---- habits ---------------------------------------------------------------------------------- */
@@ -79,15 +80,22 @@ static void wait_for_all(struct table_ahead *a)
             (void)read_lane_wait(a->lane, &a->windows[i].read, NULL);
 }
 
+static void window_free(const struct table_ahead *a, struct table_window *w)
+{
+    mem_free_buffer(w->memory, w->capacity);
+    if (a->left != NULL)
+        atomic_fetch_add_explicit(a->left, (int64_t)w->capacity, memory_order_relaxed);
+    w->memory = NULL;
+    w->capacity = 0;
+}
+
 static void free_memory(struct table_ahead *a, size_t kept)
 {
     for (size_t i = 0; i < TABLE_AHEAD_WINDOWS; i++) {
         struct table_window *w = &a->windows[i];
         if (i == 0 && w->capacity <= kept)
             continue;
-        mem_free_buffer(w->memory, w->capacity);
-        w->memory = NULL;
-        w->capacity = 0;
+        window_free(a, w);
     }
 }
 
@@ -105,8 +113,7 @@ void table_ahead_release(struct table_ahead *a)
 {
     table_ahead_stop(a);
     wait_for_all(a);
-    mem_free_buffer(a->windows[0].memory, a->windows[0].capacity);
-    a->windows[0].memory = NULL;
+    window_free(a, &a->windows[0]);
     free_memory(a, SIZE_MAX);
 }
 
@@ -119,16 +126,27 @@ void table_ahead_turn_to(struct table_ahead *a, struct table *table, bool goes_o
     a->goes_on = goes_on && was_sure;
 }
 
-static bool window_reserve(struct table_window *w, uint64_t size)
+/* What of `size` bytes a window may have now. */
+static uint64_t allowed(const struct table_ahead *a, uint64_t size)
+{
+    if (a->left == NULL)
+        return size;
+    int64_t left = atomic_load_explicit(a->left, memory_order_relaxed) / TABLE_AHEAD_SHARE;
+    uint64_t most = left > (int64_t)TABLE_AHEAD_FIRST ? (uint64_t)left : TABLE_AHEAD_FIRST;
+    return size < most ? size : most;
+}
+
+static bool window_reserve(const struct table_ahead *a, struct table_window *w, uint64_t size)
 {
     if (w->capacity >= size)
         return true;
-    mem_free_buffer(w->memory, w->capacity);
-    w->capacity = 0;
+    window_free(a, w);
     w->memory = size > SIZE_MAX ? NULL : mem_alloc_buffer((size_t)size);
     if (w->memory == NULL)
         return false;
     w->capacity = (size_t)size;
+    if (a->left != NULL)
+        atomic_fetch_sub_explicit(a->left, (int64_t)size, memory_order_relaxed);
     return true;
 }
 
@@ -137,7 +155,7 @@ static bool ask(struct table_ahead *a, struct table_window *w, uint32_t first, u
 {
     struct table_span pages = table_pages(table_blocks_span(a->table, first, limit));
     w->first = w->limit = 0;
-    if (!window_reserve(w, pages.size))
+    if (!window_reserve(a, w, pages.size))
         return false;
     w->read.request = (struct io_request){
         .operation = IO_READ,
@@ -207,6 +225,7 @@ static bool next_down(struct table_ahead *a, uint64_t size, uint64_t horizon, ui
 
 static bool next_window(struct table_ahead *a, uint64_t size, uint32_t *first, uint32_t *limit)
 {
+    size = allowed(a, size);
     uint64_t horizon = size * (a->plan.depth + 1);
     return a->is_backwards ? next_down(a, size, horizon, first, limit)
                            : next_up(a, size, horizon, first, limit);

@@ -9,6 +9,9 @@
  * The same both ways.
  *
  * Who says that much will be read, by options, has large windows from the start.
+ *
+ * Where memory is bound (table_env.ahead_left) windows get smaller the more there are: none waits
+ * for memory, and each gets at least TABLE_AHEAD_FIRST bytes.
  */
 #ifndef ENGINE_SST_TABLE_AHEAD_H
 #define ENGINE_SST_TABLE_AHEAD_H
@@ -21,7 +24,8 @@
 #define TABLE_AHEAD_SURE        ((size_t)64 << 10)
 #define TABLE_AHEAD_HABIT       ((size_t)64 << 10)
 #define TABLE_AHEAD_GAP         ((size_t)16 << 10) /* bytes of cached blocks read with the others */
-#define TABLE_AHEAD_DEPTH       2                  /* windows asked for in advance */
+#define TABLE_AHEAD_SHARE       8 /* a window takes one part in so many of what is left for all */
+#define TABLE_AHEAD_DEPTH       2 /* windows asked for in advance */
 #define TABLE_AHEAD_WHOLE       ((size_t)256 << 10) /* bytes of a window when all will be read, */
 #define TABLE_AHEAD_WHOLE_DEPTH 4                   /* and how many are asked for */
 #define TABLE_AHEAD_WINDOWS     (TABLE_AHEAD_WHOLE_DEPTH + 2) /* one in use, one for single blocks */
@@ -43,6 +47,7 @@ struct table_ahead {
     struct table *table;
     struct read_lane *lane;
     struct table_ahead_plan plan;
+    _Atomic int64_t *left;  /* table_env.ahead_left */
     lsm_slice first, limit; /* bounds of keys; data NULL: none. Borrowed */
     bool has_asked;         /* for anything, since it rested */
     bool is_open;           /* the walk has missed a block, and all below is set */

@@ -121,6 +121,39 @@ START_TEST(test_ahead_long_walk_backwards_reads_in_large_pieces)
 }
 END_TEST
 
+/* Where memory is bound, windows take what there is, and give it back. */
+START_TEST(test_ahead_keeps_to_what_is_left)
+{
+    enum { WALKERS = 4 };
+    const int64_t whole = 200 << 10;
+    _Atomic int64_t left = whole;
+    struct bench b;
+    bench_open(&b, 0, (struct table_iter_options){0});
+    f.env.ahead_left = &left;
+    struct iter *walkers[WALKERS];
+    for (size_t n = 0; n < WALKERS; n++) {
+        struct table_iter_options options = {.whole = true};
+        ck_ok(table_iter_new(b.t, &options, &walkers[n], &f.error));
+        walkers[n]->ops->first(walkers[n]);
+    }
+    int64_t least = left;
+    for (size_t i = 0; i < b.e.count; i++) {
+        for (size_t n = 0; n < WALKERS; n++) {
+            check_at(walkers[n], &b.e, i);
+            iter_next(walkers[n]);
+            least = left < least ? left : least;
+        }
+    }
+    ck_assert_int_lt(least, whole / 2);
+    ck_assert_int_ge(least, -2 * whole); /* six of 16 KiB a walker; without a bound 4 MiB */
+    for (size_t n = 0; n < WALKERS; n++)
+        iter_release(walkers[n]);
+    ck_assert_int_eq(left, whole);
+    f.env.ahead_left = NULL;
+    bench_close(&b);
+}
+END_TEST
+
 /* What was read for the way there is not read on the way back, and nothing but what is walked over.
  */
 START_TEST(test_ahead_walk_that_turns_reads_the_other_way)
@@ -492,6 +525,7 @@ int main(void)
     printf("seed %llu\n", (unsigned long long)seed);
     TCase *c = tcase_create("ahead");
     tcase_add_test(c, test_ahead_long_walk_backwards_reads_in_large_pieces);
+    tcase_add_test(c, test_ahead_keeps_to_what_is_left);
     tcase_add_test(c, test_ahead_walk_that_turns_reads_the_other_way);
     tcase_add_test(c, test_ahead_announced_seek_that_is_not_made_reads_nothing);
     tcase_add_test(c, test_ahead_failed_block_can_be_sought_again);

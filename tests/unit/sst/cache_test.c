@@ -238,6 +238,64 @@ START_TEST(test_pool_stays_within_the_capacity)
 }
 END_TEST
 
+struct sleeper {
+    pthread_barrier_t barrier;
+};
+
+static void *sleep_inside(void *argument)
+{
+    struct sleeper *s = argument;
+    epoch_enter();
+    pthread_barrier_wait(&s->barrier);
+    pthread_barrier_wait(&s->barrier);
+    epoch_exit();
+    return NULL;
+}
+
+/* Inserts `count` blocks of 16 KB, one a slot; returns how many the cache took. */
+static unsigned insert_many(struct block_cache *cache, void *_Atomic *slots, unsigned count)
+{
+    unsigned taken = 0;
+    for (unsigned i = 0; i < count; i++) {
+        epoch_enter();
+        struct block *made = block_new(cache, 16000);
+        bool is_in = block_cache_insert(cache, &slots[i], 1, i, made) != NULL;
+        epoch_exit();
+        if (!is_in)
+            block_drop(made);
+        taken += is_in;
+    }
+    return taken;
+}
+
+/* What is evicted cannot be freed while a reader sleeps inside: the memory stays bounded, too. */
+START_TEST(test_cache_is_bounded_while_a_reader_sleeps)
+{
+    enum { SLOTS = 4000 };
+    const uint64_t capacity = (uint64_t)8 << 20;
+    struct block_cache *cache = block_cache_new(capacity);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    struct sleeper sleeper;
+    pthread_t thread;
+    pthread_barrier_init(&sleeper.barrier, NULL, 2);
+    ck_assert_int_eq(pthread_create(&thread, NULL, sleep_inside, &sleeper), 0);
+    pthread_barrier_wait(&sleeper.barrier);
+    ck_assert_uint_lt(insert_many(cache, slots, SLOTS / 2), SLOTS / 2);
+    ck_assert_uint_le(block_cache_memory(cache), capacity + capacity / 4);
+    pthread_barrier_wait(&sleeper.barrier);
+    pthread_join(thread, NULL);
+    epoch_drain();
+    ck_assert_uint_eq(insert_many(cache, slots + SLOTS / 2, SLOTS / 2), SLOTS / 2);
+    ck_assert_uint_le(block_cache_memory(cache), capacity + capacity / 4);
+    for (unsigned i = 0; i < SLOTS; i++)
+        block_cache_remove(cache, &slots[i]);
+    epoch_drain();
+    block_cache_free(cache);
+    pthread_barrier_destroy(&sleeper.barrier);
+    free(slots);
+}
+END_TEST
+
 START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
 {
     for (size_t size = 1; size <= BLOCK_POOL_MAX_PIECE; size += size < 5000 ? 37 : 1021) {
@@ -355,6 +413,7 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_cache_kept_block_outlives_eviction_table_and_cache, 0, 2);
     tcase_add_test(c, test_pool_pieces_do_not_overlap_and_outlive_the_pool);
     tcase_add_test(c, test_pool_stays_within_the_capacity);
+    tcase_add_test(c, test_cache_is_bounded_while_a_reader_sleeps);
     tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);
