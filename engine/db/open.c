@@ -10,7 +10,6 @@
 #include "engine/base/memory.h"
 #include "engine/base/step.h"
 
-
 /* ---- the manifest -----------------------------------------------------------------------------
  */
 
