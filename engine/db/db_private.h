@@ -205,6 +205,7 @@ struct lsm_db {
     _Atomic bool closing;     /* threads end */
     bool is_leaving;          /* shm_detach_begin() was called */
     bool opening;             /* the one thread there is waits for what is done */
+    bool log_is_sound;        /* at the opening: no sync of what was found had failed */
     uint64_t forget_later;    /* the log below it goes when the opening is over */
     _Atomic bool cancel_work; /* running compactions give up */
     struct db_statistics statistics;

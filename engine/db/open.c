@@ -143,13 +143,17 @@ static lsm_status check_not_there(lsm_db *db, lsm_error *err)
  * tables, and from then on only the segment that was begun here is needed. Where that fails the
  * workers try again, or the next flush.
  *
- * What was read past the page cache is on the disk, and was synced by now: then the workers have
- * time for it.
+ * Where those who wrote it are known to have died before any sync failed, it was all made durable
+ * by now: then the workers have time for it. Until one of the two is true the segment says that the
+ * log is doubtful, for whoever comes after a death here.
  */
 static void leave_old_log(lsm_db *db)
 {
-    if (!db_has_workers(db) || !wal_is_direct(db->wal) || db->recovered_count > 0)
-        (void)db_flush_sealed(db, NULL);
+    bool is_doubtful = false;
+    if (!db->log_is_sound || !db_has_workers(db) || !wal_is_direct(db->wal) ||
+        db->recovered_count > 0)
+        is_doubtful = db_flush_sealed(db, NULL) != LSM_OK && !db->log_is_sound;
+    atomic_store(&db->layout->ctl.log_is_doubtful, is_doubtful);
 }
 
 static lsm_status found(lsm_db *db, lsm_error *err)

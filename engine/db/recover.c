@@ -328,6 +328,7 @@ lsm_status db_recover(lsm_db *db, const struct version_state *state, bool is_new
     atomic_store(&c->applied_sequence, state->last_sequence);
     c->chain = state->log_chain;
     lsm_status status = is_new ? LSM_OK : replay_log(db, state, &end, err);
+    db->log_is_sound = end.is_of_last_life;
     STEP("recover: log read");
     if (status == LSM_OK && !db->options.read_only)
         status = wal_open(&options, &end, &db->wal, err);

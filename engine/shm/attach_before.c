@@ -7,7 +7,8 @@
 #include <string.h>
 
 /* Nothing is believed of a population that was opening, closing, of another machine or life of it,
- * or of another build; nor of one that could not write any more. */
+ * or of another build; nor of one that could not write any more, or had not got rid of what such a
+ * one had left. */
 static bool is_believable(struct shm_attachment *a, lsm_error *why)
 {
     const struct attach_page *page = &a->page;
@@ -18,7 +19,8 @@ static bool is_believable(struct shm_attachment *a, lsm_error *why)
     struct shm_layout *l = shm_layout(a->segment);
     return attach_check_segment(a, why) == LSM_OK &&
            atomic_load_explicit(&l->ctl.ready, memory_order_acquire) == 1 &&
-           atomic_load_explicit(&l->ctl.poisoned, memory_order_relaxed) == 0;
+           atomic_load_explicit(&l->ctl.poisoned, memory_order_relaxed) == 0 &&
+           atomic_load_explicit(&l->ctl.log_is_doubtful, memory_order_relaxed) == 0;
 }
 
 void attach_take_last_words(struct shm_attachment *a, const struct attach_page *before)

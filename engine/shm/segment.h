@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 7
+#define SHM_LAYOUT_VERSION 8
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256
@@ -71,6 +71,7 @@ struct shm_waits {
 struct shm_ctl {
     _Alignas(64) _Atomic uint32_t ready; /* 1 once recovery is over */
     _Atomic uint32_t poisoned;           /* an errno: a sync failed, nobody acknowledges any more */
+    _Atomic uint32_t log_is_doubtful;    /* a log that was found is needed, and may be lost yet */
     uint32_t max_compactions;            /* set at open: at once, by workers of all processes */
     _Atomic uint64_t next_file_number;   /* fetch_add */
     _Atomic uint64_t next_wal_number;    /* fetch_add */

@@ -284,12 +284,16 @@ static void aim_ring(struct replay_source *ring, uint64_t position)
     ring->bytes.limit = position + ring->bytes.ring_size;
 }
 
-/* It is known that no record was made when the log had been durable beyond r->position. */
-static bool needs_no_search(const struct replay *r, const struct replay_source *segment)
+static bool is_of_last_life(const struct replay *r, const struct log_segment_header *newest)
 {
     const struct wal_last_life *life = r->options->last_life;
-    return life != NULL && life->durable <= r->position &&
-           memcmp(life->nonce, segment->header->nonce, sizeof life->nonce) == 0;
+    return life != NULL && memcmp(life->nonce, newest->nonce, sizeof life->nonce) == 0;
+}
+
+/* It is known that no record was made when the log had been durable beyond r->position. */
+static bool needs_no_search(const struct replay *r)
+{
+    return r->end.is_of_last_life && r->options->last_life->durable <= r->position;
 }
 
 /* The chain has stopped at r->position: was the log known to go on? */
@@ -298,7 +302,7 @@ static lsm_status check_end(struct replay *r, struct replay_source *segment,
                             lsm_error *err)
 {
     struct proof proof = {0};
-    if (needs_no_search(r, segment))
+    if (needs_no_search(r))
         return LSM_OK;
     lsm_status status = search(r, segment, &proof, err);
     if (status == LSM_OK && !proof.found && ring->bytes.file != NULL) {
@@ -320,6 +324,7 @@ static lsm_status replay_newest(struct replay *r, const struct log_segment_heade
 {
     struct replay_source segment = {0}, ring = {0};
     struct broken_record in_segment;
+    r->end.is_of_last_life = is_of_last_life(r, header);
     lsm_status status = open_segment(r, header, log_segment_limit(header), &segment, err);
     if (status == LSM_OK)
         status = follow(r, &segment, err);

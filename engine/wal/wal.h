@@ -79,6 +79,7 @@ struct wal_end {
     uint64_t last_segment;  /* number of the newest segment; 0 when there is none */
     uint64_t next_segment;  /* a number above every .wal and .spare file's */
     uint64_t record_count;  /* replayed */
+    bool is_of_last_life;   /* wal_options.last_life is about this log */
 };
 
 /* Told every record in order. `position` is its first byte, `end` the one behind it. */

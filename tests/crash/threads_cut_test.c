@@ -23,6 +23,8 @@
 #define SLOTS         12 /* keys of a writer, used in turn */
 #define FRESH_EVERY   10 /* rounds on one disk */
 #define ROUND_SECONDS 60
+#define MANY_STEPS    400 /* of a round, at most; */
+#define FEW_STEPS     60  /* behind a failed sync, whose data must not be needed any more */
 #define DB_PATH       "/db"
 
 static struct {
@@ -53,6 +55,7 @@ static struct {
     lsm_cf *second;
     uint64_t round_seed;
     const char *crash; /* how the round ended */
+    uint64_t steps;    /* that it may have */
     _Atomic uint64_t begun[WRITERS], acknowledged[WRITERS];
     _Atomic uint64_t durable[WRITERS]; /* acknowledged as LSM_SYNC, or before an lsm_sync() */
     _Atomic bool ending;               /* errors are right from now on */
@@ -257,7 +260,8 @@ static void round_of(const char *text, struct random_state *random)
     if (fault)
         sim_fail_after(s.disk, SIM_FAULT_SYNC, random_below(random, 60), EIO, false);
     else
-        sim_stop_at(s.disk, sim_step_count(s.disk) + 1 + random_below(random, 400));
+        sim_stop_at(s.disk, sim_step_count(s.disk) + 1 + random_below(random, s.steps));
+    s.steps = fault ? FEW_STEPS : MANY_STEPS;
     run_writers();
     sim_fail_never(s.disk);
     s.crash = fault ? "failed sync" : names[crash];
@@ -277,6 +281,7 @@ static void begin_disk(const char *text)
         atomic_store(&s.durable[i], 0);
     }
     s.crash = "begun";
+    s.steps = MANY_STEPS;
     s.disk = sim_disk_new(s.round_seed);
     if (!open_database(text))
         exit(1);
