@@ -636,9 +636,9 @@ static unsigned merge_once(struct db *db, uint32_t threads)
         c.input_bytes += l->files[i]->meta.size;
     db->threads = threads;
     parts_begun = 0;
-    step_hook = count_parts;
+    atomic_store(&step_hook, count_parts);
     rig_ok(&db->rig, run(db, v, &c));
-    step_hook = NULL;
+    atomic_store(&step_hook, NULL);
     version_drop(v);
     return parts_begun;
 }
@@ -872,9 +872,9 @@ START_TEST(test_job_cancelled_while_other_parts_work_leaves_no_files)
     db.env.progress = cancel_late;
     db.env.progress_context = &left;
     is_caller = true;
-    step_hook = hold_parts;
+    atomic_store(&step_hook, hold_parts);
     ck_assert(db_compact(&db, &status));
-    step_hook = NULL;
+    atomic_store(&step_hook, NULL);
     ck_assert_int_eq(status, LSM_CANCELLED);
     ck_assert_int_eq(left, -1);
     ck_assert_uint_eq(count_files(&db.rig), before);

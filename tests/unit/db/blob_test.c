@@ -323,9 +323,9 @@ START_TEST(test_blob_merge_in_parts_keeps_every_value)
         }
         ck_ok(lsm_flush(db, &error));
         parts_begun = 0;
-        step_hook = count_parts;
+        atomic_store(&step_hook, count_parts);
         compact_all();
-        step_hook = NULL;
+        atomic_store(&step_hook, NULL);
         ck_assert_uint_ge(parts_begun, 4);
     }
     for (unsigned i = 0; i < MANY; i++) {

@@ -49,9 +49,9 @@ static unsigned parts_of_a_rewrite(const char *more)
     if (found_count(db, 1) == 0)
         make_table(db, 0, 2000);
     parts_begun = 0;
-    step_hook = count_parts;
+    atomic_store(&step_hook, count_parts);
     ck_ok(lsm_compact_range(db, NULL, &(lsm_compact_options){.force_bottom = true}, &error));
-    step_hook = NULL;
+    atomic_store(&step_hook, NULL);
     ck_assert_uint_eq(found_count(db, 2000), 2000);
     for (size_t i = 0; i < SHM_SLOT_JOBS; i++)
         ck_assert_uint_eq(db->slot->jobs[i].state, SHM_JOB_NONE);
