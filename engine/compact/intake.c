@@ -53,7 +53,7 @@ static lsm_status write_to_stream(struct intake *in, struct intake_family *famil
     struct stream *s = &family->stream;
     lsm_status status = LSM_OK;
     for (size_t i = 0, next; status == LSM_OK && i < part->count; i = next) {
-        const struct chunk_item *item = item_that_counts(in, part, i, &next);
+        const struct head_item *item = item_that_counts(in, part, i, &next);
         if (i + ITEMS_AHEAD < part->count)
             chunk_prefetch(part->chunk, &part->items[i + ITEMS_AHEAD]);
         const uint8_t *record = chunk_record(part->chunk, item);
@@ -71,7 +71,7 @@ static lsm_status write_to_stream(struct intake *in, struct intake_family *famil
 static struct chunk_part next_part(const struct chunk *c, size_t first)
 {
     struct chunk_part part = {.chunk = c, .items = c->items + first};
-    while (first + part.count < c->count && part.items[part.count].cf == part.items->cf)
+    while (first + part.count < c->count && part.items[part.count].mark == part.items->mark)
         part.count++;
     return part;
 }
@@ -84,7 +84,7 @@ static lsm_status write_chunk(struct intake *in, struct chunk *c, bool is_last, 
     lsm_status status = LSM_OK;
     for (size_t first = 0; status == LSM_OK && first < c->count;) {
         struct chunk_part part = next_part(c, first);
-        struct intake_family *family = find_family(in, part.items->cf);
+        struct intake_family *family = find_family(in, part.items->mark);
         first += part.count;
         if (goes_to_stream(family, &part))
             status = write_to_stream(in, family, &part, err);
@@ -237,9 +237,9 @@ static lsm_status note_order(struct intake_family *family, struct chunk *c, lsm_
                              lsm_error *err)
 {
     if (!c->is_unsorted && c->count > 0) {
-        const struct chunk_item *last = &c->items[c->count - 1];
-        c->is_unsorted = last->cf > family->id ||
-                         (last->cf == family->id && slice_compare(chunk_key(c, last), key) > 0);
+        const struct head_item *last = &c->items[c->count - 1];
+        c->is_unsorted = last->mark > family->id ||
+                         (last->mark == family->id && slice_compare(chunk_key(c, last), key) > 0);
     }
     if (!family->in_order)
         return LSM_OK;

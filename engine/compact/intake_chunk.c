@@ -27,7 +27,7 @@ static bool make_arena(struct chunk *c, size_t size)
 static bool grow_items(struct chunk *c)
 {
     size_t room = c->room == 0 ? ITEMS_AT_FIRST : c->room * 2;
-    struct chunk_item *grown = mem_resize(c->items, room * sizeof *grown);
+    struct head_item *grown = mem_resize(c->items, room * sizeof *grown);
     if (grown == NULL)
         return false;
     c->items = grown;
@@ -64,9 +64,9 @@ bool chunk_add(struct chunk *c, size_t arena_size, uint32_t cf, enum entry_type 
     if (c->count == c->room && !grow_items(c))
         return false;
     record_put(c->arena + c->used, type, key, value);
-    c->items[c->count] = (struct chunk_item){
-        .head = head_of(c, key), .place = (uint32_t)(c->used / RECORD_ALIGNMENT), .cf = cf};
-    c->has_several = c->has_several || c->items[0].cf != cf;
+    c->items[c->count] = (struct head_item){
+        .head = head_of(c, key), .place = (uint32_t)(c->used / RECORD_ALIGNMENT), .mark = cf};
+    c->has_several = c->has_several || c->items[0].mark != cf;
     c->count++;
     c->used += size;
     return true;

@@ -169,7 +169,7 @@ static inline void take_from_rest(const struct merge *m, struct source *s)
     s->is_done = i >= s->rest.count;
     if (s->is_done)
         return;
-    const struct chunk_item *item = item_that_counts(m->wish->in, &s->rest, i, &s->next_item);
+    const struct head_item *item = item_that_counts(m->wish->in, &s->rest, i, &s->next_item);
     if (i + ITEMS_AHEAD < s->rest.count)
         chunk_prefetch(s->rest.chunk, &s->rest.items[i + ITEMS_AHEAD]);
     take_record(s, chunk_record(s->rest.chunk, item));

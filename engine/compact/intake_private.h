@@ -3,6 +3,7 @@
 #define ENGINE_COMPACT_INTAKE_PRIVATE_H
 
 #include "engine/base/buffer.h"
+#include "engine/base/head_sort.h"
 #include "engine/compact/intake.h"
 #include "engine/compact/spill_private.h"
 
@@ -11,20 +12,17 @@
 /* ---- chunks (intake_chunk.c, intake_sort.c) ----------------------------------------------------
  */
 
-struct chunk_item {
-    uint64_t head;  /* of bytes of the key; only of use while it is sorted */
-    uint32_t place; /* of the record in the arena, in units of RECORD_ALIGNMENT */
-    uint32_t cf;
-};
+/* An entry's item: the head of its key, only of use while it is sorted; the place of its record in
+ * the arena, in units of RECORD_ALIGNMENT; and as mark its family. */
 #define CHUNK_ARENA_MAX ((size_t)UINT32_MAX * RECORD_ALIGNMENT)
 
 /* Entries in the order in which they came. Zeroed is empty. */
 struct chunk {
     uint8_t *arena; /* owned; records */
     size_t arena_size, used;
-    struct chunk_item *items; /* owned */
+    struct head_item *items; /* owned */
     size_t count, room;
-    struct chunk_item *scratch; /* owned; of the sorting */
+    struct head_item *scratch; /* owned; of the sorting */
     size_t scratch_room;
     size_t prefix_size; /* bytes that all keys begin with */
     size_t stale_heads; /* items whose heads are of bytes before the prefix's end, the first ones */
@@ -33,18 +31,18 @@ struct chunk {
     bool in_order;      /* a family's came in key order, these and all before them */
 };
 
-static inline const uint8_t *chunk_record(const struct chunk *c, const struct chunk_item *item)
+static inline const uint8_t *chunk_record(const struct chunk *c, const struct head_item *item)
 {
     return c->arena + (size_t)item->place * RECORD_ALIGNMENT;
 }
 
-static inline lsm_slice chunk_key(const struct chunk *c, const struct chunk_item *item)
+static inline lsm_slice chunk_key(const struct chunk *c, const struct head_item *item)
 {
     return record_key(chunk_record(c, item));
 }
 
 /* Sorted records lie anywhere in memory: the first lines of one that is read soon. */
-static inline void chunk_prefetch(const struct chunk *c, const struct chunk_item *item)
+static inline void chunk_prefetch(const struct chunk *c, const struct head_item *item)
 {
     for (size_t i = 0; i < 3; i++)
         __builtin_prefetch(chunk_record(c, item) + i * 64);
@@ -64,7 +62,7 @@ void chunk_release(struct chunk *c);
 /* Sorted items of one family. */
 struct chunk_part {
     const struct chunk *chunk;
-    const struct chunk_item *items;
+    const struct head_item *items;
     size_t count;
 };
 
@@ -181,11 +179,11 @@ void runs_release(struct intake *in, struct intake_family *family);
 size_t run_fan_in(const struct intake *in);
 
 /* Of a part's items [first, count) with one key: the one that counts; *next is behind them. */
-static inline const struct chunk_item *item_that_counts(const struct intake *in,
-                                                        const struct chunk_part *part, size_t first,
-                                                        size_t *next)
+static inline const struct head_item *item_that_counts(const struct intake *in,
+                                                       const struct chunk_part *part, size_t first,
+                                                       size_t *next)
 {
-    const struct chunk_item *items = part->items;
+    const struct head_item *items = part->items;
     size_t i = first + 1;
     while (i < part->count && items[i].head == items[first].head &&
            slice_equal(chunk_key(part->chunk, &items[i]), chunk_key(part->chunk, &items[first])))

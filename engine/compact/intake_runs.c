@@ -106,7 +106,7 @@ static lsm_status write_part(struct intake *in, const struct chunk_part *part, s
 {
     lsm_status status = LSM_OK;
     for (size_t i = 0, next; status == LSM_OK && i < part->count; i = next) {
-        const struct chunk_item *item = item_that_counts(in, part, i, &next);
+        const struct head_item *item = item_that_counts(in, part, i, &next);
         if (i + ITEMS_AHEAD < part->count)
             chunk_prefetch(part->chunk, &part->items[i + ITEMS_AHEAD]);
         const uint8_t *record = chunk_record(part->chunk, item);

@@ -11,30 +11,29 @@
 #define FEW       256 /* items, which are sorted by comparing */
 #define SMALL_RUN 12  /* items that are put in order by insertion */
 #define DEPTH_MAX 4   /* times eight bytes that are taken before whole keys are compared */
-#define VALUES    256 /* of a byte */
 
 struct sorter {
     const struct chunk *chunk;
-    struct chunk_item *items;
-    struct chunk_item *scratch; /* the same place there */
+    struct head_item *items;
+    struct head_item *scratch; /* the same place there */
     size_t count;
 };
 
 /* ---- by comparing ---------------------------------------------------------------------------- */
 
 /* Must `b`, which came later, stand before `a`? They are of one family. */
-static inline bool comes_before(const struct chunk *c, const struct chunk_item *b,
-                                const struct chunk_item *a)
+static inline bool comes_before(const struct chunk *c, const struct head_item *b,
+                                const struct head_item *a)
 {
     if (b->head != a->head)
         return b->head < a->head;
     return slice_compare(chunk_key(c, b), chunk_key(c, a)) < 0;
 }
 
-static void sort_small(const struct chunk *c, struct chunk_item *items, size_t count)
+static void sort_small(const struct chunk *c, struct head_item *items, size_t count)
 {
     for (size_t i = 1; i < count; i++) {
-        struct chunk_item moved = items[i];
+        struct head_item moved = items[i];
         size_t at = i;
         for (; at > 0 && comes_before(c, &moved, &items[at - 1]); at--)
             items[at] = items[at - 1];
@@ -43,8 +42,8 @@ static void sort_small(const struct chunk *c, struct chunk_item *items, size_t c
 }
 
 /* [0, middle) and [middle, count) of `from` are in order. */
-static void merge_halves(const struct chunk *c, const struct chunk_item *from, size_t middle,
-                         size_t count, struct chunk_item *to)
+static void merge_halves(const struct chunk *c, const struct head_item *from, size_t middle,
+                         size_t count, struct head_item *to)
 {
     size_t a = 0, b = middle;
     while (a < middle && b < count)
@@ -55,8 +54,8 @@ static void merge_halves(const struct chunk *c, const struct chunk_item *from, s
         memcpy(to, from + b, (count - b) * sizeof *to);
 }
 
-static void merge_all(const struct sorter *s, const struct chunk_item *from, size_t width,
-                      struct chunk_item *to)
+static void merge_all(const struct sorter *s, const struct head_item *from, size_t width,
+                      struct head_item *to)
 {
     for (size_t i = 0; i < s->count; i += 2 * width) {
         size_t left = s->count - i;
@@ -68,12 +67,12 @@ static void merge_all(const struct sorter *s, const struct chunk_item *from, siz
 /* The heads are of one kind. */
 static void sort_by_comparing(const struct sorter *s)
 {
-    struct chunk_item *from = s->items, *to = s->scratch;
+    struct head_item *from = s->items, *to = s->scratch;
     for (size_t i = 0; i < s->count; i += SMALL_RUN)
         sort_small(s->chunk, from + i, s->count - i < SMALL_RUN ? s->count - i : SMALL_RUN);
     for (size_t width = SMALL_RUN; width < s->count; width *= 2) {
         merge_all(s, from, width, to);
-        struct chunk_item *swapped = from;
+        struct head_item *swapped = from;
         from = to;
         to = swapped;
     }
@@ -81,40 +80,7 @@ static void sort_by_comparing(const struct sorter *s)
         memcpy(s->items, from, s->count * sizeof *from);
 }
 
-/* ---- by bytes -------------------------------------------------------------------------------- */
-
-/* Stable, by byte `byte` of a number; counts[v]: items whose byte is v. */
-static void scatter_by_head(const struct chunk_item *from, size_t count, unsigned byte,
-                            const uint32_t *counts, struct chunk_item *to)
-{
-    uint32_t places[VALUES], place = 0;
-    for (unsigned v = 0; v < VALUES; v++) {
-        places[v] = place;
-        place += counts[v];
-    }
-    for (size_t i = 0; i < count; i++)
-        to[places[from[i].head >> 8 * byte & 0xff]++] = from[i];
-}
-
-static void sort_by_heads(const struct sorter *s)
-{
-    uint32_t counts[sizeof(uint64_t)][VALUES] = {{0}};
-    struct chunk_item *from = s->items, *to = s->scratch;
-    for (size_t i = 0; i < s->count; i++) {
-        for (unsigned byte = 0; byte < sizeof(uint64_t); byte++)
-            counts[byte][from[i].head >> 8 * byte & 0xff]++;
-    }
-    for (unsigned byte = 0; byte < sizeof(uint64_t); byte++) {
-        if (counts[byte][from[0].head >> 8 * byte & 0xff] == s->count)
-            continue;
-        scatter_by_head(from, s->count, byte, counts[byte], to);
-        struct chunk_item *swapped = from;
-        from = to;
-        to = swapped;
-    }
-    if (from != s->items)
-        memcpy(s->items, from, s->count * sizeof *from);
-}
+/* ---- by heads -------------------------------------------------------------------------------- */
 
 /* Heads of the bytes behind what these keys have in common. */
 static void set_heads(const struct sorter *s)
@@ -136,7 +102,7 @@ static void sort_group(const struct sorter *s, unsigned depth)
         sort_by_comparing(s);
         return;
     }
-    sort_by_heads(s);
+    head_sort(s->items, s->scratch, s->count);
     for (size_t first = 0, next; first < s->count; first = next) {
         for (next = first + 1; next < s->count && s->items[next].head == s->items[first].head;)
             next++;
@@ -165,15 +131,15 @@ static bool make_scratch(struct chunk *c)
 static void sort_by_family(const struct sorter *s)
 {
     for (size_t i = 0; i < s->count; i++)
-        s->items[i].head = s->items[i].cf;
-    sort_by_heads(s);
+        s->items[i].head = s->items[i].mark;
+    head_sort(s->items, s->scratch, s->count);
 }
 
 static void sort_each_family(const struct sorter *s)
 {
     sort_by_family(s);
     for (size_t first = 0, next; first < s->count; first = next) {
-        for (next = first + 1; next < s->count && s->items[next].cf == s->items[first].cf;)
+        for (next = first + 1; next < s->count && s->items[next].mark == s->items[first].mark;)
             next++;
         struct sorter family = {s->chunk, s->items + first, s->scratch + first, next - first};
         set_heads(&family);

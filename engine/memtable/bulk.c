@@ -18,11 +18,11 @@
 #define BULK_SPARE_ROOM ((BTREE_MAX_HEIGHT + 1) * BTREE_NODE_SIZE)
 
 struct memtable_bulk {
-    struct memtable *mt;        /* borrowed from begin to end */
-    bool inserts;               /* as always: it cannot be collected, or was too much */
-    struct bulk_entry *entries; /* owned; touched as far as used, as is scratch */
-    struct bulk_entry *scratch; /* owned */
-    size_t capacity;            /* of either, in entries */
+    struct memtable *mt;       /* borrowed from begin to end */
+    bool inserts;              /* as always: it cannot be collected, or was too much */
+    struct head_item *entries; /* owned; touched as far as used, as is scratch */
+    struct head_item *scratch; /* owned */
+    size_t capacity;           /* of either, in entries */
     size_t count;
     size_t prefix; /* bytes that all keys have in common; heads are behind it, */
     size_t stale;  /* but those of the first so many entries are behind more */
@@ -68,7 +68,7 @@ static lsm_status reserve_entries(struct memtable_bulk *bulk, uint64_t arena_siz
     if (capacity <= bulk->capacity)
         return LSM_OK;
     free_entries(bulk);
-    struct bulk_entry *entries = mem_alloc_buffer(bytes), *scratch = mem_alloc_buffer(bytes);
+    struct head_item *entries = mem_alloc_buffer(bytes), *scratch = mem_alloc_buffer(bytes);
     if (entries == NULL || scratch == NULL) {
         mem_free_buffer(entries, bytes);
         mem_free_buffer(scratch, bytes);
@@ -151,7 +151,7 @@ static void collect(struct memtable_bulk *bulk, const struct entry *e)
     const struct record *r = record_at(mt, e->place);
     follow_prefix(bulk, r);
     bulk->entries[bulk->count++] =
-        (struct bulk_entry){.head = record_head(r, bulk->prefix), .place = e->place};
+        (struct head_item){.head = record_head(r, bulk->prefix), .place = e->place};
     uint64_t sequence = entry_sequence(e->trailer);
     if (sequence < bulk->min_sequence)
         bulk->min_sequence = sequence;
@@ -184,7 +184,7 @@ void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, u
 /* ---- the end --------------------------------------------------------------------------------- */
 
 /* Chains the versions of one key, oldest first. Returns the newest. */
-static uint32_t chain(struct memtable *mt, const struct bulk_entry *versions, size_t count)
+static uint32_t chain(struct memtable *mt, const struct head_item *versions, size_t count)
 {
     for (size_t i = 1; i < count; i++) {
         uint32_t older = versions[i - 1].place, newer = versions[i].place;
@@ -200,7 +200,7 @@ static size_t take_keys(struct memtable_bulk *bulk, struct btree_child *keys)
     size_t count = 0;
     for (size_t first = 0, limit; first < bulk->count; first = limit) {
         limit = first + 1;
-        while (limit < bulk->count && bulk->entries[limit].group == BULK_GROUP_INSIDE)
+        while (limit < bulk->count && bulk->entries[limit].mark == BULK_GROUP_INSIDE)
             limit++;
         uint32_t newest = chain(bulk->mt, bulk->entries + first, limit - first);
         keys[count++] = (struct btree_child){.off = newest, .sep = newest};
@@ -217,7 +217,7 @@ static void build(struct memtable_bulk *bulk)
     for (size_t i = 0; i < bulk->stale; i++)
         bulk->entries[i].head = record_head(record_at(mt, bulk->entries[i].place), bulk->prefix);
     bulk_sort(mt, bulk->entries, bulk->scratch, bulk->count);
-    static_assert(sizeof(struct btree_child) <= sizeof(struct bulk_entry), "keys fit in scratch");
+    static_assert(sizeof(struct btree_child) <= sizeof(struct head_item), "keys fit in scratch");
     struct btree_child *keys = (void *)bulk->scratch;
     btree_build(mt, keys, take_keys(bulk, keys));
     atomic_store_explicit(&mt->header->min_sequence, bulk->min_sequence, memory_order_relaxed);

@@ -2,19 +2,16 @@
 #ifndef ENGINE_MEMTABLE_BULK_PRIVATE_H
 #define ENGINE_MEMTABLE_BULK_PRIVATE_H
 
+#include "engine/base/head_sort.h"
 #include "engine/memtable/memtable_private.h"
 
-/* What is known of the entries from this one on, up to the next that begins a group. */
+/* An entry is a head_item: 8 bytes of the tree's key behind a prefix of its group's, the place of
+ * its record, and as mark what is known of the entries from this one on, up to the next that begins
+ * a group. */
 enum bulk_group {
     BULK_GROUP_INSIDE = 0, /* it belongs to the group of the one before */
     BULK_GROUP_OPEN = 1,   /* their keys may differ */
     BULK_GROUP_KEY = 2,    /* they have one key: versions, oldest first */
-};
-
-struct bulk_entry {
-    uint64_t head;  /* 8 bytes of the tree's key, behind a prefix of its group's */
-    uint32_t place; /* of the record */
-    uint32_t group; /* enum bulk_group */
 };
 
 /*
@@ -22,7 +19,7 @@ struct bulk_entry {
  * place: on return every entry either begins a group of one key or is inside of one. `scratch` has
  * room for as many.
  */
-void bulk_sort(const struct memtable *mt, struct bulk_entry *entries, struct bulk_entry *scratch,
+void bulk_sort(const struct memtable *mt, struct head_item *entries, struct head_item *scratch,
                size_t count);
 
 /* A node of the tree to be: where it is, and the lowest key of its range. */

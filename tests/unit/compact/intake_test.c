@@ -67,7 +67,7 @@ static void fill(struct chunk *c, struct random_state *random, enum key_style st
     c->is_unsorted = true;
 }
 
-static uint32_t ordinal_of(const struct chunk *c, const struct chunk_item *item)
+static uint32_t ordinal_of(const struct chunk *c, const struct head_item *item)
 {
     return bytes_get_u32(record_value(chunk_record(c, item)).data);
 }
@@ -80,9 +80,9 @@ static void check_order(const struct chunk *c, size_t count)
         sum += ordinal_of(c, &c->items[i]);
     ck_assert_uint_eq(sum, count * (count - 1) / 2);
     for (size_t i = 1; i < count; i++) {
-        const struct chunk_item *a = &c->items[i - 1], *b = &c->items[i];
-        ck_assert_uint_le(a->cf, b->cf);
-        if (a->cf != b->cf)
+        const struct head_item *a = &c->items[i - 1], *b = &c->items[i];
+        ck_assert_uint_le(a->mark, b->mark);
+        if (a->mark != b->mark)
             continue;
         int order = slice_compare(chunk_key(c, a), chunk_key(c, b));
         ck_assert_int_le(order, 0);
