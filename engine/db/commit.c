@@ -258,6 +258,9 @@ static lsm_status back_arena(lsm_db *db, size_t room, lsm_error *err)
 {
     size_t low, high;
     memtable_reach(db->active, room, &low, &high);
+    atomic_store_explicit(&db->reach.arena, db->active_memtable->arena, memory_order_relaxed);
+    atomic_store_explicit(&db->reach.low, low, memory_order_relaxed);
+    atomic_store_explicit(&db->reach.high, high, memory_order_relaxed);
     return shm_arena_back(db->segment, db->active_memtable->arena, low, high, err);
 }
 

@@ -61,6 +61,12 @@ struct db_pin {
     struct db_pin *next, *previous;
 };
 
+/* How far writers have come in the active arena; the three need not be of one moment. */
+struct db_reach {
+    _Atomic uint32_t arena;
+    _Atomic size_t low, high; /* see memtable_reach() */
+};
+
 /* Something that makes table files. */
 struct db_outputs {
     uint64_t floor; /* their numbers begin here */
@@ -151,6 +157,7 @@ struct lsm_db {
     /* guarded by layout->locks.append */
     struct db_memtable *active_memtable; /* held */
     struct memtable *active;             /* == active_memtable->table */
+    struct db_reach reach;               /* read without the lock */
 
     /* guarded by arena_lock: the wrappers of each arena, told to others by slot->arenas */
     pthread_mutex_t arena_lock;

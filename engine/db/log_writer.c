@@ -1,7 +1,7 @@
 /*
  * The log writer's thread: copies the stage ring into the WAL segments behind the writers, once
- * 256 KiB or 2 ms have gathered, keeps the next segment ready, and gives space back after a while
- * without writes.
+ * 256 KiB or 2 ms have gathered, keeps the next segment and memory for the memtable ready, and
+ * gives space back after a while without writes.
  *
  * It sleeps on a futex while there is nothing to write, so an idle database costs nothing. A commit
  * wakes it only when it announced that it sleeps. Without threads the committing thread writes the
@@ -15,6 +15,10 @@
 #define LOG_IDLE_NS   UINT64_C(1000000000)
 #define LOG_RETRY_NS  UINT64_C(50000000)
 #define LOG_REST_NS   UINT64_C(2000000000) /* without a write: space goes back */
+
+#define AHEAD_LEAST ((size_t)1 << 20) /* bytes of memory that are made ahead, on either side */
+#define AHEAD_MOST  ((size_t)8 << 20)
+#define AHEAD_STEP  SHM_BACK_STEP /* at once: writers see each that is done */
 
 static lsm_status write_staged(lsm_db *db, bool wait, lsm_error *err)
 {
@@ -85,6 +89,33 @@ static void rest_when_idle(lsm_db *db, struct rest *rest)
     }
 }
 
+static size_t ahead_of(size_t used)
+{
+    return used < AHEAD_LEAST ? AHEAD_LEAST : used > AHEAD_MOST ? AHEAD_MOST : used;
+}
+
+/*
+ * Has memory for the active memtable ready before writers come to it: making a page takes as long
+ * as several commits. The more they have written the farther ahead, so that little data takes
+ * little. What fails here fails again where a writer needs it.
+ */
+static void back_ahead(lsm_db *db)
+{
+    uint32_t arena = atomic_load_explicit(&db->reach.arena, memory_order_relaxed);
+    size_t low = atomic_load_explicit(&db->reach.low, memory_order_relaxed);
+    size_t high = atomic_load_explicit(&db->reach.high, memory_order_relaxed);
+    if (high == 0) /* nobody has written */
+        return;
+    size_t more_low = ahead_of(low), more_high = ahead_of(db->arena_size - high);
+    lsm_status status = LSM_OK;
+    for (size_t step = AHEAD_STEP; step <= AHEAD_MOST && status == LSM_OK; step += AHEAD_STEP) {
+        size_t up = low + (step < more_low ? step : more_low);
+        size_t down = step < more_high ? step : more_high;
+        status = shm_arena_back(db->segment, arena, up < db->arena_size ? up : db->arena_size,
+                                high > down ? high - down : 0, NULL);
+    }
+}
+
 static void *log_writer(void *argument)
 {
     lsm_db *db = argument;
@@ -94,6 +125,7 @@ static void *log_writer(void *argument)
     bool failed = false;
     while (!atomic_load(&db->closing)) {
         wait_for_work(db, failed);
+        back_ahead(db);
         lsm_error error;
         failed = !log_is_written(db) && write_staged(db, true, &error) != LSM_OK;
         if (failed)

@@ -190,6 +190,21 @@ static uint64_t round_up(uint64_t value, uint64_t step)
     return (value + step - 1) / step * step;
 }
 
+/* Two may back the same bytes: what is backed only grows. */
+static void raise_edge(_Atomic uint64_t *edge, uint64_t to)
+{
+    uint64_t seen = atomic_load_explicit(edge, memory_order_relaxed);
+    while (seen < to && !atomic_compare_exchange_weak(edge, &seen, to))
+        ;
+}
+
+static void lower_edge(_Atomic uint64_t *edge, uint64_t to)
+{
+    uint64_t seen = atomic_load_explicit(edge, memory_order_relaxed);
+    while (seen > to && !atomic_compare_exchange_weak(edge, &seen, to))
+        ;
+}
+
 lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t low, uint64_t high,
                           lsm_error *err)
 {
@@ -210,13 +225,13 @@ lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t 
         status = back(segment, table->arena_offset + backed_low, low - backed_low, err);
         if (status != LSM_OK)
             return status;
-        atomic_store_explicit(&table->backed_low, low, memory_order_relaxed);
+        raise_edge(&table->backed_low, low);
     }
     if (high < backed_high) {
         status = back(segment, table->arena_offset + high, backed_high - high, err);
         if (status != LSM_OK)
             return status;
-        atomic_store_explicit(&table->backed_high, high, memory_order_relaxed);
+        lower_edge(&table->backed_high, high);
     }
     return LSM_OK;
 }

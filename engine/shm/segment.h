@@ -181,8 +181,8 @@ enum shm_memtable_state {
     SHM_MEMTABLE_FLUSHED = 5, /* nobody new sees it; FREE when the last process let go of it */
 };
 
-/* An arena and the memtable in it. Changed under the change lock, but for `backed`, which is the
- * append lock's. FREE, FLUSHED -> BUILDING -> ACTIVE -> SEALED -> FLUSHING -> FLUSHED -> FREE. */
+/* An arena and the memtable in it. Changed under the change lock, but for `backed`, which only
+ * grows. FREE, FLUSHED -> BUILDING -> ACTIVE -> SEALED -> FLUSHING -> FLUSHED -> FREE. */
 struct shm_memtable {
     _Alignas(64) _Atomic uint32_t state; /* enum shm_memtable_state */
     uint32_t owner_slot;                 /* of BUILDING and FLUSHING */
@@ -385,7 +385,8 @@ void *shm_arena(struct shm_segment *segment, uint32_t index);
 
 /*
  * Makes sure that arena bytes [0, low) and [high, arena_size) are backed by memory, so that a store
- * there cannot raise SIGBUS. Works ahead in steps of SHM_BACK_STEP. Cheap when nothing is to do.
+ * there cannot raise SIGBUS. Works ahead in steps of SHM_BACK_STEP. Cheap when nothing is to do. Any
+ * thread or process may call it for an arena at any time.
  */
 #define SHM_BACK_STEP ((uint64_t)1 << 20)
 lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t low, uint64_t high,

@@ -780,6 +780,21 @@ START_TEST(test_api_write_is_slowed_before_the_last_memtable_is_full)
 }
 END_TEST
 
+#define MIB ((uint64_t)1 << 20)
+
+START_TEST(test_api_memory_for_the_memtable_is_made_ahead_of_writers)
+{
+    /* A step at either end of the arena is made with the memtable, and is enough for the put. */
+    lsm_db *db = open_with("create=true,memtable_size=16MiB");
+    uint64_t before = shm_segment_bytes(db->segment);
+    put_text(db, NULL, "key", "value");
+    for (unsigned i = 0; i < 20000 && shm_segment_bytes(db->segment) < before + 2 * MIB; i++)
+        usleep(1000);
+    ck_assert_uint_eq(shm_segment_bytes(db->segment), before + 2 * MIB);
+    close_ok(db);
+}
+END_TEST
+
 START_TEST(test_api_listener_is_told_of_flush_and_compaction)
 {
     static struct gate gate = {.mutex = PTHREAD_MUTEX_INITIALIZER,
@@ -920,6 +935,7 @@ int main(void)
     tcase_add_test(cases, test_api_stalled_write_with_no_wait_is_busy);
     tcase_add_test(cases, test_api_wait_for_a_flush_is_counted_as_one);
     tcase_add_test(cases, test_api_write_is_slowed_before_the_last_memtable_is_full);
+    tcase_add_test(cases, test_api_memory_for_the_memtable_is_made_ahead_of_writers);
     tcase_add_test(cases, test_api_listener_is_told_of_flush_and_compaction);
     tcase_add_test(cases, test_api_compaction_is_cancelled_by_its_progress);
     tcase_add_test(cases, test_api_properties_count_what_is_there);

@@ -7,6 +7,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -275,6 +276,55 @@ START_TEST(test_segment_back_of_a_small_arena_takes_it_whole)
 }
 END_TEST
 
+#define BACKERS 4
+
+struct backer {
+    struct shm_segment *segment;
+    unsigned number;
+};
+
+/* Each asks for its own multiples of a step, so that they overtake one another all the time. */
+static void *back_steps(void *context)
+{
+    const struct backer *b = context;
+    lsm_status status = LSM_OK;
+    uint64_t last = 0;
+    for (uint64_t step = b->number; step <= 32 && status == LSM_OK; step += 1 + b->number) {
+        uint64_t reach = step * SHM_BACK_STEP;
+        status = shm_arena_back(b->segment, 0, reach, 64 * MIB - reach, NULL);
+        const struct shm_memtable *table = &shm_layout(b->segment)->memtables[0];
+        uint64_t low = atomic_load(&table->backed_low), high = atomic_load(&table->backed_high);
+        if (low < reach || low < last || high > 64 * MIB - reach)
+            status = LSM_INVALID;
+        last = low;
+    }
+    return (void *)(uintptr_t)status;
+}
+
+START_TEST(test_segment_back_by_several_at_once_keeps_what_the_farthest_has)
+{
+    for (unsigned round = 0; round < 5; round++) {
+        struct shm_options options = options_of(3);
+        options.arena_size = 64 * MIB;
+        struct shm_segment *segment = create(&options);
+        pthread_t threads[BACKERS];
+        struct backer backers[BACKERS];
+        for (unsigned i = 0; i < BACKERS; i++) {
+            backers[i] = (struct backer){segment, i};
+            ck_assert_int_eq(pthread_create(&threads[i], NULL, back_steps, &backers[i]), 0);
+        }
+        for (unsigned i = 0; i < BACKERS; i++) {
+            void *status;
+            ck_assert_int_eq(pthread_join(threads[i], &status), 0);
+            ck_assert_uint_eq((uintptr_t)status, LSM_OK);
+        }
+        ck_assert_uint_eq(shm_segment_bytes(segment),
+                          shm_layout(segment)->ident.arenas_offset + 64 * MIB);
+        shm_segment_destroy(segment);
+    }
+}
+END_TEST
+
 START_TEST(test_segment_without_options_in_range_is_refused)
 {
     struct shm_segment *segment = NULL;
@@ -407,6 +457,7 @@ int main(void)
     tcase_add_test(tests, test_segment_two_of_different_databases_live_together);
     tcase_add_test(tests, test_segment_back_allocates_what_was_asked_and_no_more);
     tcase_add_test(tests, test_segment_back_of_a_small_arena_takes_it_whole);
+    tcase_add_test(tests, test_segment_back_by_several_at_once_keeps_what_the_farthest_has);
     tcase_add_test(tests, test_segment_without_options_in_range_is_refused);
     tcase_add_test(tests, test_segment_allocation_failures_leave_nothing_behind);
     tcase_add_test(tests, test_segment_without_space_for_an_arena_says_what_to_do);
