@@ -172,6 +172,16 @@ static bool is_slowed(lsm_db *db)
            memtable_pressure(db) > 0;
 }
 
+/* Sleeps, from `at` on, which goes forward. Returns how long it took by the clock: where processors
+ * are busy that is several times `ns`. */
+static uint64_t sleep_of(lsm_db *db, uint64_t ns, uint64_t *at)
+{
+    sleep_ns(ns);
+    uint64_t before = *at;
+    *at = io_now_ns(db->io);
+    return *at - before > ns ? *at - before : ns;
+}
+
 /* Takes a turn of `bytes` at `rate` and waits for it. A turn behind the deadline is not taken, but
  * waited for while the reason may go. */
 static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obstacle behind,
@@ -194,14 +204,13 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obs
         return LSM_OK;
     enum shm_wait kind = behind == DB_BEHIND_MEMTABLES ? SHM_WAIT_MEMTABLES : SHM_WAIT_LEVEL0;
     (void)db_stall_begin(db);
-    for (uint64_t left = turn - now; left > 0 && is_slowed(db);) {
+    for (uint64_t at = now, left = turn - now; left > 0 && is_slowed(db);) {
         if (db_deadline_is_over(deadline)) {
             db_stall_end(db, kind, now);
             return db_timeout(db, deadline, behind, err);
         }
-        uint64_t part = left < STALL_STEP_NS ? left : STALL_STEP_NS;
-        sleep_ns(part);
-        left -= part;
+        uint64_t took = sleep_of(db, left < STALL_STEP_NS ? left : STALL_STEP_NS, &at);
+        left -= took < left ? took : left;
     }
     db_stall_end(db, kind, now);
     return LSM_OK;
