@@ -94,6 +94,17 @@ static void read_random(struct worker *w)
     }
 }
 
+/* Every key once, so that what an engine keeps in memory is there. */
+static void get_all(struct worker *w)
+{
+    while (worker_goes_on(w)) {
+        uint64_t n = number_at(w, w->first + w->done);
+        worker_begin(w);
+        worker_get(w, n);
+        worker_end(w);
+    }
+}
+
 static void read_missing(struct worker *w)
 {
     lsm_slice value;
@@ -239,6 +250,12 @@ static const struct workload workloads[] = {
      .help = "get random keys",
      .work = read_random,
      .operation_count = count_reads},
+    {.name = "warm",
+     .help = "get every key once, in order: what follows does not read anything for the first time",
+     .work = get_all,
+     .operation_count = count_keys,
+     .in_order = true,
+     .shapes = true},
     {.name = "readmissing",
      .help = "get keys that are not there, all over the range",
      .work = read_missing,
