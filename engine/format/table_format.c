@@ -43,7 +43,7 @@ static bool check_frame_fields(const struct table_frame *f, struct table_problem
 {
     if (f->kind < TABLE_FRAME_DATA || f->kind > TABLE_FRAME_PROPERTIES)
         return refuse(problem, "the frame is of an unknown kind", 0, f->kind);
-    if (f->compression > TABLE_ZSTD_DICTIONARY)
+    if (f->compression > TABLE_ZSTD_COLUMNS_DICTIONARY)
         return refuse(problem, "the frame's compression is unknown", 0, f->compression);
     if (f->compression != TABLE_RAW && f->kind != TABLE_FRAME_DATA)
         return refuse(problem, "a frame is compressed that must not be", 0, f->kind);

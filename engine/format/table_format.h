@@ -64,6 +64,9 @@ enum table_compression {
     TABLE_RAW = 0,
     TABLE_ZSTD = 1,
     TABLE_ZSTD_DICTIONARY = 2, /* with the table's dictionary */
+    /* The same of a block whose columns are turned, see block_columns.h. */
+    TABLE_ZSTD_COLUMNS = 3,
+    TABLE_ZSTD_COLUMNS_DICTIONARY = 4,
 };
 
 struct table_frame {

@@ -6,6 +6,7 @@
 #include "engine/inspect/walk_table_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/format/block_columns.h"
 
 /* ---- separators ------------------------------------------------------------------------------ */
 
@@ -63,8 +64,7 @@ static lsm_status decode(struct walk *w, struct walk_block *b, lsm_error *err)
     const uint8_t *raw = payload.data;
     b->raw_size = b->frame.raw_size;
     if (b->frame.compression != TABLE_RAW) {
-        const struct decompress_dictionary *dictionary = NULL;
-        if (b->frame.compression == TABLE_ZSTD_DICTIONARY && (dictionary = w->prepared) == NULL) {
+        if (block_wants_dictionary(&b->frame) && w->prepared == NULL) {
             blame(b, FINDING_DICTIONARY_DAMAGED,
                   (struct table_problem){"its dictionary cannot be read", 0, 0});
             return LSM_OK;
@@ -78,7 +78,7 @@ static lsm_status decode(struct walk *w, struct walk_block *b, lsm_error *err)
             return lsm_fail_memory(err, b->raw_size);
         bool no_memory = false;
         const char *wrong =
-            decompress_run(w->pool, dictionary, payload, w->raw.data, b->raw_size, &no_memory);
+            block_unpack(w->pool, w->prepared, &b->frame, payload, w->raw.data, &no_memory);
         if (no_memory)
             return lsm_fail_memory(err, b->raw_size);
         if (wrong != NULL) {

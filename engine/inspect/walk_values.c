@@ -1,6 +1,7 @@
 /* See the header. The source that was used longest ago makes room for another. */
 #include "engine/inspect/walk_values.h"
 
+#include "engine/format/block_columns.h"
 #include "engine/format/entry.h"
 #include "engine/inspect/correct.h"
 
@@ -70,7 +71,7 @@ static lsm_status unpack(struct walk_value_source *s, uint64_t seed, const char 
     bool no_memory = false;
     *wrong = "it is no block";
     if (!table_frame_open(buffer_slice(&s->frame), seed, &frame, &problem) ||
-        frame.kind != TABLE_FRAME_DATA || frame.compression == TABLE_ZSTD_DICTIONARY)
+        frame.kind != TABLE_FRAME_DATA || block_wants_dictionary(&frame))
         return LSM_OK;
     lsm_slice payload = table_frame_payload(buffer_slice(&s->frame), &frame);
     buffer_clear(&s->raw);
@@ -83,7 +84,7 @@ static lsm_status unpack(struct walk_value_source *s, uint64_t seed, const char 
         uint8_t *to = buffer_grow(&s->raw, frame.raw_size);
         if (s->pool == NULL || to == NULL)
             return lsm_fail_memory(err, frame.raw_size);
-        *wrong = decompress_run(s->pool, NULL, payload, to, frame.raw_size, &no_memory);
+        *wrong = block_unpack(s->pool, NULL, &frame, payload, to, &no_memory);
         if (no_memory)
             return lsm_fail_memory(err, frame.raw_size);
         if (*wrong != NULL)

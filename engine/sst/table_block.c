@@ -1,4 +1,5 @@
 /* Bringing a data block into memory: whole pages from the file, checked, decoded, published. */
+#include "engine/format/block_columns.h"
 #include "engine/sst/table_fetch.h"
 #include "engine/sst/table_private.h"
 
@@ -37,13 +38,11 @@ static lsm_status unpack(const struct table *table, uint64_t offset,
         memcpy(block_memory(block), payload.data, payload.size);
         return LSM_OK;
     }
-    bool with_dictionary = frame->compression == TABLE_ZSTD_DICTIONARY;
-    if (with_dictionary && table->dictionary == NULL)
+    if (block_wants_dictionary(frame) && table->dictionary == NULL)
         return fail_block(table, offset, "it wants a dictionary and there is none", 0, 0, err);
     bool no_memory;
-    const char *wrong = decompress_run(block_cache_pool(table->env->cache),
-                                       with_dictionary ? table->dictionary : NULL, payload,
-                                       block_memory(block), block_size(block), &no_memory);
+    const char *wrong = block_unpack(block_cache_pool(table->env->cache), table->dictionary, frame,
+                                     payload, block_memory(block), &no_memory);
     if (no_memory)
         return lsm_fail_memory(err, block_size(block));
     return wrong == NULL ? LSM_OK : fail_block(table, offset, wrong, 0, 0, err);

@@ -10,6 +10,7 @@
 #include "engine/sst/table_writer_private.h"
 
 #include "engine/base/memory.h"
+#include "engine/format/block_columns.h"
 #include "engine/format/edit.h"
 #include "engine/format/table_filter.h"
 
@@ -29,9 +30,9 @@ void table_writer_free(struct table_writer *w)
     table_output_close(&w->output);
     block_builder_release(&w->builder);
     table_index_builder_release(&w->index);
-    struct buffer *buffers[] = {&w->hashes,   &w->first_key, &w->last_key,   &w->smallest,
-                                &w->previous, &w->packed,    &w->dictionary, &w->waiting,
-                                &w->tail,     &w->cf_options};
+    struct buffer *buffers[] = {&w->hashes,   &w->first_key, &w->last_key,  &w->smallest,
+                                &w->previous, &w->turned,    &w->packed,    &w->dictionary,
+                                &w->waiting,  &w->tail,      &w->cf_options};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_release(buffers[i]);
     table_meta_release(&w->meta);
@@ -142,6 +143,16 @@ static void note_sample(struct table_writer *w, size_t raw, size_t stored)
     w->compressor = NULL;
 }
 
+/* The block in the form that is compressed, in w->turned; NULL when out of memory. */
+static const uint8_t *turn_columns(struct table_writer *w, lsm_slice raw)
+{
+    buffer_clear(&w->turned);
+    uint8_t *turned = buffer_grow(&w->turned, raw.size);
+    if (turned != NULL)
+        block_columns_turn(raw, turned);
+    return turned;
+}
+
 /* The compressed frame in w->packed, or NULL when the block stays as it is. */
 static uint8_t *compress_block(struct table_writer *w, lsm_slice raw, struct table_frame *frame)
 {
@@ -150,12 +161,14 @@ static uint8_t *compress_block(struct table_writer *w, lsm_slice raw, struct tab
     size_t capacity = raw.size - raw.size / 8;
     size_t size = 0;
     buffer_clear(&w->packed);
-    if (buffer_reserve(&w->packed, TABLE_FRAME_SIZE + capacity))
-        size = compressor_run(w->compressor, raw, w->packed.data + TABLE_FRAME_SIZE, capacity);
+    if (turn_columns(w, raw) != NULL && buffer_reserve(&w->packed, TABLE_FRAME_SIZE + capacity))
+        size = compressor_run(w->compressor, buffer_slice(&w->turned),
+                              w->packed.data + TABLE_FRAME_SIZE, capacity);
     note_sample(w, raw.size, size == 0 ? raw.size : size);
     if (size == 0)
         return NULL;
-    frame->compression = w->dictionary.size > 0 ? TABLE_ZSTD_DICTIONARY : TABLE_ZSTD;
+    frame->compression =
+        w->dictionary.size > 0 ? TABLE_ZSTD_COLUMNS_DICTIONARY : TABLE_ZSTD_COLUMNS;
     frame->stored_size = (uint32_t)size;
     w->properties.compressed = true;
     return w->packed.data;
@@ -221,8 +234,10 @@ static lsm_status train(struct table_writer *w, lsm_error *err)
     for (; count < w->waiting_count && samples.size < TRAINING_MAX; count++) {
         const struct waiting_block *b = &w->waiting_blocks[count];
         size_t left = TRAINING_MAX - samples.size;
+        const uint8_t *raw = w->waiting.data + b->offset + TABLE_FRAME_SIZE;
+        const uint8_t *turned = turn_columns(w, (lsm_slice){raw, b->frame.raw_size});
         sizes[count] = b->frame.raw_size < left ? b->frame.raw_size : left;
-        buffer_append(&samples, w->waiting.data + b->offset + TABLE_FRAME_SIZE, sizes[count]);
+        buffer_append(&samples, turned != NULL ? turned : raw, sizes[count]);
     }
     struct buffer *to = &w->dictionary;
     size_t size = 0, wanted = w->options.dictionary_size;

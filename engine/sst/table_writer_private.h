@@ -37,6 +37,7 @@ struct table_writer {
     uint64_t previous_trailer;
 
     struct compressor *compressor; /* NULL: blocks stay raw */
+    struct buffer turned;          /* a block with its columns turned */
     struct buffer packed;          /* frame of a compressed block */
     uint32_t sampled;              /* blocks tried */
     uint64_t sampled_raw, sampled_packed;

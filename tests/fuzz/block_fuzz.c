@@ -1,7 +1,9 @@
 /* Arbitrary bytes as a block: refused, or every read of it stays inside. */
 #include "engine/format/block.h"
+#include "engine/format/block_columns.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -45,6 +47,14 @@ static void use_block(const uint8_t *data, size_t size)
     buffer_release(&key);
 }
 
+static void turn_and_back(const uint8_t *data, size_t size, uint8_t *copy)
+{
+    bool no_memory;
+    block_columns_turn((lsm_slice){data, size}, copy);
+    require(block_columns_turn_back(copy, size, &no_memory) == NULL);
+    require(memcmp(copy, data, size) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t *copy = malloc(size + (size == 0)); /* of exactly its size, for the sanitizer */
@@ -52,8 +62,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (size > 0)
         memcpy(copy, data, size);
-    if (block_check(copy, size) == NULL)
+    bool is_block = block_check(copy, size) == NULL, no_memory;
+    if (is_block)
         use_block(copy, size);
+    /* The same bytes as what decompression gave: of turned columns. */
+    if (block_columns_turn_back(copy, size, &no_memory) == NULL && block_check(copy, size) == NULL)
+        use_block(copy, size);
+    if (is_block)
+        turn_and_back(data, size, copy);
     free(copy);
     return 0;
 }

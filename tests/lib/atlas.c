@@ -3,6 +3,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/format/blob.h"
+#include "engine/format/block_columns.h"
 #include "engine/format/compress.h"
 #include "engine/format/current.h"
 #include "engine/format/file_name.h"
@@ -149,9 +150,7 @@ static bool read_block(struct table_walk *w, size_t part, const struct table_fra
     uint8_t *raw = test_alloc(frame->raw_size);
     if (frame->compression == TABLE_RAW)
         memcpy(raw, stored.data, stored.size);
-    else if (decompress_run(w->pool,
-                            frame->compression == TABLE_ZSTD_DICTIONARY ? w->dictionary : NULL,
-                            stored, raw, frame->raw_size, &no_memory) != NULL)
+    else if (block_unpack(w->pool, w->dictionary, frame, stored, raw, &no_memory) != NULL)
         return atlas_fail(w->file->name, "a block cannot be decompressed");
     sound = block_check(raw, frame->raw_size) == NULL;
     struct block_view view = {0};
@@ -164,8 +163,7 @@ static bool read_block(struct table_walk *w, size_t part, const struct table_fra
                                     .is_delete = entry_type_of(trailer) == ENTRY_DELETE,
                                     .sequence = entry_sequence(trailer),
                                     .needs = {part, w->dictionary_part},
-                                    .need_count =
-                                        1 + (frame->compression == TABLE_ZSTD_DICTIONARY)};
+                                    .need_count = block_wants_dictionary(frame) ? 2 : 1};
         buffer_clear(&key);
         sound = block_copy_key(&view, i, &key);
         entry.key = buffer_slice(&key);

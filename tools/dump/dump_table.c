@@ -302,7 +302,8 @@ static bool show_bounds(struct row *row, const struct walk_block *block)
 
 static bool show_block(struct table_view *v, const struct walk_block *block)
 {
-    static const char *const compressions[] = {"raw", "zstd", "zstd+dictionary"};
+    static const char *const compressions[] = {"raw", "zstd", "zstd+dictionary", "zstd+columns",
+                                               "zstd+columns+dictionary"};
     bool is_damage = block->fault != FINDING_COUNT;
     struct row row;
     row_begin(&row, v->d, 1, is_damage ? "damage" : "block");
@@ -317,7 +318,7 @@ static bool show_block(struct table_view *v, const struct walk_block *block)
         row_u64(&row, "min_sequence", block->frame.min_sequence);
         row_u64(&row, "max_sequence", block->frame.max_sequence);
         row_text(&row, "stored",
-                 block->frame.compression <= TABLE_ZSTD_DICTIONARY
+                 block->frame.compression <= TABLE_ZSTD_COLUMNS_DICTIONARY
                      ? compressions[block->frame.compression]
                      : "unknown");
         row_u64(&row, "raw_bytes", block->frame.raw_size);

@@ -2,6 +2,7 @@
 #include "engine/base/memory.h"
 #include "engine/base/random.h"
 #include "engine/format/block.h"
+#include "engine/format/block_columns.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -325,6 +326,98 @@ START_TEST(test_builder_without_memory_says_so)
 }
 END_TEST
 
+/* ---- turned columns -------------------------------------------------------------------------- */
+
+static void check_turned(lsm_slice raw)
+{
+    bool no_memory = true;
+    uint8_t *turned = malloc(raw.size); /* of exactly its size, for the sanitizer */
+    block_columns_turn(raw, turned);
+    ck_assert_ptr_null(block_columns_turn_back(turned, raw.size, &no_memory));
+    ck_assert(!no_memory);
+    ck_assert_mem_eq(turned, raw.data, raw.size);
+    free(turned);
+}
+
+START_TEST(test_block_columns_turned_and_back_are_the_same)
+{
+    struct random_state r = random_seeded(seed + 100 + (uint64_t)_i);
+    struct item *items = calloc(3000, sizeof *items);
+    struct block_builder b;
+    block_builder_init(&b, HEADROOM);
+    uint32_t flags = 0;
+    for (int round = 0; round < 20; round++) {
+        size_t most = round == 0 ? 3000 : 100; /* the first has wide offsets */
+        size_t count = random_items(&r, (unsigned)_i, items, 1 + random_below(&r, most));
+        uint8_t *data;
+        size_t size;
+        build(&b, items, count, &data, &size);
+        flags |= block_view_of(data).flags;
+        check_turned((lsm_slice){data, size});
+    }
+    ck_assert_uint_ne(flags, 0);
+    block_builder_release(&b);
+    free(items);
+}
+END_TEST
+
+/* As lsm-format(5) has it, byte by byte. */
+START_TEST(test_block_columns_turned_are_planes_of_differences)
+{
+    struct item items[2] = {
+        {.key = "ab", .key_size = 2, .trailer = entry_trailer(0x30201, ENTRY_PUT)},
+        {.key = "ad", .key_size = 2, .trailer = entry_trailer(0x30202, ENTRY_PUT)},
+    };
+    items[0].value_size = 3;
+    struct block_builder b;
+    block_builder_init(&b, HEADROOM);
+    uint8_t *data, turned[256];
+    size_t size;
+    build(&b, items, 2, &data, &size);
+    ck_assert_uint_le(size, sizeof turned);
+    block_columns_turn((lsm_slice){data, size}, turned);
+    struct block_view v = block_view_of(data);
+    ck_assert_uint_eq(v.flags, BLOCK_SHORT_TRAILERS);
+    const size_t heads = (size_t)(v.heads - data), trailers = (size_t)(v.trailers - data);
+    const size_t offsets = (size_t)(v.offsets - data), prefix = (size_t)(v.prefix - data);
+    ck_assert_mem_eq(turned, data, heads);
+    ck_assert_mem_eq(turned + prefix, data + prefix, size - prefix);
+    /* Behind the prefix "a" the heads are 0x62 << 56 and 2 << 56 more. */
+    static const uint8_t wanted_heads[16] = {[14] = 0x62, [15] = 0x02};
+    ck_assert_mem_eq(turned + heads, wanted_heads, 16);
+    /* The base is the smaller one: 0 and 0x100. */
+    static const uint8_t wanted_trailers[8] = {[3] = 1};
+    ck_assert_mem_eq(turned + trailers, wanted_trailers, 8);
+    uint16_t first = bytes_get_u16(v.offsets);
+    const uint8_t wanted_offsets[6] = {(uint8_t)first, 3, 0, (uint8_t)(first >> 8), 0, 0};
+    ck_assert_mem_eq(turned + offsets, wanted_offsets, 6);
+    block_builder_release(&b);
+}
+END_TEST
+
+START_TEST(test_block_columns_that_do_not_fit_are_refused)
+{
+    bool no_memory;
+    uint8_t block[64] = {0};
+    ck_assert_ptr_nonnull(block_columns_turn_back(block, BLOCK_HEADER_SIZE - 1, &no_memory));
+    ck_assert_ptr_null(block_columns_turn_back(block, BLOCK_HEADER_SIZE + 2, &no_memory));
+    bytes_put_u32(block, 1);
+    ck_assert_ptr_nonnull(block_columns_turn_back(block, sizeof block, &no_memory));
+    bytes_put_u32(block, UINT32_MAX);
+    ck_assert_ptr_nonnull(block_columns_turn_back(block, sizeof block, &no_memory));
+    struct random_state r = random_seeded(seed + 200);
+    for (unsigned round = 0; round < 3000; round++) {
+        size_t size = BLOCK_HEADER_SIZE + random_below(&r, 6000);
+        uint8_t *bytes = malloc(size); /* of exactly its size, for the sanitizer */
+        for (size_t i = 0; i < size; i++)
+            bytes[i] = (uint8_t)random_next(&r);
+        bytes_put_u32(bytes, (uint32_t)random_below(&r, size / 8));
+        (void)block_columns_turn_back(bytes, size, &no_memory);
+        free(bytes);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("block");
@@ -336,6 +429,9 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_block_hostile_bytes_are_refused_or_harmless, 0, 3);
     tcase_add_test(c, test_block_out_of_order_or_wrong_tag_is_told);
     tcase_add_test(c, test_builder_without_memory_says_so);
+    tcase_add_loop_test(c, test_block_columns_turned_and_back_are_the_same, 0, 5);
+    tcase_add_test(c, test_block_columns_turned_are_planes_of_differences);
+    tcase_add_test(c, test_block_columns_that_do_not_fit_are_refused);
     suite_add_tcase(s, c);
     return s;
 }

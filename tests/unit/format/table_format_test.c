@@ -92,7 +92,7 @@ START_TEST(test_frame_impossible_fields_are_refused)
     } cases[] = {
         {12, 0, "the frame is of an unknown kind"},
         {12, 6, "the frame is of an unknown kind"},
-        {13, 3, "the frame's compression is unknown"},
+        {13, 5, "the frame's compression is unknown"},
         {15, 1, "the frame's header is not zero where it must be"},
         {20, PAYLOAD + 1, "the frame's sizes disagree"},
     };
