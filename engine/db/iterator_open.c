@@ -124,8 +124,10 @@ static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct
     size_t count = 0;
     lsm_slice common = version_common_prefix(family);
     lsm_status status = collect_children(it, state, family, children, &count, err);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         children[i]->common = common;
+        children[i]->as_of = &it->sequence;
+    }
     if (status == LSM_OK)
         status = merging_new(children, count, merged, err);
     else

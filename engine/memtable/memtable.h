@@ -163,7 +163,8 @@ size_t memtable_get_many(const struct memtable *mt, uint32_t cf, uint64_t max_se
  * An iterator over one family: all versions, whatever is inserted meanwhile may or may not appear
  * but nothing that was there before is missed. Owned by the caller (iter_release()); the memtable
  * outlives it. Its key excludes the family id. Of two versions with one key and one sequence number
- * only the later is shown.
+ * only the later is shown. Where it has an `as_of`, of every key that one version and no other, so
+ * that a key costs a step however often it was written.
  */
 lsm_status memtable_iter_new(const struct memtable *mt, uint32_t cf, struct iter **it,
                              lsm_error *err);

@@ -1,7 +1,8 @@
 /*
  * The iterator over one family: a cursor that goes from key to key, and the chain of versions at
  * each. Of two versions with one sequence number only the newer record is shown: it hides the
- * other.
+ * other. Asked for the versions as of a sequence number it leaves the others out here, where each
+ * of them would be a record far from the last one in memory.
  */
 #include "engine/memtable/memtable_private.h"
 
@@ -69,6 +70,15 @@ static uint32_t oldest_shown(const struct memtable *mt, uint32_t at)
     return at;
 }
 
+/* The version that is there as of the sequence number; 0: none. */
+static uint32_t version_as_of(const struct memtable *mt, uint32_t newest, uint64_t sequence)
+{
+    uint32_t at = newest;
+    while (at != 0 && sequence_at(mt, at) > sequence)
+        at = record_older(record_at(mt, at));
+    return at;
+}
+
 /* ---- cursor over either structure ------------------------------------------------------------ */
 
 static uint32_t cursor_seek(struct memtable_iter *m, const struct target *t)
@@ -112,16 +122,43 @@ static void show(struct memtable_iter *m, uint32_t at)
                                    .value = record_value(r)};
 }
 
+/* The version as of the wanted moment, of the first key from `newest`'s on that has one. */
+static void show_as_of(struct memtable_iter *m, uint32_t newest, bool is_backwards)
+{
+    uint64_t sequence = *m->base.as_of;
+    uint32_t at = 0;
+    while (newest != 0 && record_cf(record_at(m->mt, newest)) == m->cf) {
+        at = version_as_of(m->mt, newest, sequence);
+        if (at != 0)
+            break;
+        newest = is_backwards ? cursor_prev(m) : cursor_next(m);
+    }
+    show(m, at);
+}
+
+/* Shows the first version of the key that the cursor came to forwards. */
+static void show_newest(struct memtable_iter *m, uint32_t newest)
+{
+    if (m->base.as_of != NULL)
+        show_as_of(m, newest, false);
+    else
+        show(m, newest);
+}
+
+/* The last one, of the key that it came to backwards. */
 static void show_oldest(struct memtable_iter *m, uint32_t newest)
 {
-    show(m, newest == 0 ? 0 : oldest_shown(m->mt, newest));
+    if (m->base.as_of != NULL)
+        show_as_of(m, newest, true);
+    else
+        show(m, newest == 0 ? 0 : oldest_shown(m->mt, newest));
 }
 
 static void memtable_iter_first(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
     struct target t = {.cf = m->cf};
-    show(m, cursor_seek(m, &t));
+    show_newest(m, cursor_seek(m, &t));
 }
 
 static void memtable_iter_last(struct iter *it)
@@ -131,21 +168,33 @@ static void memtable_iter_last(struct iter *it)
     show_oldest(m, cursor_seek_before(m, m->cf == UINT32_MAX ? NULL : &behind));
 }
 
-/* From the newest version on, the first with a trailer at or below the wanted one; 0: none. */
-static uint32_t version_from(const struct memtable *mt, uint32_t newest, uint64_t trailer)
+/* Of the versions that are shown, newest first: where to begin, */
+static uint32_t first_version(const struct memtable_iter *m, uint32_t newest)
 {
-    uint32_t at = newest;
-    while (at != 0 && record_at(mt, at)->trailer > trailer)
-        at = older_shown(mt, at);
+    return m->base.as_of != NULL ? version_as_of(m->mt, newest, *m->base.as_of) : newest;
+}
+
+/* and the next one; 0 when there is none. */
+static uint32_t next_version(const struct memtable_iter *m, uint32_t at)
+{
+    return m->base.as_of != NULL ? 0 : older_shown(m->mt, at);
+}
+
+/* From the newest version on, the first with a trailer at or below the wanted one; 0: none. */
+static uint32_t version_from(const struct memtable_iter *m, uint32_t newest, uint64_t trailer)
+{
+    uint32_t at = first_version(m, newest);
+    while (at != 0 && record_at(m->mt, at)->trailer > trailer)
+        at = next_version(m, at);
     return at;
 }
 
 /* The last shown version with a trailer at or above the wanted one; 0: none. */
-static uint32_t version_to(const struct memtable *mt, uint32_t newest, uint64_t trailer)
+static uint32_t version_to(const struct memtable_iter *m, uint32_t newest, uint64_t trailer)
 {
     uint32_t found = 0;
-    for (uint32_t at = newest; at != 0 && record_at(mt, at)->trailer >= trailer;
-         at = older_shown(mt, at))
+    for (uint32_t at = first_version(m, newest);
+         at != 0 && record_at(m->mt, at)->trailer >= trailer; at = next_version(m, at))
         found = at;
     return found;
 }
@@ -156,11 +205,14 @@ static void memtable_iter_seek(struct iter *it, lsm_slice key, uint64_t trailer)
     struct target t = target_of(m->cf, key);
     uint32_t newest = cursor_seek(m, &t);
     if (newest != 0 && record_has_key(record_at(m->mt, newest), &t)) {
-        uint32_t at = version_from(m->mt, newest, trailer);
-        show(m, at != 0 ? at : cursor_next(m));
+        uint32_t at = version_from(m, newest, trailer);
+        if (at != 0)
+            show(m, at);
+        else
+            show_newest(m, cursor_next(m));
         return;
     }
-    show(m, newest);
+    show_newest(m, newest);
 }
 
 static void memtable_iter_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer)
@@ -169,7 +221,7 @@ static void memtable_iter_seek_for_prev(struct iter *it, lsm_slice key, uint64_t
     struct target t = target_of(m->cf, key);
     uint32_t newest = cursor_seek(m, &t);
     if (newest != 0 && record_has_key(record_at(m->mt, newest), &t)) {
-        uint32_t at = version_to(m->mt, newest, trailer);
+        uint32_t at = version_to(m, newest, trailer);
         if (at != 0)
             show(m, at);
         else
@@ -182,14 +234,17 @@ static void memtable_iter_seek_for_prev(struct iter *it, lsm_slice key, uint64_t
 static void memtable_iter_next(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
-    uint32_t older = older_shown(m->mt, m->at);
-    show(m, older != 0 ? older : cursor_next(m));
+    uint32_t older = next_version(m, m->at);
+    if (older != 0)
+        show(m, older);
+    else
+        show_newest(m, cursor_next(m));
 }
 
 static void memtable_iter_prev(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
-    uint32_t newer = newer_shown(m->mt, m->at);
+    uint32_t newer = m->base.as_of != NULL ? 0 : newer_shown(m->mt, m->at);
     if (newer != 0)
         show(m, newer);
     else

@@ -217,15 +217,24 @@ static void check_shown(const struct iter *it, entry_ref e)
     check_value(e, it->entry->value);
 }
 
-static void check_walks(entry_ref *refs, size_t count, const struct memtable *mt)
+/* NULL as the sequence number: all versions. */
+static struct iter *iter_as_of(const struct memtable *mt, uint32_t cf, const uint64_t *sequence)
+{
+    struct iter *it = NULL;
+    ck_assert_int_eq(memtable_iter_new(mt, cf, &it, NULL), LSM_OK);
+    it->as_of = sequence;
+    return it;
+}
+
+static void check_walks(entry_ref *refs, size_t count, const struct memtable *mt,
+                        const uint64_t *as_of)
 {
     size_t first = 0;
     while (first < count) {
         size_t limit = first;
         while (limit < count && refs[limit]->cf == refs[first]->cf)
             limit++;
-        struct iter *it = NULL;
-        ck_assert_int_eq(memtable_iter_new(mt, refs[first]->cf, &it, NULL), LSM_OK);
+        struct iter *it = iter_as_of(mt, refs[first]->cf, as_of);
         it->ops->first(it);
         for (size_t i = first; i < limit; i++, iter_next(it))
             check_shown(it, refs[i]);
@@ -282,7 +291,7 @@ static void check_wander(struct iter *it, entry_ref *refs, size_t count, size_t 
 }
 
 static void check_seeks(entry_ref *refs, size_t count, const struct memtable *mt,
-                        struct random_state *random)
+                        const uint64_t *as_of, struct random_state *random)
 {
     static uint8_t key[KEY_BUFFER_SIZE];
     for (int round = 0; round < 150; round++) {
@@ -312,8 +321,7 @@ static void check_seeks(entry_ref *refs, size_t count, const struct memtable *mt
         default:
             break;
         }
-        struct iter *it = NULL;
-        ck_assert_int_eq(memtable_iter_new(mt, cf, &it, NULL), LSM_OK);
+        struct iter *it = iter_as_of(mt, cf, as_of);
         size_t at = lower_bound(refs, count, cf, LSM_SLICE(key, size), trailer);
         iter_seek(it, LSM_SLICE(key, size), trailer);
         check_at(it, refs, count, at, cf);
@@ -327,6 +335,38 @@ static void check_seeks(entry_ref *refs, size_t count, const struct memtable *mt
         check_wander(it, refs, count, at, cf, random);
         iter_release(it);
     }
+}
+
+/* Of sorted entries, those that are there as of a sequence number: the newest of each key. */
+static size_t select_as_of(entry_ref *refs, size_t count, uint64_t sequence, entry_ref *selected)
+{
+    size_t selected_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        entry_ref last = selected_count > 0 ? selected[selected_count - 1] : NULL;
+        if (entry_sequence(refs[i]->trailer) > sequence ||
+            (last != NULL && last->cf == refs[i]->cf && slice_equal(key_of(last), key_of(refs[i]))))
+            continue;
+        selected[selected_count++] = refs[i];
+    }
+    return selected_count;
+}
+
+/* Walks that show one version of a key: the newest of all, and those of some moments before. */
+static void check_moments(entry_ref *refs, size_t count, const struct memtable *mt,
+                          struct random_state *random)
+{
+    entry_ref *selected = malloc((count + 1) * sizeof *selected);
+    ck_assert_ptr_nonnull(selected);
+    for (int round = 0; round < 2 && count > 0; round++) {
+        uint64_t sequence =
+            round == 0 ? ENTRY_MAX_SEQUENCE
+                       : entry_sequence(refs[random_below(random, count)]->trailer) - (round == 1);
+        size_t selected_count = select_as_of(refs, count, sequence, selected);
+        check_walks(selected, selected_count, mt, &sequence);
+        if (selected_count > 0)
+            check_seeks(selected, selected_count, mt, &sequence, random);
+    }
+    free(selected);
 }
 
 /* Every version by a get at its own sequence number, at the one before, and at the highest. */
@@ -452,7 +492,8 @@ void reference_check(const struct reference *r, size_t count, const struct memta
     size_t shown_count = 0;
     entry_ref *refs = sort_shown(r, count, &shown_count);
     if (shown_count > 0) {
-        check_seeks(refs, shown_count, mt, random);
+        check_seeks(refs, shown_count, mt, NULL, random);
+        check_moments(refs, shown_count, mt, random);
         check_absent(refs, shown_count, mt, random);
     }
     free(refs);
@@ -464,7 +505,7 @@ void reference_check_quick(const struct reference *r, size_t count, const struct
     size_t shown_count = 0;
     entry_ref *refs = sort_shown(r, count, &shown_count);
     check_families(refs, shown_count, mt);
-    check_walks(refs, shown_count, mt);
+    check_walks(refs, shown_count, mt, NULL);
     check_gets(refs, shown_count, mt);
     check_many_gets(refs, shown_count, mt);
     free(refs);

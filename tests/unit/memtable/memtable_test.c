@@ -190,6 +190,41 @@ START_TEST(test_memtable_many_versions_of_one_key_walk_both_ways)
 }
 END_TEST
 
+START_TEST(test_memtable_as_of_a_moment_a_key_is_one_step)
+{
+    enum { VERSIONS = 30000 };
+    struct fixture f = fixture_of(kinds[_i], 8 * MIB);
+    insert_text(f.mt, 0, "a", put(1), "");
+    for (uint64_t i = 2; i <= VERSIONS; i++)
+        insert_text(f.mt, 0, "hot", put(i), "v");
+    insert_text(f.mt, 0, "late", put(VERSIONS), "");
+    insert_text(f.mt, 0, "z", put(3), "");
+    uint64_t sequence = VERSIONS;
+    struct iter *it = NULL;
+    ck_assert_int_eq(memtable_iter_new(f.mt, 0, &it, NULL), LSM_OK);
+    it->as_of = &sequence;
+    it->ops->first(it);
+    iter_next(it);
+    ck_assert_uint_eq(entry_sequence(it->entry->trailer), VERSIONS);
+    iter_next(it);
+    ck_assert(slice_equal(it->entry->key, slice_of_text("late")));
+    iter_prev(it);
+    ck_assert_uint_eq(entry_sequence(it->entry->trailer), VERSIONS);
+    iter_prev(it);
+    ck_assert(slice_equal(it->entry->key, slice_of_text("a")));
+
+    sequence = 7; /* the next move is to a place */
+    iter_seek(it, slice_of_text("hot"), ENTRY_MAX_TRAILER);
+    ck_assert_uint_eq(entry_sequence(it->entry->trailer), 7);
+    iter_next(it);
+    ck_assert(slice_equal(it->entry->key, slice_of_text("z")));
+    iter_prev(it);
+    ck_assert_uint_eq(entry_sequence(it->entry->trailer), 7);
+    iter_release(it);
+    fixture_release(&f);
+}
+END_TEST
+
 START_TEST(test_memtable_iterator_sees_what_was_there_and_may_see_more)
 {
     struct fixture f = fixture_of(kinds[_i], MIB);
@@ -505,6 +540,7 @@ int main(void)
     tcase_add_loop_test(tests, test_memtable_get_at_a_snapshot_sees_the_version_of_then, 0, 2);
     tcase_add_loop_test(tests, test_memtable_two_of_one_sequence_the_later_is_found, 0, 2);
     tcase_add_loop_test(tests, test_memtable_many_versions_of_one_key_walk_both_ways, 0, 2);
+    tcase_add_loop_test(tests, test_memtable_as_of_a_moment_a_key_is_one_step, 0, 2);
     tcase_add_loop_test(tests, test_memtable_iterator_sees_what_was_there_and_may_see_more, 0, 2);
     tcase_add_loop_test(tests, test_memtable_filled_to_the_brim_never_overflows, 0, 2 * FILLINGS);
     tcase_add_loop_test(tests, test_memtable_room_for_a_large_batch_is_near_what_it_takes, 0, 2);
