@@ -464,7 +464,7 @@ uint32_t btree_lowest_node(const struct memtable *mt)
 size_t btree_extra_room(const struct memtable *mt, size_t count)
 {
     size_t height = BTREE_ROOT_HEIGHT(btree_root(mt));
-    size_t used = (mt->header->filter_offset -
+    size_t used = (mt->header->index_offset -
                    (size_t)atomic_load_explicit(&mt->header->node_low, memory_order_relaxed)) *
                   ARENA_UNIT;
     size_t granted = memtable_entry_count(mt) * BTREE_ENTRY_ROOM + (height + 4) * BTREE_NODE_SIZE;

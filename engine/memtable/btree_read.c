@@ -54,17 +54,6 @@ __attribute__((noinline)) unsigned btree_rank_ties(const struct memtable *mt,
 
 /* ---- lookups --------------------------------------------------------------------------------- */
 
-/* The record's fields and the first bytes of its key, which a merge compares; on one line or two.
- */
-static inline void record_prefetch(const struct memtable *mt, uint32_t at)
-{
-    const uint8_t *first = arena_at(mt, at);
-    const uint8_t *last = first + RECORD_HEADER_SIZE + sizeof(uint64_t) - 1;
-    __builtin_prefetch(first);
-    if (((uintptr_t)first ^ (uintptr_t)last) >= 64)
-        __builtin_prefetch(last);
-}
-
 /* The record that has the key if one of the leaf has it; 0: none has. */
 ALWAYS_INLINE uint32_t leaf_candidate(const struct memtable *mt, const struct btree_node *leaf,
                                       const struct target *t, rank_function rank)
@@ -116,46 +105,6 @@ BTREE_DISPATCH(uint32_t, find, find_with, mt, (const struct memtable *mt, const 
 uint32_t btree_find(const struct memtable *mt, const struct target *t)
 {
     return find(mt, t);
-}
-
-/* Level by level for all keys, so that the nodes of one level are on their way together. */
-ALWAYS_INLINE size_t find_many_with(const struct memtable *mt, const struct target *targets,
-                                    size_t count, uint32_t *found, rank_function rank)
-{
-    const struct btree_node *nodes[BTREE_FIND_MANY];
-    uint64_t root = btree_root(mt);
-    for (size_t i = 0; i < count; i++)
-        nodes[i] = node_at(mt, BTREE_ROOT_NODE(root));
-    for (unsigned height = BTREE_ROOT_HEIGHT(root); height > 0; height--) {
-        for (size_t i = 0; i < count; i++) {
-            nodes[i] = child_for(mt, nodes[i], &targets[i], rank);
-            node_prefetch(nodes[i]);
-        }
-    }
-    for (size_t i = 0; i < count; i++) {
-        found[i] = leaf_candidate(mt, nodes[i], &targets[i], rank);
-        if (found[i] != 0)
-            record_prefetch(mt, found[i]);
-    }
-    size_t found_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (found[i] != 0 && !record_has_key(record_at(mt, found[i]), &targets[i]))
-            found[i] = 0;
-        found_count += found[i] != 0;
-    }
-    return found_count;
-}
-
-BTREE_DISPATCH(size_t, find_many, find_many_with, mt,
-               (const struct memtable *mt, const struct target *targets, size_t count,
-                uint32_t *found),
-               mt, targets, count, found)
-
-size_t btree_find_many(const struct memtable *mt, const struct target *targets, size_t count,
-                       uint32_t *found)
-{
-    assert(count <= BTREE_FIND_MANY);
-    return find_many(mt, targets, count, found);
 }
 
 /* ---- bounds ---------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/base/status.h"
-#include "engine/memtable/filter.h"
+#include "engine/memtable/hash_index.h"
 
 /* Bytes that the smallest entry takes of an arena, its part of a full node with it. */
 #define LEAST_ENTRY (RECORD_MIN_SIZE + BTREE_NODE_SIZE / BTREE_SLOTS)
@@ -173,9 +173,8 @@ void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, u
                       .trailer = trailer,
                       .value = value,
                       .place = (uint32_t)(memtable_position(mt) / ARENA_UNIT)};
-    uint64_t mixed = filter_hash(cf, hash);
-    filter_add(filter_block(mt->filter, mt->filter_block_count, mixed), mixed);
     collect(bulk, &e);
+    index_add_unlinked(mt, index_hash(cf, hash), &e);
     mt->records_limit = e.place + (uint32_t)(record_size(key.size, value.size) / ARENA_UNIT);
     atomic_store_explicit(&mt->header->progress, (uint64_t)bulk->count << 32 | mt->records_limit,
                           memory_order_relaxed);

@@ -9,9 +9,9 @@
 
 #include "engine/base/memory.h"
 #include "engine/base/status.h"
-#include "engine/memtable/filter.h"
+#include "engine/memtable/hash_index.h"
 
-#define FILTER_SHARE  64 /* the filter takes this part of the arena */
+#define INDEX_SHARE   24 /* the index takes this part of the arena */
 #define RECORDS_START ((uint32_t)(sizeof(struct arena_header) / ARENA_UNIT))
 
 /* ---- make, attach, free ---------------------------------------------------------------------- */
@@ -31,16 +31,26 @@ static uint32_t load_node_low(const struct memtable *mt)
     return atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
 }
 
-static size_t filter_block_count(size_t arena_size)
+static size_t index_line_count(size_t arena_size)
 {
-    return arena_size / FILTER_SHARE / FILTER_BLOCK_SIZE;
+    return arena_size / INDEX_SHARE / INDEX_LINE_SIZE;
 }
 
-/* Filter blocks and nodes begin on borders of cache lines from the arena's start. */
-static size_t filter_start(size_t arena_size)
+static_assert(MEMTABLE_MIN_ARENA / INDEX_SHARE / INDEX_LINE_SIZE >= INDEX_WINDOW, "a window fits");
+
+/* Lines of the index and nodes begin on borders of cache lines from the arena's start. */
+static size_t index_start(size_t arena_size)
 {
-    return (arena_size - filter_block_count(arena_size) * FILTER_BLOCK_SIZE) & ~(size_t)63;
+    return (arena_size - index_line_count(arena_size) * INDEX_LINE_SIZE) & ~(size_t)63;
 }
+
+/* All bits that the place of a record may have. */
+static uint32_t index_places(size_t arena_size)
+{
+    return UINT32_MAX >> __builtin_clz((uint32_t)(arena_size / ARENA_UNIT - 1));
+}
+
+static_assert(MEMTABLE_MAX_ARENA / ARENA_UNIT - 1 <= UINT32_MAX / 2, "a word has a bit of a tag");
 
 static bool cpu_has_simd(void)
 {
@@ -64,8 +74,9 @@ static void take_header_over(struct memtable *mt)
 {
     const struct arena_header *header = mt->header;
     mt->kind = (enum memtable_kind)header->kind;
-    mt->filter = arena_at(mt, header->filter_offset);
-    mt->filter_block_count = header->filter_block_count;
+    mt->index = arena_at(mt, header->index_offset);
+    mt->index_home_count = header->index_line_count - INDEX_WINDOW + 1;
+    mt->index_places = index_places((size_t)header->size);
 }
 
 static lsm_status check_arena(const void *arena, size_t size, lsm_error *err)
@@ -93,20 +104,20 @@ lsm_status memtable_new(enum memtable_kind kind, void *arena, size_t size, uint6
         return lsm_fail_memory(err, sizeof *m);
 
     struct arena_header *header = m->header;
-    uint32_t filter_offset = (uint32_t)(filter_start(size) / ARENA_UNIT);
+    uint32_t index_offset = (uint32_t)(index_start(size) / ARENA_UNIT);
     memset(header, 0, sizeof *header);
     header->magic = ARENA_MAGIC;
     header->size = size;
     header->id = id;
     header->kind = kind;
-    header->filter_offset = filter_offset;
-    header->filter_block_count = (uint32_t)filter_block_count(size);
-    atomic_store_explicit(&header->node_low, filter_offset, memory_order_relaxed);
+    header->index_offset = index_offset;
+    header->index_line_count = (uint32_t)index_line_count(size);
+    atomic_store_explicit(&header->node_low, index_offset, memory_order_relaxed);
     atomic_store_explicit(&header->min_sequence, UINT64_MAX, memory_order_relaxed);
     take_header_over(m);
     store_progress(m, 0, RECORDS_START);
     m->records_limit = RECORDS_START;
-    memset(m->filter, 0, m->filter_block_count * FILTER_BLOCK_SIZE);
+    memset(m->index, 0, header->index_line_count * INDEX_LINE_SIZE);
     if (kind == MEMTABLE_BTREE)
         btree_init(m);
     else
@@ -118,7 +129,7 @@ lsm_status memtable_new(enum memtable_kind kind, void *arena, size_t size, uint6
 void memtable_reach_new(size_t size, size_t *low, size_t *high)
 {
     *low = sizeof(struct arena_header);
-    *high = filter_start(size) - BTREE_NODE_SIZE;
+    *high = index_start(size) - BTREE_NODE_SIZE;
     static_assert(BTREE_NODE_SIZE >= SKIPLIST_ENTRY_ROOM, "either first node fits");
 }
 
@@ -140,14 +151,14 @@ lsm_status memtable_attach(void *arena, size_t size, struct memtable **mt, lsm_e
     uint32_t end = progress_end(atomic_load_explicit(&header->progress, memory_order_relaxed));
     uint32_t root = (uint32_t)atomic_load_explicit(&header->root, memory_order_acquire);
     if ((header->kind != MEMTABLE_BTREE && header->kind != MEMTABLE_SKIPLIST) ||
-        header->filter_offset != filter_start(size) / ARENA_UNIT ||
-        header->filter_block_count != filter_block_count(size) || end < RECORDS_START ||
-        node_low < end || root < node_low || root >= header->filter_offset)
+        header->index_offset != index_start(size) / ARENA_UNIT ||
+        header->index_line_count != index_line_count(size) || end < RECORDS_START ||
+        node_low < end || root < node_low || root >= header->index_offset)
         return lsm_fail(err, LSM_CORRUPT,
                         "the memtable's header is damaged: kind %" PRIu32
                         ", records to unit %" PRIu32 ", nodes from %" PRIu32 ", root at %" PRIu32
-                        ", filter at %" PRIu32,
-                        header->kind, end, node_low, root, header->filter_offset);
+                        ", index at %" PRIu32,
+                        header->kind, end, node_low, root, header->index_offset);
     struct memtable *m = handle_over(arena);
     if (m == NULL)
         return lsm_fail_memory(err, sizeof *m);
@@ -299,14 +310,15 @@ void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t h
     assert(units <= load_node_low(mt) - e.place);
     assert(key.size <= LSM_MAX_KEY_SIZE && value.size <= LSM_MAX_VALUE_SIZE);
 
-    uint64_t mixed = filter_hash(cf, hash);
-    filter_add(filter_block(mt->filter, mt->filter_block_count, mixed), mixed);
+    uint64_t mixed = index_hash(cf, hash);
+    __builtin_prefetch(index_line(mt, mixed), 1);
     uint32_t end = e.place + (uint32_t)units;
     mt->records_limit = end;
     if (mt->kind == MEMTABLE_BTREE)
         btree_insert(mt, &e);
     else
         skiplist_insert(mt, &e);
+    index_add(mt, mixed, e.place);
     count_entry(mt, progress, end, entry_sequence(trailer));
     mt->hint.progress = load_progress(mt);
 }
@@ -363,36 +375,18 @@ static inline bool is_empty(const struct memtable *mt)
            perm_count(node_perm(node_at(mt, BTREE_ROOT_NODE(root)))) == 0;
 }
 
-#ifdef BTREE_HAS_SIMD
-/* filter_may_contain(), all words at once. */
-BTREE_SIMD static bool may_contain_simd(const struct filter_block *block, uint64_t hash)
-{
-    __m256i salts = _mm256_loadu_si256((const __m256i *)(const void *)filter_salts);
-    __m256i bits = _mm256_loadu_si256((const __m256i *)(const void *)block->words);
-    __m256i shift =
-        _mm256_srli_epi32(_mm256_mullo_epi32(_mm256_set1_epi32((int)(uint32_t)hash), salts), 27);
-    return _mm256_testc_si256(bits, _mm256_sllv_epi32(_mm256_set1_epi32(1), shift)) != 0;
-}
-#endif
-
 bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash)
 {
     if (is_empty(mt))
         return false;
-    uint64_t mixed = filter_hash(cf, hash);
-    const struct filter_block *block = filter_block(mt->filter, mt->filter_block_count, mixed);
-#ifdef BTREE_HAS_SIMD
-    if (mt->has_simd)
-        return may_contain_simd(block, mixed);
-#endif
-    return filter_may_contain(block, mixed);
+    uint64_t mixed = index_hash(cf, hash);
+    return index_may_have(mt, mixed);
 }
 
 void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash)
 {
-    if (is_empty(mt))
-        return;
-    __builtin_prefetch(filter_block(mt->filter, mt->filter_block_count, filter_hash(cf, hash)));
+    if (!is_empty(mt))
+        __builtin_prefetch(index_line(mt, index_hash(cf, hash)));
 }
 
 /* From the newest version of a key on, the first that is visible; `at` 0: no such key. */
@@ -411,57 +405,58 @@ static inline bool take_visible(const struct memtable *mt, uint32_t at, uint64_t
     return false;
 }
 
+static inline uint32_t find(const struct memtable *mt, uint64_t mixed, const struct target *t)
+{
+    uint32_t at = index_find(mt, mixed, t);
+    if (__builtin_expect(at != INDEX_UNKNOWN, 1))
+        return at;
+    return mt->kind == MEMTABLE_BTREE ? btree_find(mt, t) : skiplist_find(mt, t);
+}
+
 bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
                   uint64_t max_sequence, struct memtable_found *found)
 {
-    if (!memtable_may_contain(mt, cf, hash))
+    if (is_empty(mt))
         return false;
     struct target t = target_of(cf, key);
-    uint32_t at = mt->kind == MEMTABLE_BTREE ? btree_find(mt, &t) : skiplist_find(mt, &t);
-    return take_visible(mt, at, max_sequence, found);
+    return take_visible(mt, find(mt, index_hash(cf, hash), &t), max_sequence, found);
 }
 
-/* Keys that passed the filter. */
-struct passed {
-    size_t count;
-    size_t numbers[BTREE_FIND_MANY]; /* in the array of the wanted ones */
-    struct target targets[BTREE_FIND_MANY];
-};
-
-static size_t get_passed(const struct memtable *mt, const struct passed *p, uint64_t max_sequence,
-                         struct memtable_wanted *wanted)
+/* Begins to fetch the records that may be the key's. */
+static inline bool approach(const struct memtable *mt, uint64_t mixed)
 {
-    uint32_t newest[BTREE_FIND_MANY];
-    for (size_t i = 0; mt->kind == MEMTABLE_SKIPLIST && i < p->count; i++)
-        newest[i] = skiplist_find(mt, &p->targets[i]);
-    if (mt->kind == MEMTABLE_BTREE && btree_find_many(mt, p->targets, p->count, newest) == 0)
-        return 0;
-    size_t found = 0;
-    for (size_t i = 0; i < p->count; i++) {
-        struct memtable_wanted *w = &wanted[p->numbers[i]];
-        w->is_found = take_visible(mt, newest[i], max_sequence, &w->found);
-        found += w->is_found;
-    }
-    return found;
+    const struct index_line *line = index_line(mt, mixed);
+    unsigned hits = index_hits(mt, line, index_tag(mt, mixed));
+    bool may_contain = hits != 0 || index_line_is_full(line);
+    for (; hits != 0; hits &= hits - 1)
+        record_prefetch(mt, index_word(line, (unsigned)__builtin_ctz(hits)) & mt->index_places);
+    return may_contain;
 }
+
+#define GET_MANY ((size_t)64) /* keys that wait for their records together */
 
 size_t memtable_get_many(const struct memtable *mt, uint32_t cf, uint64_t max_sequence,
                          struct memtable_wanted *wanted, size_t count)
 {
-    struct passed p;
+    if (is_empty(mt))
+        return 0;
     size_t found = 0;
-    p.count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (wanted[i].is_found || !memtable_may_contain(mt, cf, wanted[i].hash))
-            continue;
-        p.numbers[p.count] = i;
-        p.targets[p.count++] = target_of(cf, wanted[i].key);
-        if (p.count < BTREE_FIND_MANY)
-            continue;
-        found += get_passed(mt, &p, max_sequence, wanted);
-        p.count = 0;
+    for (size_t next = 0; next < count;) {
+        struct memtable_wanted *approached[GET_MANY];
+        size_t approached_count = 0;
+        for (; next < count && approached_count < GET_MANY; next++) {
+            if (!wanted[next].is_found && approach(mt, index_hash(cf, wanted[next].hash)))
+                approached[approached_count++] = &wanted[next];
+        }
+        for (size_t i = 0; i < approached_count; i++) {
+            struct memtable_wanted *w = approached[i];
+            struct target t = target_of(cf, w->key);
+            uint32_t at = find(mt, index_hash(cf, w->hash), &t);
+            w->is_found = take_visible(mt, at, max_sequence, &w->found);
+            found += w->is_found;
+        }
     }
-    return p.count > 0 ? found + get_passed(mt, &p, max_sequence, wanted) : found;
+    return found;
 }
 
 bool memtable_next_cf(const struct memtable *mt, uint32_t from, uint32_t *cf)

@@ -11,7 +11,7 @@
  * to compare with. `struct memtable` itself is process-private and small; attach makes another one
  * over the same arena.
  *
- * Layout of the arena: header | records growing upwards ...   ... nodes growing downwards | filter
+ * Layout of the arena: header | records growing upwards ...   ... nodes growing downwards | index
  * A record's place is given by the caller's order of inserts alone (the sum of the sizes before),
  * so that the redo of an interrupted group of inserts puts every record where it was: an insert
  * that finds its own record already linked does nothing.
@@ -137,9 +137,10 @@ struct memtable_found {
 
 /* A cheap "certainly not there": false means no version of the key is in it. */
 bool memtable_may_contain(const struct memtable *mt, uint32_t cf, uint64_t hash);
-void memtable_prefetch(const struct memtable *mt, uint32_t cf, uint64_t hash); /* the filter line */
+void memtable_prefetch(const struct memtable *mt, uint32_t cf,
+                       uint64_t hash); /* the index's line */
 
-/* The newest version of the key with sequence <= max_sequence, of any type. Tests the filter. */
+/* The newest version of the key with sequence <= max_sequence, of any type. */
 bool memtable_get(const struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
                   uint64_t max_sequence, struct memtable_found *found);
 

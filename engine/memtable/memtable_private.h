@@ -3,7 +3,7 @@
  * structures that find a chain by its key.
  *
  *   record.c         writing records, chaining versions
- *   filter.h         the Bloom filter at the arena's end
+ *   hash_index.h     the hash index at the arena's end
  *   btree*           the permutation B+tree
  *   skiplist*        the skiplist to compare with
  *   bulk*            filling an empty memtable at once
@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 
 #define ARENA_UNIT    ((size_t)8)
-#define ARENA_MAGIC   UINT64_C(0x3154424d454d6c65) /* "elMEMBT1" */
+#define ARENA_MAGIC   UINT64_C(0x3254424d454d6c65) /* "elMEMBT2" */
 #define FAMILY_SIZE   ((size_t)4)                  /* bytes of the family id in front of a key */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
@@ -33,16 +33,16 @@ struct arena_header {
     _Alignas(64) uint64_t magic;
     uint64_t size; /* bytes of the arena */
     uint64_t id;
-    uint32_t kind;          /* enum memtable_kind */
-    uint32_t filter_offset; /* also the end of the nodes */
-    uint32_t filter_block_count;
+    uint32_t kind;         /* enum memtable_kind */
+    uint32_t index_offset; /* also the end of the nodes */
+    uint32_t index_line_count;
 
     /* Stored by the inserting thread, loaded by all readers. On a line that few inserts touch. */
     _Alignas(64) _Atomic uint64_t root; /* btree: height << 32 | node; skiplist: head node */
 
     /* Stored by the inserting thread, absolute values only, so that a redo may repeat them. */
     _Alignas(64) _Atomic uint64_t progress; /* entry count << 32 | end of the records */
-    _Atomic uint32_t node_low;              /* nodes are in [node_low, filter_offset) */
+    _Atomic uint32_t node_low;              /* nodes are in [node_low, index_offset) */
     _Atomic uint64_t min_sequence;
     _Atomic uint64_t max_sequence;
 };
@@ -58,11 +58,14 @@ struct append_hint {
     uint64_t streak;   /* inserts in a row that went right behind the one before */
 };
 
+struct index_line;
+
 struct memtable {
     uint8_t *arena; /* borrowed */
     struct arena_header *header;
-    uint8_t *filter;
-    uint32_t filter_block_count;
+    struct index_line *index;
+    uint32_t index_home_count; /* lines that a window begins with */
+    uint32_t index_places;     /* the bits of a word that are a place */
     enum memtable_kind kind;
     bool has_simd;
 
@@ -85,6 +88,8 @@ static inline uint64_t progress_count(uint64_t progress)
 {
     return progress >> 32;
 }
+
+#define INDEX_LINE_SIZE ((size_t)64)
 
 /* Takes `size` bytes from the nodes' end of the arena. The room was checked before. */
 uint32_t arena_take_node(struct memtable *mt, size_t size);
@@ -236,6 +241,17 @@ static inline bool record_has_key(const struct record *r, const struct target *t
            (t->size == 0 || memcmp(r->bytes, t->key, t->size) == 0);
 }
 
+/* The record's fields and the first bytes of its key, which a merge compares; on one line or two.
+ */
+static inline void record_prefetch(const struct memtable *mt, uint32_t at)
+{
+    const uint8_t *first = arena_at(mt, at);
+    const uint8_t *last = first + RECORD_HEADER_SIZE + sizeof(uint64_t) - 1;
+    __builtin_prefetch(first);
+    if (((uintptr_t)first ^ (uintptr_t)last) >= 64)
+        __builtin_prefetch(last);
+}
+
 /* What memtable_insert() was asked to put, and where the record goes. */
 struct entry {
     struct target target;
@@ -259,11 +275,6 @@ void btree_init(struct memtable *mt);
 void btree_insert(struct memtable *mt, const struct entry *e);
 /* The newest record of the key; 0 when it is not there. */
 uint32_t btree_find(const struct memtable *mt, const struct target *t);
-/* The same for up to BTREE_FIND_MANY keys, which wait for memory together. Returns how many of them
- * are there. */
-#define BTREE_FIND_MANY ((size_t)32)
-size_t btree_find_many(const struct memtable *mt, const struct target *targets, size_t count,
-                       uint32_t *found);
 /* The lowest offset of a node that can be reached. */
 uint32_t btree_lowest_node(const struct memtable *mt);
 /* Node bytes that `count` more entries may take over BTREE_ENTRY_ROOM each. */

@@ -1,6 +1,7 @@
 #include "tests/unit/memtable/memtable_reference.h"
 
 #include "engine/base/hash.h"
+#include "engine/memtable/memtable_private.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -369,6 +370,13 @@ static void check_moments(entry_ref *refs, size_t count, const struct memtable *
     free(selected);
 }
 
+/* The structure without the index before it. */
+static bool is_in_structure(const struct memtable *mt, uint32_t cf, lsm_slice key)
+{
+    struct target t = target_of(cf, key);
+    return (mt->kind == MEMTABLE_BTREE ? btree_find(mt, &t) : skiplist_find(mt, &t)) != 0;
+}
+
 /* Every version by a get at its own sequence number, at the one before, and at the highest. */
 static void check_gets(entry_ref *refs, size_t count, const struct memtable *mt)
 {
@@ -377,6 +385,7 @@ static void check_gets(entry_ref *refs, size_t count, const struct memtable *mt)
         struct memtable_found found = {0};
         uint64_t hash = hash_key(e->key, e->key_size), sequence = entry_sequence(e->trailer);
         ck_assert(memtable_may_contain(mt, e->cf, hash));
+        ck_assert(is_in_structure(mt, e->cf, key_of(e)));
         ck_assert(memtable_get(mt, e->cf, key_of(e), hash, sequence, &found));
         ck_assert_uint_eq(found.trailer, e->trailer);
         check_value(e, found.value);
@@ -447,7 +456,7 @@ static bool is_key(entry_ref *refs, size_t count, uint32_t cf, lsm_slice key)
     return at < count && refs[at]->cf == cf && slice_equal(key_of(refs[at]), key);
 }
 
-/* Neighbours of keys that are there; under the hash of one that is, so that no filter helps. */
+/* Neighbours of keys that are there; under the hash of one that is, too, which leads to that. */
 static void check_absent(entry_ref *refs, size_t count, const struct memtable *mt,
                          struct random_state *random)
 {
@@ -461,10 +470,14 @@ static void check_absent(entry_ref *refs, size_t count, const struct memtable *m
         else if (size < KEY_BUFFER_SIZE)
             key[size++] = 0;
         struct memtable_found found;
-        uint64_t hash = hash_key(near->key, near->key_size);
-        bool there =
-            memtable_get(mt, near->cf, LSM_SLICE(key, size), hash, ENTRY_MAX_SEQUENCE, &found);
-        ck_assert_int_eq(there, is_key(refs, count, near->cf, LSM_SLICE(key, size)));
+        lsm_slice wanted = LSM_SLICE(key, size);
+        bool is_there = is_key(refs, count, near->cf, wanted);
+        ck_assert_int_eq(is_in_structure(mt, near->cf, wanted), is_there);
+        uint64_t hash = hash_key(key, size), other = hash_key(near->key, near->key_size);
+        ck_assert_int_eq(memtable_get(mt, near->cf, wanted, hash, ENTRY_MAX_SEQUENCE, &found),
+                         is_there);
+        if (!is_there)
+            ck_assert(!memtable_get(mt, near->cf, wanted, other, ENTRY_MAX_SEQUENCE, &found));
     }
 }
 

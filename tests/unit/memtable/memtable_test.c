@@ -504,10 +504,21 @@ START_TEST(test_memtable_insert_and_get_allocate_nothing)
 }
 END_TEST
 
-START_TEST(test_memtable_filter_lets_few_strangers_pass)
+static size_t count_strangers(const struct memtable *mt, uint32_t cf, struct random_state *random)
+{
+    size_t strangers = 0;
+    uint8_t key[16];
+    for (int i = 0; i < 20000; i++) {
+        make_key(KEYS_RANDOM, 0, random, key);
+        strangers += memtable_may_contain(mt, cf, hash_key(key, 16));
+    }
+    return strangers;
+}
+
+START_TEST(test_memtable_index_lets_few_strangers_pass)
 {
     struct fixture f = fixture_of(kinds[_i], 4 * MIB);
-    struct random_state random = random_seeded(reference_seed("filter"));
+    struct random_state random = random_seeded(reference_seed("strangers"));
     size_t count = 0;
     uint8_t key[16];
     for (; memtable_has_room(f.mt, memtable_entry_room(f.mt, 16, 100)); count++) {
@@ -517,14 +528,61 @@ START_TEST(test_memtable_filter_lets_few_strangers_pass)
                         LSM_SLICE(value, 100));
         ck_assert(memtable_may_contain(f.mt, 4, hash_key(key, 16)));
     }
-    size_t strangers = 0, other_family = 0;
-    for (int i = 0; i < 20000; i++) {
-        make_key(KEYS_RANDOM, 0, &random, key);
-        strangers += memtable_may_contain(f.mt, 4, hash_key(key, 16));
-        other_family += memtable_may_contain(f.mt, 5, hash_key(key, 16));
+    /* A line has 8 words on average, each with a tag of 13 bits. */
+    ck_assert_uint_lt(count_strangers(f.mt, 4, &random), 20000 / 200);
+    ck_assert_uint_lt(count_strangers(f.mt, 5, &random), 20000 / 200);
+    fixture_release(&f);
+}
+END_TEST
+
+static struct memtable *fill_at_once(const struct fixture *f, uint8_t *arena)
+{
+    struct memtable *mt = NULL;
+    struct memtable_bulk *bulk = NULL;
+    ck_assert_int_eq(memtable_new(MEMTABLE_BTREE, arena, f->size, 7, &mt, NULL), LSM_OK);
+    ck_assert_int_eq(memtable_bulk_new(&bulk, NULL), LSM_OK);
+    ck_assert_int_eq(memtable_bulk_begin(bulk, mt, NULL), LSM_OK);
+    for (size_t i = 0; i < f->reference.count; i++)
+        reference_bulk_add(&f->reference, i, bulk);
+    memtable_bulk_end(bulk);
+    memtable_bulk_free(bulk);
+    return mt;
+}
+
+/* Entries as small as can be are more than the index has room for. */
+static void fill_over_the_index(struct fixture *f, struct random_state *random)
+{
+    for (uint64_t i = 1; memtable_has_room(f->mt, memtable_entry_room(f->mt, 4, 0)); i++) {
+        uint32_t key = (uint32_t)random_next(random);
+        if (i > 1 && random_below(random, 8) == 0) /* again */
+            memcpy(&key, f->reference.entries[random_below(random, i - 1)].key, sizeof key);
+        reference_insert(&f->reference, f->mt, 1, LSM_SLICE(&key, sizeof key), put(i), 0);
     }
-    ck_assert_uint_lt(strangers, 20000 / 200); /* 24 bits a key: far below 1 in 200 */
-    ck_assert_uint_lt(other_family, 20000 / 200);
+}
+
+START_TEST(test_memtable_with_more_keys_than_its_index_holds_finds_all)
+{
+    struct random_state random = random_seeded(reference_seed("full index") + (uint64_t)_i);
+    struct fixture f = fixture_of(kinds[_i], MEMTABLE_MIN_ARENA);
+    fill_over_the_index(&f, &random);
+    ck_assert_uint_gt(count_strangers(f.mt, 1, &random), 20000 / 2);
+    reference_check(&f.reference, f.reference.count, f.mt, &random);
+
+    fixture_release(&f);
+}
+END_TEST
+
+START_TEST(test_memtable_filled_at_once_over_its_index_finds_all)
+{
+    struct random_state random = random_seeded(reference_seed("full index at once"));
+    struct fixture f = fixture_of(MEMTABLE_BTREE, MEMTABLE_MIN_ARENA);
+    fill_over_the_index(&f, &random);
+    uint8_t *arena = aligned_alloc(64, f.size);
+    struct memtable *mt = fill_at_once(&f, arena);
+    ck_assert_uint_gt(count_strangers(mt, 1, &random), 20000 / 2);
+    reference_check(&f.reference, f.reference.count, mt, &random);
+    memtable_free(mt);
+    free(arena);
     fixture_release(&f);
 }
 END_TEST
@@ -550,7 +608,9 @@ int main(void)
     tcase_add_test(tests, test_memtable_attach_to_other_bytes_is_corrupt);
     tcase_add_test(tests, test_memtable_new_with_a_bad_arena_is_invalid);
     tcase_add_loop_test(tests, test_memtable_insert_and_get_allocate_nothing, 0, 2);
-    tcase_add_loop_test(tests, test_memtable_filter_lets_few_strangers_pass, 0, 2);
+    tcase_add_loop_test(tests, test_memtable_index_lets_few_strangers_pass, 0, 2);
+    tcase_add_loop_test(tests, test_memtable_with_more_keys_than_its_index_holds_finds_all, 0, 2);
+    tcase_add_test(tests, test_memtable_filled_at_once_over_its_index_finds_all);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
