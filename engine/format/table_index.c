@@ -392,6 +392,17 @@ uint32_t table_index_search_end(const struct table_index *index, const struct ta
     return block;
 }
 
+uint64_t table_index_share(const struct table_index *index, const struct table_index_search *s,
+                           uint32_t block, uint64_t whole)
+{
+    if (s->is_over || block + 1 >= index->count)
+        return whole;
+    uint64_t low = index->entries[block].head, high = index->entries[block + 1].head;
+    if (s->head < low || s->head >= high)
+        return whole;
+    return (uint64_t)((double)(s->head - low) / (double)(high - low) * (double)(whole - 1));
+}
+
 uint32_t table_index_find(const struct table_index *index, lsm_slice key, uint64_t trailer)
 {
     struct table_index_search s;

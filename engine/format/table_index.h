@@ -89,6 +89,11 @@ void table_index_search_begin(const struct table_index *index, lsm_slice key,
 uint32_t table_index_search_end(const struct table_index *index, const struct table_index_search *s,
                                 uint64_t trailer, uint32_t *shared);
 
+/* How far the search went from the separator of `block`, which it found, to the next, in parts of
+ * `whole`; `whole`: not known. */
+uint64_t table_index_share(const struct table_index *index, const struct table_index_search *s,
+                           uint32_t block, uint64_t whole);
+
 /* Appends the key of a block's separator; nothing for block 0. Look at `failed`. */
 void table_index_append_separator(const struct table_index *index, uint32_t block,
                                   struct buffer *to);

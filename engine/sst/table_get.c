@@ -1,4 +1,8 @@
-/* Point reads: filter, index, slot, tags. Nothing is allocated when the block is in memory. */
+/*
+ * Point reads: filter, index, slot, tags. Nothing is allocated when the block is in memory. The
+ * block's columns and, where it can be guessed, the entry are fetched before either is looked at.
+ */
+#include "engine/sst/guess.h"
 #include "engine/sst/table_fetch.h"
 #include "engine/sst/table_private.h"
 
@@ -11,7 +15,7 @@ void table_prefetch_filter(const struct table *table, uint64_t hash)
 }
 
 #define CACHE_LINE           64
-#define GET_PREFETCH_LINES   10 /* of a block's data: the columns of some forty entries */
+#define GET_PREFETCH_LINES   13 /* of a block's data: the columns of some seventy entries */
 #define PROBE_PREFETCH_LINES 2  /* the header and the tags of most blocks */
 
 /* The block, if the slot leads to it. */
@@ -69,6 +73,33 @@ static bool find_in_block(const struct table *table, struct block *block, bool o
     return take_answer(is_there, &view, index, block, owned, found);
 }
 
+/* Begins to fetch the bytes around the guessed place of an entry's value. */
+static inline void prefetch_guessed(const struct table *table, uint32_t index, uint32_t place)
+{
+    const uint8_t *block = atomic_load_explicit(table_slot(table, index), memory_order_relaxed);
+    if (block == NULL)
+        return;
+    for (int i = -1; i <= 1; i++)
+        __builtin_prefetch(block + CACHE_LINE + place + i * CACHE_LINE);
+}
+
+/* The value of the entry that `g` was made for was found. */
+static inline void learn(struct table *table, struct guess g, uint64_t share,
+                         const struct table_found *found)
+{
+    struct guess next;
+    const uint8_t *data = block_data(found->block);
+    uint32_t place = (uint32_t)((const uint8_t *)found->value.data - data);
+    if (guess_was_right(g, share, place)) {
+        next = guess_praised(g);
+    } else {
+        struct block_view view = block_view_of(data);
+        next = guess_corrected(g, block_offset(&view, 0), block_offset(&view, view.count));
+    }
+    if (guess_pack(next) != guess_pack(g))
+        atomic_store_explicit(&table->guess, guess_pack(next), memory_order_relaxed);
+}
+
 lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t max_sequence,
                      unsigned flags, bool *is_found, struct table_found *found, lsm_error *err)
 {
@@ -82,12 +113,23 @@ lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t
     uint32_t index =
         table_index_search_end(&table->index, &search, entry_seek_trailer(max_sequence), &shared);
     prefetch_block(table, index, GET_PREFETCH_LINES);
+    /* Shorter ones are compared by their heads alone. */
+    bool is_long = key.size > shared + BLOCK_HEAD_SIZE;
+    struct guess g = guess_unpack(atomic_load_explicit(&table->guess, memory_order_relaxed));
+    uint64_t share = GUESS_WHOLE;
+    if (is_long)
+        share = table_index_share(&table->index, &search, index, GUESS_WHOLE);
+    if (share < GUESS_WHOLE && guess_is_trusted(g))
+        prefetch_guessed(table, index, guess_place(g, share));
     struct block *block;
     bool owned;
     lsm_status status = table_block_get(table, index, flags, &block, &owned, err);
-    if (status == LSM_OK)
-        *is_found = find_in_block(table, block, owned, key, hash, max_sequence, shared, found);
-    return status;
+    if (status != LSM_OK)
+        return status;
+    *is_found = find_in_block(table, block, owned, key, hash, max_sequence, shared, found);
+    if (*is_found && share < GUESS_WHOLE && guess_wants_answer(g, hash))
+        learn(table, g, share, found);
+    return LSM_OK;
 }
 
 /* ---- in steps -------------------------------------------------------------------------------- */

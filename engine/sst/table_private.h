@@ -24,6 +24,7 @@ struct table {
     struct table_properties properties;
     /* Changes. */
     _Atomic uint32_t habit; /* bytes that iterators use from a missing block on; 0: not known */
+    _Atomic uint64_t guess; /* where entries are in their blocks: guess.h */
 };
 
 /* The bytes of the file that hold data blocks [first, limit), with their padding. */

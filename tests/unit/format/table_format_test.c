@@ -373,6 +373,7 @@ static void check_steps(const struct table_index *index, const struct pivot *piv
     uint32_t shared;
     table_index_search_begin(index, pivot_key(wanted), &s);
     ck_assert_uint_eq(table_index_search_end(index, &s, wanted->trailer, &shared), expected);
+    ck_assert_uint_le(table_index_share(index, &s, expected, 1000), 1000);
     for (size_t i = 0; i < 2; i++) {
         lsm_slice key = pivot_key(&pivots[expected * 2 + i]);
         size_t common = slice_common_prefix(key, pivot_key(wanted)), known = shared;
