@@ -369,22 +369,47 @@ static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *
 
 /* ---- the commit ------------------------------------------------------------------------------ */
 
+/* Goes ahead to the places of the first entry, while its log record is made. */
+static void approach_locked(lsm_db *db, const struct commit *w, struct memtable_way *way)
+{
+    if (w->single != NULL)
+        memtable_approach(db->active, w->single->cf, w->single->key, w->single_hash, way);
+}
+
+static bool approach_next(lsm_db *db, struct batch_reader *r, struct batch_entry *entry,
+                          struct memtable_way *way)
+{
+    if (!batch_next(r, entry))
+        return false;
+    memtable_approach(db->active, entry->cf, entry->key, hash_key(entry->key.data, entry->key.size),
+                      way);
+    return true;
+}
+
+/* One entry ahead, so that memory is waited for while the one before is inserted. */
 void db_commit_insert_locked(lsm_db *db, lsm_slice batch, uint64_t sequence)
 {
     struct batch_reader r = batch_read(batch);
-    struct batch_entry entry;
-    while (batch_next(&r, &entry)) {
-        memtable_insert(db->active, entry.cf, entry.key, hash_key(entry.key.data, entry.key.size),
-                        entry_trailer(sequence, entry.type), entry.value);
+    struct batch_entry entries[2];
+    struct memtable_way ways[2];
+    unsigned at = 0;
+    bool is_there = approach_next(db, &r, &entries[at], &ways[at]);
+    while (is_there) {
+        unsigned next = at ^ 1;
+        is_there = approach_next(db, &r, &entries[next], &ways[next]);
+        memtable_insert_on(db->active, &ways[at], entry_trailer(sequence, entries[at].type),
+                           entries[at].value);
         STEP("commit: an entry inserted");
+        at = next;
     }
 }
 
-static void insert_locked(lsm_db *db, const struct commit *w, uint64_t sequence)
+static void insert_locked(lsm_db *db, const struct commit *w, struct memtable_way *way,
+                          uint64_t sequence)
 {
     if (w->single != NULL)
-        memtable_insert(db->active, w->single->cf, w->single->key, w->single_hash,
-                        entry_trailer(sequence, w->single->type), w->single->value);
+        memtable_insert_on(db->active, way, entry_trailer(sequence, w->single->type),
+                           w->single->value);
     else
         db_commit_insert_locked(db, w->batch, sequence);
 }
@@ -445,6 +470,8 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         return status;
     }
 
+    struct memtable_way way;
+    approach_locked(db, w, &way);
     uint64_t sequence = atomic_load_explicit(&l->commit.applied_sequence, memory_order_relaxed) + 1;
     uint64_t position = atomic_load_explicit(&l->commit.staged, memory_order_relaxed), end = 0;
     STEP("commit: begin");
@@ -467,7 +494,7 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
         writing = true;
         status = wal_write_begin_locked(db->wal, err);
     }
-    insert_locked(db, w, sequence);
+    insert_locked(db, w, &way, sequence);
     STEP("commit: inserted");
     db_commit_publish_locked(db, sequence);
     STEP("commit: published");

@@ -139,20 +139,7 @@ static inline struct rank rank_scalar(const struct btree_node *n, unsigned count
     return r;
 }
 
-#if defined(__SANITIZE_THREAD__)
-#define BTREE_NO_SIMD 1 /* vector loads are no atomic loads in its eyes */
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define BTREE_NO_SIMD 1
-#endif
-#endif
-
-#if defined(__x86_64__) && !defined(BTREE_NO_SIMD)
-#include <immintrin.h>
-
-#define BTREE_HAS_SIMD 1
-#define BTREE_SIMD     __attribute__((target("avx2,popcnt")))
-
+#ifdef BTREE_HAS_SIMD
 /* The last of the four loads takes in two words behind head[]; they and the slots that are being
  * filled meanwhile are masked off by the published count. */
 BTREE_SIMD static inline struct rank rank_simd(const struct btree_node *n, unsigned count,
@@ -228,5 +215,37 @@ static inline uint64_t btree_root(const struct memtable *mt)
 {
     return atomic_load_explicit(&mt->header->root, memory_order_acquire);
 }
+
+/* ---- changes, by the inserting thread -------------------------------------------------------- */
+
+static inline void btree_store_root(struct memtable *mt, uint32_t node, unsigned height)
+{
+    /* Pairs with btree_root(). */
+    atomic_store_explicit(&mt->header->root, (uint64_t)height << 32 | node, memory_order_release);
+}
+
+/* Fills the next slot of a node that is not full, at rank `index`, and publishes it. */
+static inline void node_add(struct btree_node *n, unsigned index, int64_t head, uint32_t off,
+                            uint32_t sep)
+{
+    uint64_t perm = atomic_load_explicit(&n->perm, memory_order_relaxed);
+    unsigned slot = perm_count(perm);
+    assert(slot < BTREE_SLOTS && index <= slot);
+    atomic_store_explicit(&n->head[slot], head, memory_order_relaxed);
+    atomic_store_explicit(&n->off[slot], off, memory_order_relaxed);
+    atomic_store_explicit(&n->sep[slot], sep, memory_order_relaxed);
+    /* Pairs with node_perm(). */
+    atomic_store_explicit(&n->perm, perm_insert(perm, index), memory_order_release);
+}
+
+static inline bool node_is_full(const struct memtable *mt, uint32_t node)
+{
+    return perm_count(node_perm(node_at(mt, node))) == BTREE_SLOTS;
+}
+
+/* Inserts into the full leaf at the way's end, at `rank`: from the lowest ancestor with a free slot
+ * on, every node of the way is split. The way then ends where the record is. */
+void btree_insert_with_split(struct memtable *mt, struct memtable_way *p, unsigned rank,
+                             int64_t head, uint32_t record);
 
 #endif

@@ -11,25 +11,9 @@
 #include "engine/base/status.h"
 #include "engine/memtable/hash_index.h"
 
-#define INDEX_SHARE   24 /* the index takes this part of the arena */
-#define RECORDS_START ((uint32_t)(sizeof(struct arena_header) / ARENA_UNIT))
+#define INDEX_SHARE 24 /* the index takes this part of the arena */
 
 /* ---- make, attach, free ---------------------------------------------------------------------- */
-
-static uint64_t load_progress(const struct memtable *mt)
-{
-    return atomic_load_explicit(&mt->header->progress, memory_order_relaxed);
-}
-
-static void store_progress(struct memtable *mt, uint64_t count, uint32_t end)
-{
-    atomic_store_explicit(&mt->header->progress, count << 32 | end, memory_order_relaxed);
-}
-
-static uint32_t load_node_low(const struct memtable *mt)
-{
-    return atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
-}
 
 static size_t index_line_count(size_t arena_size)
 {
@@ -208,6 +192,11 @@ size_t memtable_bytes_used(const struct memtable *mt)
            (load_node_low(mt) - memtable_position(mt) / ARENA_UNIT) * ARENA_UNIT;
 }
 
+size_t memtable_position(const struct memtable *mt)
+{
+    return (size_t)progress_end(load_progress(mt)) * ARENA_UNIT;
+}
+
 uint64_t memtable_min_sequence(const struct memtable *mt)
 {
     return atomic_load_explicit(&mt->header->min_sequence, memory_order_relaxed);
@@ -284,83 +273,6 @@ uint32_t arena_take_node(struct memtable *mt, size_t size)
     assert(low >= mt->records_limit && low < load_node_low(mt));
     atomic_store_explicit(&mt->header->node_low, low, memory_order_relaxed);
     return low;
-}
-
-/* ---- insert and redo ------------------------------------------------------------------------- */
-
-static void count_entry(struct memtable *mt, uint64_t progress, uint32_t end, uint64_t sequence)
-{
-    struct arena_header *header = mt->header;
-    if (sequence < atomic_load_explicit(&header->min_sequence, memory_order_relaxed))
-        atomic_store_explicit(&header->min_sequence, sequence, memory_order_relaxed);
-    if (sequence > atomic_load_explicit(&header->max_sequence, memory_order_relaxed))
-        atomic_store_explicit(&header->max_sequence, sequence, memory_order_relaxed);
-    store_progress(mt, progress_count(progress) + 1, end);
-}
-
-void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
-                     uint64_t trailer, lsm_slice value)
-{
-    uint64_t progress = load_progress(mt);
-    struct entry e = {.target = target_of(cf, key),
-                      .trailer = trailer,
-                      .value = value,
-                      .place = progress_end(progress)};
-    size_t units = record_size(key.size, value.size) / ARENA_UNIT;
-    assert(units <= load_node_low(mt) - e.place);
-    assert(key.size <= LSM_MAX_KEY_SIZE && value.size <= LSM_MAX_VALUE_SIZE);
-
-    uint64_t mixed = index_hash(cf, hash);
-    __builtin_prefetch(index_line(mt, mixed), 1);
-    uint32_t end = e.place + (uint32_t)units;
-    mt->records_limit = end;
-    if (mt->kind == MEMTABLE_BTREE)
-        btree_insert(mt, &e);
-    else
-        skiplist_insert(mt, &e);
-    index_add(mt, mixed, e.place);
-    count_entry(mt, progress, end, entry_sequence(trailer));
-    mt->hint.progress = load_progress(mt);
-}
-
-size_t memtable_position(const struct memtable *mt)
-{
-    return (size_t)progress_end(load_progress(mt)) * ARENA_UNIT;
-}
-
-/*
- * Records lie one behind the other, so the ones between `position` and the end are counted, not
- * remembered. Nodes that the interrupted insert took and did not link are given back.
- */
-void memtable_rewind(struct memtable *mt, size_t position)
-{
-    uint64_t progress = load_progress(mt);
-    uint32_t at = (uint32_t)(position / ARENA_UNIT), end = progress_end(progress);
-    uint64_t count = progress_count(progress);
-    assert(at >= RECORDS_START && at <= end);
-    while (at < end) {
-        const struct record *r = record_at(mt, at);
-        at += (uint32_t)(record_size(r->key_size, r->value_size) / ARENA_UNIT);
-        count--;
-    }
-    assert(at == end);
-    uint32_t low = mt->kind == MEMTABLE_BTREE ? btree_lowest_node(mt) : skiplist_lowest_node(mt);
-    atomic_store_explicit(&mt->header->node_low, low, memory_order_relaxed);
-    mt->hint = (struct append_hint){0};
-    store_progress(mt, count, (uint32_t)(position / ARENA_UNIT));
-}
-
-bool memtable_inserted(const struct memtable *mt, size_t *position, struct memtable_entry *entry)
-{
-    size_t end = memtable_position(mt);
-    assert(*position >= (size_t)RECORDS_START * ARENA_UNIT && *position <= end);
-    if (*position == end)
-        return false;
-    const struct record *r = record_at(mt, (uint32_t)(*position / ARENA_UNIT));
-    *entry = (struct memtable_entry){
-        .cf = record_cf(r), .key = record_key(r), .value = record_value(r), .trailer = r->trailer};
-    *position += record_size(r->key_size, r->value_size);
-    return true;
 }
 
 /* ---- look up --------------------------------------------------------------------------------- */

@@ -83,6 +83,33 @@ void memtable_insert(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t h
                      uint64_t trailer, lsm_slice value);
 
 /*
+ * The same in two parts, so that the memory an insert needs is on its way while the caller does
+ * something else: memtable_approach() finds the place and stores nothing in the arena,
+ * memtable_insert_on() inserts there. The inserting thread may insert others in between, and may
+ * leave it at the approach; nobody else inserts.
+ */
+#define MEMTABLE_WAY_STEPS 17
+struct memtable_way {
+    uint32_t cf;
+    lsm_slice key; /* borrowed up to memtable_insert_on() */
+    /* The memtable's own. */
+    uint64_t mixed_hash;
+    uint64_t progress; /* of the arena when the way was found */
+    uint32_t node_low; /* and its lowest node */
+    bool continues;    /* the key comes right behind the last one that was inserted */
+    unsigned height;   /* steps[0] is the root, steps[height] the leaf */
+    struct memtable_step {
+        uint32_t node;
+        unsigned index;     /* of the child that the way goes on to */
+        uint32_t low, high; /* records whose keys bound the range; 0: no bound */
+    } steps[MEMTABLE_WAY_STEPS];
+};
+void memtable_approach(struct memtable *mt, uint32_t cf, lsm_slice key, uint64_t hash,
+                       struct memtable_way *way);
+void memtable_insert_on(struct memtable *mt, struct memtable_way *way, uint64_t trailer,
+                        lsm_slice value);
+
+/*
  * Filling an empty memtable at once, for several times less than as many inserts: entries are added
  * in any order of their keys and sequence numbers never decreasing, as they would be inserted; they
  * are found from memtable_bulk_end() on. Nobody else uses the memtable meanwhile, and afterwards it

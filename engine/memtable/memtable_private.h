@@ -7,7 +7,8 @@
  *   btree*           the permutation B+tree
  *   skiplist*        the skiplist to compare with
  *   bulk*            filling an empty memtable at once
- *   memtable.c       the door: counters, room, dispatch
+ *   memtable.c       the door: arenas, room, lookups
+ *   insert.c         the door: inserts, and going back to repeat them
  *   memtable_iter.c  the iterator over either structure
  *
  * Offsets are 32 bits in units of 8 bytes from the arena's start; 0 is "none".
@@ -25,6 +26,23 @@
 #define ARENA_MAGIC   UINT64_C(0x3254424d454d6c65) /* "elMEMBT2" */
 #define FAMILY_SIZE   ((size_t)4)                  /* bytes of the family id in front of a key */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* ---- vectors --------------------------------------------------------------------------------- */
+
+#if defined(__SANITIZE_THREAD__)
+#define BTREE_NO_SIMD 1 /* vector loads are no atomic loads in its eyes */
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define BTREE_NO_SIMD 1
+#endif
+#endif
+
+#if defined(__x86_64__) && !defined(BTREE_NO_SIMD)
+#include <immintrin.h>
+
+#define BTREE_HAS_SIMD 1
+#define BTREE_SIMD     __attribute__((target("avx2,popcnt")))
+#endif
 
 /* ---- arena ----------------------------------------------------------------------------------- */
 
@@ -90,6 +108,23 @@ static inline uint64_t progress_count(uint64_t progress)
 }
 
 #define INDEX_LINE_SIZE ((size_t)64)
+
+static inline uint64_t load_progress(const struct memtable *mt)
+{
+    return atomic_load_explicit(&mt->header->progress, memory_order_relaxed);
+}
+
+static inline void store_progress(struct memtable *mt, uint64_t count, uint32_t end)
+{
+    atomic_store_explicit(&mt->header->progress, count << 32 | end, memory_order_relaxed);
+}
+
+static inline uint32_t load_node_low(const struct memtable *mt)
+{
+    return atomic_load_explicit(&mt->header->node_low, memory_order_relaxed);
+}
+
+#define RECORDS_START ((uint32_t)(sizeof(struct arena_header) / ARENA_UNIT))
 
 /* Takes `size` bytes from the nodes' end of the arena. The room was checked before. */
 uint32_t arena_take_node(struct memtable *mt, size_t size);
@@ -270,9 +305,12 @@ bool chain_push(struct memtable *mt, _Atomic uint32_t *newest, const struct entr
 
 #define BTREE_NODE_SIZE  ((size_t)256)
 #define BTREE_MAX_HEIGHT 16
+static_assert(BTREE_MAX_HEIGHT + 1 == MEMTABLE_WAY_STEPS, "a way goes from the root to a leaf");
 
 void btree_init(struct memtable *mt);
-void btree_insert(struct memtable *mt, const struct entry *e);
+/* The two parts of an insert; the way's key, progress and node_low are set. */
+void btree_approach(const struct memtable *mt, struct memtable_way *way);
+void btree_insert(struct memtable *mt, const struct entry *e, struct memtable_way *way);
 /* The newest record of the key; 0 when it is not there. */
 uint32_t btree_find(const struct memtable *mt, const struct target *t);
 /* The lowest offset of a node that can be reached. */

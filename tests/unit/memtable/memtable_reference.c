@@ -148,6 +148,35 @@ void reference_repeat(const struct reference *r, struct memtable *mt, size_t fir
         insert_entry(&r->entries[i], mt);
 }
 
+static void approach_entry(const struct reference_entry *e, struct memtable *mt,
+                           struct memtable_way *way)
+{
+    memtable_approach(mt, e->cf, LSM_SLICE(e->key, e->key_size), hash_key(e->key, e->key_size),
+                      way);
+}
+
+static void insert_entry_on(const struct reference_entry *e, struct memtable *mt,
+                            struct memtable_way *way)
+{
+    uint8_t *value = malloc(e->value_size + 1);
+    fill_value(e, value);
+    memtable_insert_on(mt, way, e->trailer, LSM_SLICE(value, e->value_size));
+    free(value);
+}
+
+void reference_repeat_ahead(const struct reference *r, struct memtable *mt,
+                            struct random_state *random)
+{
+    struct memtable_way ways[REFERENCE_AHEAD];
+    size_t approached = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        size_t limit = i + 1 + random_below(random, REFERENCE_AHEAD);
+        for (; approached < r->count && approached < limit; approached++)
+            approach_entry(&r->entries[approached], mt, &ways[approached % REFERENCE_AHEAD]);
+        insert_entry_on(&r->entries[i], mt, &ways[i % REFERENCE_AHEAD]);
+    }
+}
+
 void reference_release(struct reference *r)
 {
     for (size_t i = 0; i < r->count; i++)

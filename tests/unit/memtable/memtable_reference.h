@@ -49,6 +49,10 @@ void reference_insert(struct reference *r, struct memtable *mt, uint32_t cf, lsm
                       uint64_t trailer, uint32_t value_size);
 /* Repeats the inserts [first, count) into the memtable only. */
 void reference_repeat(const struct reference *r, struct memtable *mt, size_t first, size_t limit);
+/* Repeats all of them, each approached up to REFERENCE_AHEAD - 1 inserts before its own. */
+#define REFERENCE_AHEAD 6
+void reference_repeat_ahead(const struct reference *r, struct memtable *mt,
+                            struct random_state *random);
 /* Adds the entry number `index` to a bulk, too. */
 void reference_bulk_add(const struct reference *r, size_t index, struct memtable_bulk *bulk);
 

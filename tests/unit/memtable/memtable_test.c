@@ -88,6 +88,24 @@ START_TEST(test_memtable_random_inserts_agree_with_a_sorted_array)
 }
 END_TEST
 
+START_TEST(test_memtable_approaches_ahead_of_others_agree_with_a_sorted_array)
+{
+    uint64_t seed = reference_seed("approached ahead");
+    enum key_shape shape = (enum key_shape)(_i / 2);
+    struct random_state random = random_seeded(seed + (uint64_t)_i);
+    struct fixture f = fixture_of(kinds[_i % 2], shape == KEYS_HUGE ? 32 * MIB : 4 * MIB);
+    struct fixture ahead = fixture_of(kinds[_i % 2], f.size);
+    size_t count = shape == KEYS_HUGE ? 300 : 6000;
+    fill(&f, shape, count, false, &random);
+    reference_repeat_ahead(&f.reference, ahead.mt, &random);
+    reference_check(&f.reference, count, ahead.mt, &random);
+    ck_assert_uint_eq(memtable_position(ahead.mt), memtable_position(f.mt));
+    ck_assert_uint_eq(memtable_bytes_used(ahead.mt), memtable_bytes_used(f.mt));
+    fixture_release(&ahead);
+    fixture_release(&f);
+}
+END_TEST
+
 START_TEST(test_memtable_is_right_after_every_insert)
 {
     uint64_t seed = reference_seed("after every insert");
@@ -594,6 +612,8 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, test_memtable_random_inserts_agree_with_a_sorted_array, 0,
                         KEYS_SHAPES * 4);
+    tcase_add_loop_test(tests, test_memtable_approaches_ahead_of_others_agree_with_a_sorted_array,
+                        0, 2 * KEYS_SHAPES);
     tcase_add_loop_test(tests, test_memtable_is_right_after_every_insert, 0, 2);
     tcase_add_loop_test(tests, test_memtable_get_at_a_snapshot_sees_the_version_of_then, 0, 2);
     tcase_add_loop_test(tests, test_memtable_two_of_one_sequence_the_later_is_found, 0, 2);
