@@ -16,6 +16,23 @@
 
 /* ---- policy ---------------------------------------------------------------------------------- */
 
+/*
+ * What reads of a family have cost beyond what they would have cost, were its tables one sorted run
+ * without deletions, in nanoseconds of one processor as they were measured once (COMPACT_*_NS): a
+ * count, which does not depend on the machine.
+ */
+struct compact_reads {
+    uint64_t runs_ns;    /* looking into more runs than one */
+    uint64_t deletes_ns; /* walking over deletions */
+};
+#define COMPACT_GET_NS    UINT64_C(100) /* a get, for each run it looks into beyond the first */
+#define COMPACT_SEEK_NS   UINT64_C(900) /* a seek, for each run but one */
+#define COMPACT_STEP_NS   UINT64_C(20)  /* a step of a walk, for each run but one */
+#define COMPACT_DELETE_NS UINT64_C(100) /* a deletion, and what it hides, walked over */
+#define COMPACT_MERGE_NS  UINT64_C(6)   /* merging and compressing a byte */
+/* Less than this is never worth a merge: small databases are merged by rules about their shape. */
+#define COMPACT_READS_LEAST_NS UINT64_C(100000000)
+
 struct compaction {
     uint32_t cf;
     uint32_t input_level;
@@ -29,6 +46,8 @@ struct compaction {
     bool bottom;        /* no deeper level overlaps the range: deletions can go */
     uint64_t input_bytes;
     double score;
+    bool is_for_reads;               /* compact_pick_reads(): */
+    struct compact_reads reads_left; /* what reads have paid for other merges than this one */
 
     /* The caller's, set once it is picked. */
     void *claim;
@@ -46,6 +65,19 @@ void compaction_release(struct compaction *c);
  * tiered.c and expiry.c. `now`: seconds since 1970; 0: no table is too old.
  */
 bool compact_pick(const struct version *version, uint64_t now, struct compaction *c);
+/*
+ * What reads of the family have paid for: the merge, of level 0 into the base or of a level into
+ * the next one, that gains most of what they have cost so far for each byte, once that is as much
+ * as the merge will cost. `paid` is what they have cost since the shape of the family was another.
+ * False, too, when a job has one of the family's files, and for other styles than leveled.
+ */
+bool compact_pick_reads(const struct version *version, uint32_t cf,
+                        const struct compact_reads *paid, struct compaction *c);
+/* Differs between shapes of a family: as long as it stays what reads pay adds up. Never 0; the same
+ * in every process. */
+uint64_t compact_shape_mark(const struct version_cf *cf);
+/* How many sorted runs its tables are. */
+size_t compact_run_count(const struct version_cf *cf);
 /* Seconds until a table is too old (0: one is), for those that can be picked then; UINT64_MAX: none
  * ever will be. */
 uint64_t compact_next_expiry(const struct version *version, uint64_t now);

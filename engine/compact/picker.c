@@ -11,7 +11,6 @@
 #include "engine/compact/picker_private.h"
 
 #include "engine/base/memory.h"
-#include "engine/compact/shape.h"
 
 #define MAX_JOB_BYTES      (UINT64_C(512) << 20) /* inputs of one job, beyond the first file */
 #define MAX_MOVES          ((size_t)1024)        /* files that one trivial move takes */
@@ -215,8 +214,8 @@ static bool overlaps_neighbour(const struct version_level *level, size_t index)
 
 /* Files of level 0 with nothing else in their range. With something newer in it a file would have
  * to be merged soon after its move, which is better done, and compressed, at once. */
-static bool pick_level0_move(const struct version_cf *cf, const struct shape *shape, double score,
-                             struct compaction *c)
+bool pick_level0_move(const struct version_cf *cf, const struct shape *shape, double score,
+                      struct compaction *c)
 {
     const struct version_level *level = &cf->levels[0];
     struct job job = {.cf = cf, .output_level = shape->base, .trivial = true, .hull = no_range};
@@ -355,8 +354,8 @@ static void sort_upper(struct job *job)
     }
 }
 
-static bool pick_file(const struct version_cf *cf, uint32_t from, size_t index, double score,
-                      struct compaction *c)
+bool pick_file(const struct version_cf *cf, uint32_t from, size_t index, double score,
+               struct compaction *c)
 {
     struct job job = {.cf = cf, .input_level = from, .output_level = from + 1, .hull = no_range};
     job_take(&job, cf->levels[from].files[index]);

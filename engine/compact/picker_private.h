@@ -3,6 +3,7 @@
 #define ENGINE_COMPACT_PICKER_PRIVATE_H
 
 #include "engine/compact/compact.h"
+#include "engine/compact/shape.h"
 
 struct range {
     lsm_slice smallest, largest; /* both inclusive */
@@ -25,6 +26,13 @@ struct job {
 void job_take(struct job *job, struct version_file *file);
 /* Hands the job over; false, freeing it, when it is not wanted, empty or failed. */
 bool job_finish(struct job *job, bool is_wanted, double score, struct compaction *c);
+
+/* Files of level 0 that can be moved into the base as they are. */
+bool pick_level0_move(const struct version_cf *cf, const struct shape *shape, double score,
+                      struct compaction *c);
+/* A file of a level below 0, and neighbours that cost nothing more, into the next level. */
+bool pick_file(const struct version_cf *cf, uint32_t from, size_t index, double score,
+               struct compaction *c);
 
 /* Seconds until the family's table is older than its ttl; UINT64_MAX: never, or its age is not
  * known. A time in the future, as after the clock was set back, is far away. */

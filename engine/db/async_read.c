@@ -4,6 +4,7 @@
  * finishes the request.
  */
 #include "engine/db/async_private.h"
+#include "engine/db/read_account.h"
 
 #include "engine/base/hash.h"
 #include "engine/base/memory.h"
@@ -44,6 +45,8 @@ static void search_is_over(lsm_async *async, struct async_search *search,
         struct hit hit;
         hit_from_table(&hit, search->search.is_found, &search->search.found);
         store(async, search, &hit);
+        if (read_is_sampled(1))
+            db_read_sample(state, &search->search.walk, hit_sequence(&hit));
         if (request->kind == ASYNC_GET_INTO)
             hit_let_go(&hit);
     } else {

@@ -8,7 +8,7 @@
  * Background failures: the status is kept and given to whoever waits for the work; workers try
  * again after a pause, since a full disk may empty.
  */
-#include "engine/db/db_private.h"
+#include "engine/db/read_account.h"
 
 #include "engine/base/cancel.h"
 #include "engine/base/memory.h"
@@ -318,6 +318,8 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
         db_state_publish(db, blank);
         STEP("compaction: in force");
         blank = NULL;
+        if (c->is_for_reads)
+            db_reads_spend_locked(db, version, c);
     }
     if (begun == LSM_OK)
         db_edit_end(db);
@@ -347,7 +349,7 @@ lsm_status db_compaction_run(lsm_db *db, struct version *version, struct compact
 static bool pick_most_urgent(void *context, const struct version *version, struct compaction *c)
 {
     lsm_db *db = context;
-    return compact_pick(version, db_wall_seconds(db), c);
+    return compact_pick(version, db_wall_seconds(db), c) || db_reads_pick(db, version, c);
 }
 
 /* Picks and marks the most urgent compaction; *version is held for it. */
@@ -375,6 +377,8 @@ static lsm_status compact_once(lsm_db *db, bool *did_work, lsm_error *err)
     if (!*did_work)
         return status;
     status = db_compaction_run(db, version, &c, NULL, NULL, 0, 0, err);
+    if (c.is_for_reads && status != LSM_OK && status != LSM_CANCELLED)
+        db_reads_forget(db, &c); /* nobody needs it: not again until as much was read */
     compaction_release(&c);
     version_drop(version);
     return status;

@@ -47,7 +47,7 @@ struct db_memtable {
 #define DB_PRIVATE_ARENA UINT32_MAX
 #define DB_MAX_WAITING   8 /* memtables, active and waiting for a flush, by option */
 /* Memtables that recovery may pile up in private memory before they are flushed. */
-#define DB_MAX_PRIVATE      64
+#define DB_MAX_PRIVATE 64
 /* And in the segment. */
 #define DB_MAX_SHARED       (SHM_MAX_MEMTABLES / 2)
 #define DB_PARKED_ITERATORS 4
@@ -110,6 +110,7 @@ struct db_statistics {
     _Atomic uint64_t compaction_bytes_read;
     _Atomic uint64_t compaction_bytes_written;
     _Atomic uint64_t stall_us;
+    _Atomic uint64_t read_merges;
 };
 
 /* Back-pressure: see engine/db/stall.h. */
@@ -198,6 +199,7 @@ struct lsm_db {
 
     pthread_t keeper_thread;
     bool keeper_runs;
+    uint32_t read_asks;             /* the keeper's: of layout->reads, when it looked last */
     _Atomic uint64_t next_look_ns;  /* at who is alive */
     _Atomic bool is_looking;        /* somebody */
     _Atomic uint64_t orphans_limit; /* of the last look for orphans */

@@ -100,6 +100,7 @@ static void settle_forwards(lsm_iter *it, const struct iter_entry *left)
             show(it, entry);
             return;
         }
+        it->owed.deletes_ns += COMPACT_DELETE_NS;
         last.head = entry->head;
         last.key = entry->key;
     }
@@ -223,8 +224,37 @@ void db_iter_end(lsm_iter *it, const char *why)
     it->status = lsm_fail(&it->error, LSM_INVALID, "%s", why);
 }
 
+void db_iter_pay(lsm_iter *it)
+{
+    if (it->owed.runs_ns + it->owed.deletes_ns == 0 || it->state == NULL)
+        return;
+    db_reads_pay(it->db, it->state, it->cf, &it->owed);
+    it->owed = (struct compact_reads){0, 0};
+}
+
+/* A merge helps no walk that has begun, so paying waits for the next seek. */
+static inline void owe_seek(lsm_iter *it)
+{
+    it->owed.runs_ns += it->seek_ns;
+    if (__builtin_expect(it->owed.runs_ns + it->owed.deletes_ns >= READ_PAYMENT_NS, 0))
+        db_iter_pay(it);
+}
+
+/* Counts the entries that a step forwards has brought, unless they are of the array that was
+ * counted last: while the walk is in it, its end stays the same. */
+static inline void owe_steps(lsm_iter *it)
+{
+    const struct iter *m = it->merged;
+    const struct iter_entry *end = m->entry + m->run;
+    if (end == it->counted_end)
+        return;
+    it->owed.runs_ns += (1 + m->run) * it->step_ns;
+    it->counted_end = end;
+}
+
 static void begin_seek(lsm_iter *it)
 {
+    owe_seek(it);
     it->status = LSM_OK;
     it->merged->status = LSM_OK;
     it->shown = NULL;
@@ -336,6 +366,8 @@ static __attribute__((noinline)) void next_by_any_way(lsm_iter *it)
     } else {
         next_forwards(it);
     }
+    if (it->step_ns > 0)
+        owe_steps(it);
     walked_up(it);
 }
 

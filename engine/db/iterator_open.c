@@ -103,6 +103,8 @@ static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
     lsm_status status = version_iters(family, &options, options.first, options.limit,
                                       children + *count, &table_count, &it->error);
     *count += table_count;
+    it->seek_ns = table_count > 1 ? (table_count - 1) * COMPACT_SEEK_NS : 0;
+    it->step_ns = table_count > 1 ? (table_count - 1) * COMPACT_STEP_NS : 0;
     if (status != LSM_OK)
         status_copy(err, &it->error);
     return status;
@@ -155,6 +157,7 @@ static lsm_status iter_attach(lsm_iter *it, lsm_error *err)
         db_state_drop(state);
         return status;
     }
+    db_iter_pay(it);
     iter_release(it->merged);
     value_reader_release(&it->values);
     db_state_drop(it->state);
@@ -352,8 +355,10 @@ LSM_API void lsm_iter_close(lsm_iter *it)
         return; /* a child leaves it alone: what it holds is the parent's */
     txn_scan_leave(&it->scan);
     lsm_db *db = it->db;
-    if (!park(it))
+    if (!park(it)) {
+        db_iter_pay(it);
         iter_free(it);
+    }
     count_open(db, -1);
 }
 

@@ -2,6 +2,7 @@
 #ifndef ENGINE_DB_ITERATOR_PRIVATE_H
 #define ENGINE_DB_ITERATOR_PRIVATE_H
 
+#include "engine/db/read_account.h"
 #include "engine/db/txn_private.h"
 #include "engine/iter/iter.h"
 #include "engine/version/values.h"
@@ -33,9 +34,16 @@ struct lsm_iter {
     struct value_reader values; /* of blob files */
     lsm_slice blob_value;       /* of the entry shown, when it only refers to one */
     struct txn_scan scan;       /* zeroed unless a transaction's */
+
+    /* What its tables' being several runs costs, see engine/db/read_account.h, */
+    uint64_t seek_ns, step_ns;
+    const struct iter_entry *counted_end; /* of the steps that are in `owed` */
+    struct compact_reads owed;            /* and what was not paid yet */
     lsm_status status;
     lsm_error error;
 };
+
+void db_iter_pay(lsm_iter *it); /* what is owed */
 
 #define ITER_ENDED UINT64_MAX /* fork_count of an iterator whose transaction ended */
 

@@ -157,6 +157,7 @@ static void fill_job(struct shm_job *job, const struct compaction *c, uint64_t s
 {
     job->since_ns = since_ns;
     job->is_manual = c->is_manual;
+    job->is_for_reads = c->is_for_reads;
     job->input_bytes = c->input_bytes;
     atomic_store_explicit(&job->bytes_done, 0, memory_order_relaxed);
     atomic_store_explicit(&job->bytes_written, 0, memory_order_relaxed);

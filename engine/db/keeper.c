@@ -102,6 +102,15 @@ static uint64_t tell_of_cache(lsm_db *db)
     return frames == NULL || shm_frames_tell(frames) ? KEEPER_PERIOD_NS : KEEPER_PAUSE_NS;
 }
 
+/* Processes without workers may have read for what a merge costs. */
+static void look_at_reads(lsm_db *db)
+{
+    uint32_t asks = atomic_load(&db->layout->reads.asks);
+    if (asks != db->read_asks)
+        db_work_signal(db);
+    db->read_asks = asks;
+}
+
 static void *keeper(void *argument)
 {
     lsm_db *db = argument;
@@ -117,6 +126,7 @@ static void *keeper(void *argument)
         uint64_t pause = tell_of_cache(db);
         if (atomic_exchange(&db->job_refused, false))
             db_work_signal(db); /* whoever was in the way may have ended without a change */
+        look_at_reads(db);
         if (!atomic_load(&db->closing))
             shm_event_wait(&db->layout->version.changed, seen, pause);
     }

@@ -1,5 +1,5 @@
 /* What a caller may ask for by hand: flush, and waiting until all is done. See manual.c, too. */
-#include "engine/db/db_private.h"
+#include "engine/db/read_account.h"
 
 LSM_API lsm_status lsm_flush(lsm_db *db, lsm_error *err)
 {
@@ -16,7 +16,7 @@ static bool compaction_is_due(lsm_db *db)
     struct compaction c = {0};
     pthread_mutex_lock(&db->view_lock);
     struct version *version = version_set_current(db->versions);
-    bool due = compact_pick(version, db_wall_seconds(db), &c);
+    bool due = compact_pick(version, db_wall_seconds(db), &c) || db_reads_pick(db, version, &c);
     pthread_mutex_unlock(&db->view_lock);
     compaction_release(&c);
     version_drop(version);

@@ -4,6 +4,7 @@
  * searched, and so on down the tables, so that the keys wait for memory, or for the disk, together
  * and not one after the other. Values are pinned as by lsm_get(), but counted once a group.
  */
+#include "engine/db/read_account.h"
 #include "engine/db/read_private.h"
 
 #include "engine/base/hash.h"
@@ -99,6 +100,11 @@ static lsm_status group_look_into_tables(struct group *g)
                                g->err);
     for (size_t i = 0; i < count && status == LSM_OK; i++)
         hit_from_table(&g->hits[numbers[i]], probes[i].is_found, &probes[i].found);
+    if (status == LSM_OK && count > 0 && read_is_sampled((uint32_t)count)) {
+        struct version_walk walk = {
+            .cf = family, .key = probes[0].key, .max_sequence = r->sequence};
+        db_read_sample(r->state, &walk, hit_sequence(&g->hits[numbers[0]]));
+    }
     return status;
 }
 

@@ -211,6 +211,11 @@ static uint64_t get_compaction_read(const struct question *q)
     return atomic_load(&q->db->statistics.compaction_bytes_read);
 }
 
+static uint64_t get_read_merges(const struct question *q)
+{
+    return atomic_load(&q->db->statistics.read_merges);
+}
+
 static uint64_t get_stall(const struct question *q)
 {
     return atomic_load(&q->db->statistics.stall_us);
@@ -271,6 +276,7 @@ static const struct property {
     {"compaction-bytes-written", get_compaction_written},
     {"compaction-bytes-read", get_compaction_read},
     {"compaction-bytes-running", get_compaction_running},
+    {"read-merges", get_read_merges},
     {"stall-us", get_stall},
     {"stall-count", get_stall_count},
     {"stall-longest-us", get_stall_longest},

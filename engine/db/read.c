@@ -6,6 +6,7 @@
  * Nothing is allocated here: a value is copied out inside the epoch, or pinned by a reference on
  * the memtable or block that holds it.
  */
+#include "engine/db/read_account.h"
 #include "engine/db/read_private.h"
 
 #include "engine/base/hash.h"
@@ -32,9 +33,12 @@ static lsm_status find(lsm_db *db, const struct reading *r, lsm_slice key, struc
     bool is_found = false;
     struct table_found found;
     lsm_status status = version_lookup_end(&lookup, hash, r->table_flags, &is_found, &found, err);
-    if (status == LSM_OK)
-        hit_from_table(hit, is_found, &found);
-    return status;
+    if (status != LSM_OK)
+        return status;
+    hit_from_table(hit, is_found, &found);
+    if (read_is_sampled(1))
+        db_read_sample(r->state, &lookup.walk, hit_sequence(hit));
+    return LSM_OK;
 }
 
 LSM_API void lsm_pin_release(lsm_pin *pin)

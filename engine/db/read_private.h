@@ -85,6 +85,12 @@ static inline void hit_from_table(struct hit *hit, bool is_found, const struct t
     hit->block_owned = found->owned;
 }
 
+/* 0: nothing was found. */
+static inline uint64_t hit_sequence(const struct hit *hit)
+{
+    return hit->is_found ? entry_sequence(hit->trailer) : 0;
+}
+
 static inline bool hit_is_value(const struct hit *hit)
 {
     return hit->is_found && entry_type_of(hit->trailer) == ENTRY_PUT;

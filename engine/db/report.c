@@ -53,6 +53,7 @@ void db_report(lsm_db *db)
     STORE(r->flush_bytes_written, atomic_load(&db->statistics.flush_bytes_written));
     STORE(r->merge_bytes_read, atomic_load(&db->statistics.compaction_bytes_read));
     STORE(r->merge_bytes_written, atomic_load(&db->statistics.compaction_bytes_written));
+    STORE(r->read_merges, atomic_load(&db->statistics.read_merges));
     STORE(r->io_submissions, io_submission_count(db->io));
     STORE(r->said_ns, io_now_ns(db->io));
 }

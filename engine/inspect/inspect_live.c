@@ -84,7 +84,8 @@ static void read_jobs(const struct shm_slot *slot, uint64_t now, struct inspect_
                                     .threads = LOAD(job->threads),
                                     .bytes_written = LOAD_ATOMIC(job->bytes_written),
                                     .age_ns = age_of(now, LOAD(job->since_ns)),
-                                    .is_manual = LOAD(job->is_manual) != 0};
+                                    .is_manual = LOAD(job->is_manual) != 0,
+                                    .is_for_reads = LOAD(job->is_for_reads) != 0};
         if (found.input_count > SHM_JOB_INPUTS)
             found.input_count = 0;
         p->jobs[p->job_count++] = found;
@@ -156,6 +157,7 @@ static void read_report(const struct shm_report *r, uint64_t now, struct inspect
                                       .flush_bytes_written = LOAD_ATOMIC(r->flush_bytes_written),
                                       .merge_bytes_read = LOAD_ATOMIC(r->merge_bytes_read),
                                       .merge_bytes_written = LOAD_ATOMIC(r->merge_bytes_written),
+                                      .read_merges = LOAD_ATOMIC(r->read_merges),
                                       .io_submissions = LOAD_ATOMIC(r->io_submissions),
                                       .work_status = (lsm_status)LOAD_ATOMIC(r->work_status)};
     read_waits(r->waits, report->waits);

@@ -26,7 +26,8 @@ struct inspect_job {
     uint64_t bytes_done; /* of these */
     uint64_t bytes_written;
     uint64_t age_ns;
-    bool is_manual; /* a step of a compaction that somebody asked for */
+    bool is_manual;    /* a step of a compaction that somebody asked for */
+    bool is_for_reads; /* reads have paid for it */
 };
 
 /* The lsm_compact_range() calls of a process. */
@@ -58,7 +59,7 @@ struct inspect_report {
     uint64_t cache_size, cache_bytes, cache_hits, cache_misses;
     uint64_t shared_cache_size, shared_cache_bytes, shared_cache_found;
     uint64_t table_bytes;
-    uint64_t flush_bytes_written, merge_bytes_read, merge_bytes_written;
+    uint64_t flush_bytes_written, merge_bytes_read, merge_bytes_written, read_merges;
     uint64_t io_submissions;
     lsm_status work_status; /* of its last background work */
     char io_name[SHM_IO_NAME_SIZE];

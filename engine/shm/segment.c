@@ -296,6 +296,7 @@ uint64_t shm_layout_hash(void)
         offsetof(struct shm_layout, intent),
         offsetof(struct shm_layout, version),
         offsetof(struct shm_layout, memtables),
+        offsetof(struct shm_layout, reads),
         offsetof(struct shm_layout, slots),
         sizeof(struct shm_lock),
         sizeof(struct shm_memtable),

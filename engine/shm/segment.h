@@ -3,7 +3,8 @@
  * holds whatever they must agree on at once: locks, positions of the log, the published sequence
  * number, the state of each memtable, and the memtables' arenas. Offsets only, never pointers.
  *
- *   ident | ctl | locks | commit | intent | version | memtables[] | slots[] | arenas[] | frames
+ *   ident | ctl | locks | commit | intent | version | memtables[] | reads | slots[] | arenas[]
+ *   | frames
  *
  * Groups are 64-byte aligned; who may write a field is said beside it. The segment is never the
  * only home of acknowledged data: log and stage file are (see engine/wal).
@@ -28,6 +29,7 @@
 #define SHM_SLOT_SNAPSHOTS 256
 #define SHM_SLOT_JOBS      4
 #define SHM_JOB_INPUTS     256
+#define SHM_READ_ACCOUNTS  64
 #define SHM_COMMAND_SIZE   16
 #define SHM_IO_NAME_SIZE   16
 #define SHM_REASON_SIZE    240
@@ -123,7 +125,7 @@ struct shm_log {
     _Atomic uint64_t
         clean[SHM_LOG_CLEAN]; /* packed: the last segments that may be recycled (sync) */
     _Atomic uint64_t spares[SHM_LOG_SPARES]; /* packed; 0: none. Put by anybody, taken under sync */
-    _Atomic uint32_t spare_due; /* the segment is half full */
+    _Atomic uint32_t spare_due;              /* the segment is half full */
     _Atomic uint32_t sweep_due; /* there may be files in the directory that nobody will use */
     struct shm_lock spare_lock; /* whoever makes a spare; only ever tried, so it has no order */
 };
@@ -207,6 +209,24 @@ struct shm_version {
     struct shm_event changed;       /* number moved, or an arena may have become free */
 };
 
+/*
+ * What reads of a family have cost for which merges would help, see struct compact_reads; stored by
+ * anybody, relaxed but for `shape`. Families whose ids are equal modulo SHM_READ_ACCOUNTS share an
+ * account: who comes to one that is another's, or that was kept for another shape of the family,
+ * begins it anew. Whoever loses a race for that loses some of the counts, and nothing else.
+ */
+struct shm_read_account {
+    _Alignas(64) _Atomic uint64_t shape; /* compact_shape_mark(); 0: nobody's */
+    _Atomic uint64_t runs_ns;
+    _Atomic uint64_t deletes_ns;
+    _Atomic uint64_t ask_ns; /* the sum at which workers are told to look at it next */
+};
+
+struct shm_reads {
+    _Alignas(64) _Atomic uint32_t asks; /* of processes without workers: those of others look */
+    struct shm_read_account accounts[SHM_READ_ACCOUNTS];
+};
+
 enum shm_slot_state {
     SHM_SLOT_FREE = 0,
     SHM_SLOT_IN_USE = 1, /* by a living process, or left by a dead one; its lock byte tells which */
@@ -224,8 +244,8 @@ struct shm_job {            /* a flush or compaction under way (version) */
     uint32_t input_level;
     uint32_t output_level;
     uint32_t input_count;
-    uint32_t threads; /* that it may take, of max_merge_threads */
-    uint32_t unused;
+    uint32_t threads;                /* that it may take, of max_merge_threads */
+    uint32_t is_for_reads;           /* reads have paid for it: see shm_read_account */
     uint64_t since_ns;               /* see shm_report */
     uint64_t input_bytes;            /* of their files */
     _Atomic uint64_t bytes_done;     /* of these; its owner's, any time */
@@ -284,6 +304,7 @@ struct shm_report {
     _Atomic uint64_t flush_bytes_written;
     _Atomic uint64_t merge_bytes_read;
     _Atomic uint64_t merge_bytes_written;
+    _Atomic uint64_t read_merges; /* that it made because of reads */
     _Atomic uint64_t io_submissions;
     _Atomic uint32_t work_status;                     /* lsm_status of its last background work */
     char io_name[SHM_IO_NAME_SIZE];                   /* texts are NUL-terminated */
@@ -320,6 +341,7 @@ struct shm_layout {
     struct shm_intent intent;
     struct shm_version version;
     struct shm_memtable memtables[SHM_MAX_MEMTABLES];
+    struct shm_reads reads;
     struct shm_slot slots[SHM_MAX_SLOTS];
 };
 
@@ -385,8 +407,8 @@ void *shm_arena(struct shm_segment *segment, uint32_t index);
 
 /*
  * Makes sure that arena bytes [0, low) and [high, arena_size) are backed by memory, so that a store
- * there cannot raise SIGBUS. Works ahead in steps of SHM_BACK_STEP. Cheap when nothing is to do. Any
- * thread or process may call it for an arena at any time.
+ * there cannot raise SIGBUS. Works ahead in steps of SHM_BACK_STEP. Cheap when nothing is to do.
+ * Any thread or process may call it for an arena at any time.
  */
 #define SHM_BACK_STEP ((uint64_t)1 << 20)
 lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t low, uint64_t high,

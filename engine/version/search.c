@@ -36,3 +36,14 @@ lsm_status version_search_advance(struct version_search *s, bool *wants_block, l
     }
     return LSM_OK;
 }
+
+size_t version_files_passed(const struct version_walk *walk, uint64_t found)
+{
+    struct version_walk w = walk_begin(walk->cf, walk->key, walk->max_sequence);
+    size_t count = 0;
+    for (struct version_file *file; (file = walk_next(&w)) != NULL; count++) {
+        if (file->meta.min_sequence <= found && found <= file->meta.max_sequence)
+            return count;
+    }
+    return count > 0 ? count - 1 : 0;
+}

@@ -41,6 +41,11 @@ void version_lookup_begin(struct version_lookup *l, const struct version *versio
 lsm_status version_lookup_end(struct version_lookup *l, uint64_t hash, unsigned table_flags,
                               bool *is_found, struct table_found *found, lsm_error *err);
 
+/* How many files a get looked into for nothing that found the sequence number `found` (0: none):
+ * for what is not there the last of them is not counted. Of `walk`, which may be over, the family,
+ * key and sequence number count. */
+size_t version_files_passed(const struct version_walk *walk, uint64_t found);
+
 struct version_search {
     /* Set by the caller. The key stays where it is until the search is over. */
     lsm_slice key;

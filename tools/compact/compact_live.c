@@ -107,6 +107,7 @@ static void add_live(const struct inspect_live *live, struct json_object *object
             json_add_u64(o, "bytes-written", job->bytes_written);
             json_add_u64(o, "threads", job->threads);
             json_add(o, "manual", json_object_new_boolean(job->is_manual));
+            json_add(o, "for-reads", json_object_new_boolean(job->is_for_reads));
             json_object_array_add(jobs, o);
         }
         if (p->manual.calls == 0)

@@ -103,7 +103,7 @@ static struct json_object *json_job(const struct inspect_job *job)
     add_number(o, "bytes_done", job->bytes_done);
     add_number(o, "bytes_written", job->bytes_written);
     json_object_object_add(o, "manual", json_object_new_boolean(job->is_manual));
-    add_number(o, "threads", job->threads);
+    json_object_object_add(o, "for_reads", json_object_new_boolean(job->is_for_reads));
     add_number(o, "threads", job->threads);
     add_number(o, "age_ns", job->age_ns);
     return o;
@@ -146,6 +146,7 @@ static struct json_object *json_report(const struct inspect_report *r)
     json_add_u64(o, "flush_bytes_written", r->flush_bytes_written);
     json_add_u64(o, "merge_bytes_read", r->merge_bytes_read);
     json_add_u64(o, "merge_bytes_written", r->merge_bytes_written);
+    json_add_u64(o, "read_merges", r->read_merges);
     json_add_u64(o, "io_submissions", r->io_submissions);
     json_add_text(o, "io_backend", r->io_name);
     json_add_text(o, "io_reason", r->io_reason);

@@ -111,6 +111,7 @@ static uint64_t get_cache_misses(const struct inspect_process *p) { return p->re
 static uint64_t get_flushed(const struct inspect_process *p) { return p->report.flush_bytes_written; }
 static uint64_t get_merged_in(const struct inspect_process *p) { return p->report.merge_bytes_read; }
 static uint64_t get_merged_out(const struct inspect_process *p) { return p->report.merge_bytes_written; }
+static uint64_t get_read_merges(const struct inspect_process *p) { return p->report.read_merges; }
 static uint64_t get_submissions(const struct inspect_process *p) { return p->report.io_submissions; }
 
 static const struct {
@@ -139,6 +140,7 @@ static const struct {
     {"lsm_process_flush_bytes_total", "counter", "Bytes that its flushes wrote.", get_flushed},
     {"lsm_process_merge_read_bytes_total", "counter", "Bytes that its merges read.", get_merged_in},
     {"lsm_process_merge_written_bytes_total", "counter", "Bytes that its merges wrote.", get_merged_out},
+    {"lsm_process_read_merges_total", "counter", "Merges that it made because of reads.", get_read_merges},
     {"lsm_process_io_submissions_total", "counter", "Submissions to its I/O queues.", get_submissions},
 };
 /* clang-format on */

@@ -181,9 +181,9 @@ static void print_job(const struct inspect_live *live, const struct inspect_proc
 {
     char who[STAT_TEXT], family[STAT_TEXT], count[STAT_TEXT], size[CLI_SIZE_TEXT];
     double part = job->input_bytes == 0 ? 0 : (double)job->bytes_done / (double)job->input_bytes;
-    printf("job        %smerge of '%s', level %" PRIu32 " into %" PRIu32,
+    printf("job        %smerge of '%s'%s, level %" PRIu32 " into %" PRIu32,
            job->is_manual ? "manual " : "", stat_family_name(live, job->cf, family),
-           job->input_level, job->output_level);
+           job->is_for_reads ? " for its reads" : "", job->input_level, job->output_level);
     if (job->input_count > 0)
         printf(", %s", cli_plural(job->input_count, "table", count));
     printf(" (%s), %.0f%% done", cli_format_size(job->input_bytes, size), 100 * part);

@@ -407,6 +407,81 @@ START_TEST(test_picker_ttl_scenarios)
 }
 END_TEST
 
+/* What reads pay for, and what is left of that in milliseconds. */
+static void expect_reads(const char *what, uint64_t runs_ms, uint64_t deletes_ms, const char *state,
+                         const char *expected)
+{
+    struct state s = state_parse(state);
+    struct compaction c = {0};
+    struct compact_reads paid = {runs_ms * 1000000, deletes_ms * 1000000};
+    char found[1024], left[80] = "";
+    bool picked = compact_pick_reads(&s.version->base, 0, &paid, &c);
+    if (picked)
+        snprintf(left, sizeof left, ", left %llu %llu",
+                 (unsigned long long)c.reads_left.runs_ns / 1000000,
+                 (unsigned long long)c.reads_left.deletes_ns / 1000000);
+    ck_assert(!picked || c.is_for_reads);
+    describe(picked, &c, found, sizeof found - sizeof left);
+    strcat(found, left);
+    ck_assert_msg(strcmp(found, expected) == 0, "%s: expected '%s', found '%s'", what, expected,
+                  found);
+    state_release(&s);
+}
+
+/* A MiB costs 6.3 ms to merge. */
+START_TEST(test_picker_reads_scenarios)
+{
+    expect_reads("paid for", 700, 0, "L0: a-z:50 a-z:50", "L0>L6 1 2 bottom, left 0 0");
+    expect_reads("not yet", 600, 0, "L0: a-z:50 a-z:50", "none");
+    expect_reads("what lies below is merged, too", 700, 0, "L0: a-z:50 a-z:50\nL6: a-z:50", "none");
+    expect_reads("and paid for", 1000, 0, "L0: a-z:50 a-z:50\nL6: a-z:50",
+                 "L0>L6 1 2 | 3 bottom, left 0 0");
+    expect_reads("little was read", 99, 0, "L0: a-z:1 a-z:1", "none");
+    expect_reads("what is small needs more", 100, 0, "L0: a-z:1 a-z:1",
+                 "L0>L6 1 2 bottom, left 0 0");
+    expect_reads("one run", 9999, 0, "L6: a-m:50 n-z:50", "none");
+    expect_reads("one table of level 0", 9999, 0, "L0: a-z:50", "none");
+    expect_reads("nothing", 9999, 9999, "", "none");
+    expect_reads("a job has some", 9999, 0, "L0: a-z:5 a-z:5\nL6: a-b:5*", "none");
+    expect_reads("other styles", 9999, 9999, "compaction=tiered,level0_trigger=4\nL0: a-z:5 a-z:5",
+                 "none");
+    expect_reads("for fifo, too", 9999, 9999, "compaction=fifo,fifo_size=9MiB\nL0: a-z:5 a-z:5",
+                 "none");
+    expect_reads("what gains most for its price, and leaves the rest", 2000, 0,
+                 "L0: a-z:10 a-z:10\nL5: a-z:50\nL6: a-z:900", "L0>L5 1 2 | 3, left 666 0");
+    expect_reads("a level into the next", 700, 0, "L5: a-z:50\nL6: a-z:50",
+                 "L5>L6 1 | 2 bottom, left 0 0");
+    expect_reads("a part of a large level is worth a part", 6000, 0,
+                 "L5: a-f:300 g-m:300\nL6: a-f:200 g-m:200", "none");
+    expect_reads("which leaves what the rest costs", 6400, 0,
+                 "L5: a-f:300 g-m:300\nL6: a-f:200 g-m:200", "L5>L6 1 | 3 bottom, left 3200 0");
+    expect_reads("and that is enough for it", 3200, 0, "L5: g-m:300\nL6: a-f:500 g-m:200",
+                 "L5>L6 1 | 3 bottom, left 0 0");
+    expect_reads("over a gap", 200, 0, "L4: a-b:50\nL6: a-b:150", "move L4>L5 1, left 0 0");
+    expect_reads("deletions where they are", 0, 200, "L5: a-b:50 c-d:9d\nL6: a-b:150 c-d:10",
+                 "L5>L6 2 | 4 bottom, left 0 0");
+    expect_reads("those in the lowest level stay", 0, 9999, "L6: a-b:50d", "none");
+    expect_reads("not so those over nothing", 0, 200, "L0: a-z:20d", "L0>L6 1 bottom, left 0 0");
+}
+END_TEST
+
+START_TEST(test_picker_shape_mark_differs_between_shapes)
+{
+    static const char *const texts[] = {"L0: a-z:5 a-z:5\nL6: a-z:9", "L0: a-z:5\nL6: a-z:9",
+                                        "L0: a-z:5 a-z:6\nL6: a-z:9", "L0: a-z:5 a-z:5\nL5: a-z:9"};
+    uint64_t marks[4];
+    for (size_t i = 0; i < 4; i++) {
+        struct state s = state_parse(texts[i]);
+        marks[i] = compact_shape_mark(s.version->base.families[0]);
+        ck_assert_uint_eq(marks[i], compact_shape_mark(s.version->base.families[0]));
+        ck_assert_uint_ne(marks[i], 0);
+        for (size_t j = 0; j < i; j++)
+            ck_assert_uint_ne(marks[i], marks[j]);
+        state_release(&s);
+    }
+}
+END_TEST
+
 START_TEST(test_picker_next_expiry_is_that_of_what_can_go)
 {
     struct state s = state_parse("ttl=10\nL0: a-b:1@105\nL4: a-b:1@103\nL6: a-b:1@100");
@@ -674,6 +749,8 @@ int main(void)
     tcase_add_test(tcase, test_picker_tiered_run_of_interlaced_tables_stays_whole);
     tcase_add_test(tcase, test_picker_fifo_scenarios);
     tcase_add_test(tcase, test_picker_ttl_scenarios);
+    tcase_add_test(tcase, test_picker_reads_scenarios);
+    tcase_add_test(tcase, test_picker_shape_mark_differs_between_shapes);
     tcase_add_test(tcase, test_picker_next_expiry_is_that_of_what_can_go);
     tcase_add_test(tcase, test_picker_tiered_random_jobs_keep_the_order);
     suite_add_tcase(suite, tcase);
