@@ -67,6 +67,37 @@ LSM_API void lsm_pin_release(lsm_pin *pin)
     *pin = (lsm_pin)LSM_PIN_INIT;
 }
 
+/* The memtable of this database that the pin uses; NULL: none. */
+static inline struct db_memtable *pinned_memtable(const lsm_db *db, const lsm_pin *pin)
+{
+    if (pin->owner[0] != NULL || pin->owner[1] == NULL)
+        return NULL;
+    struct db_memtable *memtable = pin->owner[1];
+    return memtable->db == db ? memtable : NULL;
+}
+
+/*
+ * Makes a pin that holds something of the same kind hold the hit: what was counted for the one
+ * counts for the other, so that a loop of gets into one pin counts next to nothing. False when it
+ * does not; nothing was done then. Inside the epoch of the search.
+ */
+static inline bool hit_pin_instead(lsm_db *db, const struct hit *hit, lsm_pin *pin)
+{
+    if (!pin->found || !hit_is_value(hit))
+        return false;
+    if (hit->memtable != NULL && pinned_memtable(db, pin) == hit->memtable) {
+        pin->value = hit->value;
+        return true;
+    }
+    if (hit->memtable == NULL && pin->owner[1] == db) {
+        struct block *before = pin->owner[0];
+        (void)hit_hold(db, hit, pin);
+        block_drop(before);
+        return true;
+    }
+    return false;
+}
+
 LSM_API lsm_status lsm_get(lsm_db *db, lsm_cf *cf, lsm_slice key, const lsm_read_options *options,
                            lsm_pin *pin, lsm_error *err)
 {
@@ -78,14 +109,19 @@ LSM_API lsm_status lsm_get(lsm_db *db, lsm_cf *cf, lsm_slice key, const lsm_read
         return status;
     if (pin == NULL)
         return lsm_fail(err, LSM_INVALID, "the place for the value is NULL");
-    lsm_pin_release(pin);
     epoch_enter();
     struct reading r = reading_begin(db, id, options);
     struct hit hit;
     status = find(db, &r, key, &hit, err);
-    if (status == LSM_OK)
-        hit_pin(db, &hit, pin);
+    lsm_pin fresh = LSM_PIN_INIT;
+    bool is_pinned = status == LSM_OK && hit_pin_instead(db, &hit, pin);
+    if (status == LSM_OK && !is_pinned)
+        hit_pin(db, &hit, &fresh);
     epoch_exit();
+    if (!is_pinned) {
+        lsm_pin_release(pin);
+        *pin = fresh;
+    }
     return status;
 }
 

@@ -234,6 +234,44 @@ START_TEST(test_api_multi_get_of_many_keys_gives_each_its_own)
 }
 END_TEST
 
+/* One pin, from value to value: of a memtable, of a newer one, of blocks, of another database, and
+ * none. It counts as one as long as it holds one. */
+START_TEST(test_api_pin_used_again_holds_the_last_value_only)
+{
+    lsm_db *db = open_small(), *other = NULL;
+    lsm_options options = options_of(SMALL_OPTIONS);
+    char path[sizeof db_path + 8];
+    snprintf(path, sizeof path, "%s.other", db_path);
+    ck_ok(lsm_open(path, &options, &other, &error));
+    ck_ok(lsm_put(other, NULL, text("a"), text("other a"), NULL, &error));
+    lsm_pin pin = LSM_PIN_INIT;
+    for (int round = 0; round < 4; round++) {
+        static const char *const keys[] = {"a", "b", "a", "none", "b", "b"};
+        ck_ok(lsm_put(db, NULL, text("a"), text("value a"), NULL, &error));
+        if (round == 0)
+            ck_ok(lsm_put(db, NULL, text("b"), text("value b"), NULL, &error));
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+            char wanted[16];
+            snprintf(wanted, sizeof wanted, "value %s", keys[i]);
+            ck_ok(lsm_get(db, NULL, text(keys[i]), NULL, &pin, &error));
+            ck_assert_int_eq(pin.found, strcmp(keys[i], "none") != 0);
+            ck_assert(!pin.found || slice_equal(pin.value, text(wanted)));
+            if (i % 2 == 0 && pin.found) /* where a pin that is released would fail */
+                ck_fails(LSM_BUSY, lsm_close(db, &error));
+        }
+        ck_ok(lsm_get(other, NULL, text("a"), NULL, &pin, &error));
+        ck_assert(pin.found && slice_equal(pin.value, text("other a")));
+        ck_fails(LSM_BUSY, lsm_close(other, &error));
+        ck_ok(lsm_flush(db, &error)); /* then `b` is in blocks, and `a` is written anew */
+        if (round % 2 == 1)
+            ck_ok(lsm_flush(other, &error));
+    }
+    ck_ok(lsm_close(db, &error)); /* it holds nothing of this one */
+    lsm_pin_release(&pin);
+    ck_ok(lsm_close(other, &error));
+}
+END_TEST
+
 START_TEST(test_api_pin_stays_valid_whatever_happens)
 {
     lsm_db *db = open_small();
@@ -920,6 +958,7 @@ int main(void)
     tcase_add_test(cases, test_api_error_text_holds_no_key_or_value);
     tcase_add_test(cases, test_api_get_into_cuts_at_the_capacity);
     tcase_add_test(cases, test_api_multi_get_of_many_keys_gives_each_its_own);
+    tcase_add_test(cases, test_api_pin_used_again_holds_the_last_value_only);
     tcase_add_test(cases, test_api_pin_stays_valid_whatever_happens);
     tcase_add_test(cases, test_api_snapshot_sees_the_past_through_everything);
     tcase_add_test(cases, test_api_snapshots_of_too_many_states_are_refused_until_one_goes);
