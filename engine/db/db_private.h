@@ -591,11 +591,22 @@ lsm_status db_options_resolve(const lsm_options *given, lsm_options *resolved, l
 
 /* ---- memory (db/memory_share.c) -------------------------------------------------------------- */
 
-/* Bytes that iterators, those of merges above all, may take to read ahead, with `memory` shared
- * out. */
-int64_t db_memory_ahead(const lsm_options *options);
-/* Gives memtable_size, stage_size, max_open_tables and cache_size, where they are 0, their parts of
- * options->memory. LSM_INVALID: what was given does not fit into it. */
+/* The number for all, in bytes: its parts, but for the last, add up to it. */
+struct db_memory_parts {
+    uint64_t memtables; /* and what else is in the segment */
+    uint64_t log;
+    uint64_t written; /* what merges and flushes hold of what they write, */
+    uint64_t ahead;   /* and what they, and iterators, read ahead */
+    uint64_t heap;
+    uint64_t blocks_and_tables; /* cached, still being freed; indexes and filters of open tables */
+    uint64_t tables_most;       /* what these may have of it */
+};
+/* As resolved options say; all 0 without `memory`. */
+void db_memory_parts(const lsm_options *options, struct db_memory_parts *parts);
+/* What tables take comes out of the cache. Without `memory` it stays as it is. */
+void db_memory_lend(const lsm_options *options, struct block_cache *cache);
+/* Gives memtable_size, stage_size and cache_size, where they are 0, their parts of options->memory.
+ * LSM_INVALID: what was given does not fit into it. */
 lsm_status db_memory_share(lsm_options *options, uint32_t memtable_count, uint32_t workers,
                            lsm_error *err);
 

@@ -15,8 +15,11 @@
 
 static struct version_options version_options_of(lsm_db *db)
 {
+    struct db_memory_parts parts;
+    db_memory_parts(&db->options, &parts);
     return (struct version_options){.env = &db->tables,
                                     .max_open_tables = db->options.max_open_tables,
+                                    .max_table_bytes = parts.tables_most,
                                     .read_only = db->options.read_only,
                                     .next_file_number =
                                         db->is_private ? NULL : &db->layout->ctl.next_file_number,
@@ -278,7 +281,9 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     if (status != LSM_OK)
         return status;
     uint64_t cache = cache_size(db);
-    atomic_init(&db->ahead_left, db_memory_ahead(&db->options));
+    struct db_memory_parts parts;
+    db_memory_parts(&db->options, &parts);
+    atomic_init(&db->ahead_left, (int64_t)parts.ahead);
     db->tables = (struct table_env){
         .io = db->io,
         .dir = db->dir,
@@ -290,6 +295,7 @@ static lsm_status open_steps(lsm_db *db, lsm_error *err)
     };
     if (db->tables.cache == NULL || db->tables.queues == NULL)
         return lsm_fail_memory(err, cache);
+    db_memory_lend(&db->options, db->tables.cache);
     db->magic = DB_MAGIC; /* what is done from here on is checked as a caller's calls are */
     status = role == SHM_ATTACH_JOINED ? join(db, err) : found(db, err);
     return status == LSM_OK ? start_threads(db, err) : status;

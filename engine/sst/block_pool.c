@@ -4,6 +4,8 @@
  * slab's. A slab whose pieces are all free belongs to no class; a chunk whose slabs are all free is
  * kept for a while, or freed. Slabs are much smaller than chunks, so that the many classes of a
  * cache, each of which leaves one slab or two half used, do not add up.
+ *
+ * A chunk that is drained leaves the lists with all its slabs, and is freed when they are.
  */
 #include "engine/sst/block_pool.h"
 
@@ -14,7 +16,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-#define CHUNK_SIZE  ((size_t)2 << 20)
+#define CHUNK_SIZE  BLOCK_POOL_CHUNK
 #define SLAB_SIZE   ((size_t)128 << 10)
 #define SLAB_COUNT  (CHUNK_SIZE / SLAB_SIZE)
 #define SLAB_HEADER ((size_t)256)
@@ -45,8 +47,9 @@ struct slab {
 };
 
 struct chunk {
-    struct link link; /* first: among those with a free slab */
-    uint32_t free;    /* slabs, a bit each */
+    struct link link;         /* first: among those with a free slab */
+    uint32_t free;            /* slabs, a bit each */
+    _Atomic bool is_draining; /* in no list, nor are its slabs */
 };
 
 struct chunk_head { /* what a chunk begins with */
@@ -64,10 +67,11 @@ struct block_pool {
     struct link *open;                 /* chunks with a free slab and a used one */
     struct link *empty;                /* chunks with free slabs only */
     uint32_t empty_count;
-    uint64_t used;  /* pieces */
-    uint64_t bytes; /* of all chunks */
+    uint64_t used; /* pieces */
     bool closed;
-    _Atomic uint64_t retired; /* bytes */
+    _Atomic uint64_t bytes;    /* of all chunks; written under lock, as the next */
+    _Atomic uint64_t draining; /* of that */
+    _Atomic uint64_t retired;
 };
 
 /* ---- size classes ---------------------------------------------------------------------------- */
@@ -134,7 +138,7 @@ static void destroy(struct block_pool *pool)
     while (pool->empty != NULL) {
         struct link *l = pool->empty;
         pool->empty = l->next;
-        mem_free(head_of(l));
+        mem_free_large(head_of(l), CHUNK_SIZE);
     }
     pthread_mutex_destroy(&pool->lock);
     mem_free(pool);
@@ -152,12 +156,16 @@ void block_pool_close(struct block_pool *pool)
         destroy(pool);
 }
 
-uint64_t block_pool_bytes(struct block_pool *pool)
+uint64_t block_pool_bytes(const struct block_pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
-    uint64_t bytes = pool->bytes;
-    pthread_mutex_unlock(&pool->lock);
-    return bytes;
+    return atomic_load_explicit(&pool->bytes, memory_order_relaxed);
+}
+
+uint64_t block_pool_lasting(const struct block_pool *pool)
+{
+    uint64_t bytes = block_pool_bytes(pool);
+    uint64_t draining = atomic_load_explicit(&pool->draining, memory_order_relaxed);
+    return bytes > draining ? bytes - draining : 0;
 }
 
 void block_pool_note_retired(struct block_pool *pool, uint64_t bytes)
@@ -177,13 +185,20 @@ uint64_t block_pool_retired(const struct block_pool *pool)
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
 
+/* The lock is held. */
+static void count(_Atomic uint64_t *bytes, uint64_t more)
+{
+    uint64_t before = atomic_load_explicit(bytes, memory_order_relaxed);
+    atomic_store_explicit(bytes, before + more, memory_order_relaxed);
+}
+
 static struct chunk *chunk_new(struct block_pool *pool)
 {
-    struct chunk_head *head = mem_alloc_aligned(CHUNK_SIZE, CHUNK_SIZE);
+    struct chunk_head *head = mem_alloc_large(CHUNK_SIZE, CHUNK_SIZE);
     if (head == NULL)
         return NULL;
     (void)madvise(head, CHUNK_SIZE, MADV_HUGEPAGE); /* a wish; refused, pages are small */
-    pool->bytes += CHUNK_SIZE;
+    count(&pool->bytes, CHUNK_SIZE);
     return &head->chunk;
 }
 
@@ -200,6 +215,7 @@ static struct chunk *open_chunk(struct block_pool *pool)
         return NULL;
     }
     c->free = ALL_SLABS;
+    c->is_draining = false;
     list_add(&pool->open, &c->link);
     return c;
 }
@@ -227,13 +243,15 @@ static void *give_slab(struct block_pool *pool, struct slab *slab)
     struct chunk *c = &head->chunk;
     bool was_full = c->free == 0;
     c->free |= UINT32_C(1) << (((uintptr_t)slab - (uintptr_t)head) / SLAB_SIZE);
-    if (was_full)
+    if (was_full && !c->is_draining)
         list_add(&pool->open, &c->link);
     if (c->free != ALL_SLABS)
         return NULL;
-    list_remove(&pool->open, &c->link);
-    if (pool->empty_count == KEPT_CHUNKS) {
-        pool->bytes -= CHUNK_SIZE;
+    if (!c->is_draining)
+        list_remove(&pool->open, &c->link);
+    if (c->is_draining || pool->empty_count == KEPT_CHUNKS) {
+        count(&pool->bytes, -CHUNK_SIZE);
+        count(&pool->draining, c->is_draining ? -CHUNK_SIZE : 0);
         return head;
     }
     list_add(&pool->empty, &c->link);
@@ -279,16 +297,17 @@ void *block_pool_take(struct block_pool *pool, size_t size)
 /* Returns memory that is to be freed, or NULL. */
 static void *give_to(struct block_pool *pool, struct slab *slab, struct piece *piece)
 {
-    bool was_full = slab_is_full(slab);
+    bool is_draining = head_of(&slab->link)->chunk.is_draining, was_full = slab_is_full(slab);
     piece->next = slab->free;
     slab->free = piece;
     slab->used--;
     pool->used--;
-    if (was_full)
+    if (was_full && !is_draining)
         list_add(&pool->partial[slab->class], &slab->link);
     if (slab->used > 0)
         return NULL;
-    list_remove(&pool->partial[slab->class], &slab->link);
+    if (!is_draining)
+        list_remove(&pool->partial[slab->class], &slab->link);
     return give_slab(pool, slab);
 }
 
@@ -299,7 +318,32 @@ void block_pool_give_back(struct block_pool *pool, void *piece)
     void *unused = give_to(pool, slab, piece);
     bool is_last = pool->closed && pool->used == 0;
     pthread_mutex_unlock(&pool->lock);
-    mem_free(unused);
+    mem_free_large(unused, CHUNK_SIZE);
     if (is_last)
         destroy(pool);
+}
+
+bool block_pool_is_draining(const void *piece)
+{
+    const struct chunk_head *head = (const struct chunk_head *)block_pool_chunk(piece);
+    return atomic_load_explicit(&head->chunk.is_draining, memory_order_relaxed);
+}
+
+void block_pool_drain(struct block_pool *pool, const void *piece)
+{
+    struct chunk_head *head = (struct chunk_head *)block_pool_chunk(piece);
+    struct chunk *c = &head->chunk;
+    pthread_mutex_lock(&pool->lock);
+    if (!c->is_draining) {
+        c->is_draining = true;
+        count(&pool->draining, CHUNK_SIZE);
+        if (c->free != 0)
+            list_remove(&pool->open, &c->link);
+        for (uint32_t i = 0; i < SLAB_COUNT; i++) {
+            struct slab *slab = (struct slab *)((uintptr_t)head + i * SLAB_SIZE);
+            if ((c->free & UINT32_C(1) << i) == 0 && !slab_is_full(slab))
+                list_remove(&pool->partial[slab->class], &slab->link);
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
 }

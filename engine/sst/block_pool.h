@@ -4,11 +4,15 @@
  * then found through the few translations that the processor keeps, and evicting and loading blocks
  * does not stir the heap.
  *
+ * A pool that is to get smaller is drained chunk by chunk: pieces that are left here and there
+ * would keep all of them.
+ *
  * Pieces may be given back after the cache has gone; the pool goes with the last of them.
  */
 #ifndef ENGINE_SST_BLOCK_POOL_H
 #define ENGINE_SST_BLOCK_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,8 +27,21 @@ void block_pool_close(struct block_pool *pool);
 /* What a piece of `size` bytes really takes. */
 size_t block_pool_piece_size(size_t size);
 
-/* Memory taken from the heap. */
-uint64_t block_pool_bytes(struct block_pool *pool);
+/* Memory behind all pieces; and that of it which is not being drained. */
+uint64_t block_pool_bytes(const struct block_pool *pool);
+uint64_t block_pool_lasting(const struct block_pool *pool);
+
+/*
+ * The chunk that the piece is in: no piece of it is taken any more, and it is freed with the last
+ * that is given back. Who wants that soon gives up all that block_pool_chunk() says are in it.
+ */
+#define BLOCK_POOL_CHUNK ((size_t)2 << 20)
+void block_pool_drain(struct block_pool *pool, const void *piece);
+bool block_pool_is_draining(const void *piece);
+static inline uintptr_t block_pool_chunk(const void *piece)
+{
+    return (uintptr_t)piece & ~(uintptr_t)(BLOCK_POOL_CHUNK - 1);
+}
 
 /* Bytes of pieces that are out of use and not given back yet, as those who use it tell. */
 void block_pool_note_retired(struct block_pool *pool, uint64_t bytes);

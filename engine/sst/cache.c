@@ -19,7 +19,6 @@
 #define OWN_SHARE      8  /* of the capacity one part in so many is for what cannot be shared */
 #define POOL_SLACK     16 /* of the capacity one part in so many is for slabs in partial use */
 #define RETIRED_SHARE  16 /* and one part for blocks that readers keep from being freed */
-#define POOL_CAPACITY  ((uint64_t)4 << 20) /* smaller caches leave the memory to the heap */
 
 /* A block of this process alone. */
 struct own_block {
@@ -46,7 +45,11 @@ struct counter {
 
 struct block_cache {
     struct counter counters[COUNTER_COUNT];
-    uint64_t capacity;
+    uint64_t capacity;        /* of blocks, as all is lent back, */
+    uint64_t whole;           /* memory for them, when some may be lent, */
+    uint64_t lendable;        /* how much of that may be lent, */
+    uint64_t free_bytes;      /* and what others have besides. All set before use */
+    _Atomic uint64_t charged; /* held by others */
     struct decompress_pool *pool;
     struct block_pool *memory; /* NULL: the heap */
     struct shm_frames *frames; /* NULL: nothing is shared */
@@ -78,7 +81,7 @@ struct block *block_new(struct block_cache *cache, size_t size)
     struct block_pool *pool = whole <= BLOCK_POOL_MAX_PIECE ? cache->memory : NULL;
     if (size > UINT32_MAX)
         return NULL;
-    struct own_block *made = pool == NULL ? mem_alloc_aligned(_Alignof(struct own_block), whole)
+    struct own_block *made = pool == NULL ? mem_alloc_large(_Alignof(struct own_block), whole)
                                           : block_pool_take(pool, whole);
     if (made == NULL)
         return NULL;
@@ -127,7 +130,7 @@ void block_drop(struct block *block)
     if (pool_of(o) != NULL)
         block_pool_give_back(pool_of(o), o);
     else
-        mem_free(o);
+        mem_free_large(o, sizeof *o + o->size);
 }
 
 static uint64_t cost(const struct own_block *block)
@@ -163,7 +166,7 @@ struct block_cache *block_cache_new(uint64_t capacity_bytes)
         mem_free(cache);
         return NULL;
     }
-    if (capacity_bytes >= POOL_CAPACITY)
+    if (capacity_bytes >= BLOCK_CACHE_POOLED)
         cache->memory = block_pool_new(); /* without one the heap serves */
     if (cache->memory != NULL)
         cache->capacity -= capacity_bytes / POOL_SLACK;
@@ -185,11 +188,22 @@ void block_cache_free(struct block_cache *cache)
     mem_free(cache);
 }
 
+void block_cache_lend(struct block_cache *cache, uint64_t free_bytes, uint64_t least)
+{
+    if (cache->memory == NULL)
+        return;
+    cache->whole = cache->capacity + cache->capacity / (POOL_SLACK - 1);
+    cache->capacity -= BLOCK_POOL_CHUNK; /* so that blocks fit into whole chunks less than that */
+    cache->lendable = cache->capacity > least ? cache->capacity - least : 0;
+    cache->free_bytes = free_bytes;
+}
+
 void block_cache_share(struct block_cache *cache, struct shm_frames *frames)
 {
     assert(cache->frames == NULL && atomic_load(&cache->bytes) == 0);
     cache->frames = frames;
     cache->capacity /= OWN_SHARE;
+    cache->lendable = 0;
 }
 
 struct shm_frames *block_cache_frames(const struct block_cache *cache)
@@ -352,25 +366,91 @@ static void unplace_locked(struct block_cache *cache, struct own_block *block)
     atomic_store_explicit(&cache->bytes, cache->bytes - cost(block), memory_order_relaxed);
 }
 
-/* Evicts until `wanted` more bytes fit; returns the evicted, linked through retired.next. */
-static struct epoch_retired *evict_locked(struct block_cache *cache, uint64_t wanted)
+static uint64_t lent(const struct block_cache *cache)
 {
-    struct epoch_retired *evicted = NULL;
-    while (cache->bytes + wanted > cache->capacity && cache->hole_count < cache->ring_size) {
+    uint64_t charged = atomic_load_explicit(&cache->charged, memory_order_relaxed);
+    uint64_t wanted = charged > cache->free_bytes ? charged - cache->free_bytes : 0;
+    return wanted < cache->lendable ? wanted : cache->lendable;
+}
+
+static uint64_t room(const struct block_cache *cache)
+{
+    return cache->capacity - lent(cache);
+}
+
+/* The next block that was not touched in a round, or NULL when there is none at all. */
+static struct own_block *next_victim_locked(struct block_cache *cache)
+{
+    while (cache->hole_count < cache->ring_size) {
         cache->hand = cache->hand + 1 < cache->ring_size ? cache->hand + 1 : 0;
         struct own_block *block = cache->ring[cache->hand];
         if (block == NULL)
             continue;
         _Atomic bool *touched = &block->block.frame.touched;
-        if (atomic_load_explicit(touched, memory_order_relaxed)) {
-            atomic_store_explicit(touched, false, memory_order_relaxed);
-            continue;
-        }
-        unplace_locked(cache, block);
-        block->retired.next = evicted;
-        evicted = &block->retired;
+        if (!atomic_load_explicit(touched, memory_order_relaxed))
+            return block;
+        atomic_store_explicit(touched, false, memory_order_relaxed);
     }
-    return evicted;
+    return NULL;
+}
+
+/* `evicted` are linked through retired.next. */
+static void evict_one_locked(struct block_cache *cache, struct own_block *block,
+                             struct epoch_retired **evicted)
+{
+    unplace_locked(cache, block);
+    block->retired.next = *evicted;
+    *evicted = &block->retired;
+}
+
+/* Evicts until `wanted` more bytes fit. */
+static void evict_locked(struct block_cache *cache, uint64_t wanted, struct epoch_retired **evicted)
+{
+    while (cache->bytes + wanted > room(cache)) {
+        struct own_block *victim = next_victim_locked(cache);
+        if (victim == NULL)
+            break;
+        evict_one_locked(cache, victim, evicted);
+    }
+}
+
+/* Also what was touched: only a whole chunk is memory that somebody else can have. */
+static void evict_chunk_locked(struct block_cache *cache, const struct own_block *victim,
+                               struct epoch_retired **evicted)
+{
+    uintptr_t chunk = block_pool_chunk(victim);
+    block_pool_drain(cache->memory, victim);
+    for (size_t i = 0; i < cache->ring_size; i++) {
+        struct own_block *block = cache->ring[i];
+        if (block != NULL && block_pool_chunk(block) == chunk)
+            evict_one_locked(cache, block, evicted);
+    }
+}
+
+/* Do the pool's chunks hold much more than blocks, since sizes of these have changed? */
+static bool is_spread(const struct block_cache *cache)
+{
+    return block_pool_lasting(cache->memory) > cache->whole - lent(cache);
+}
+
+/* It would keep the chunk that it is in. */
+static bool is_leaving(const struct own_block *block)
+{
+    return pool_of(block) != NULL && block_pool_is_draining(block);
+}
+
+/* Gives memory back until the cache keeps to what is left to it. */
+static void shrink_locked(struct block_cache *cache, struct epoch_retired **evicted)
+{
+    while (cache->bytes > room(cache) || is_spread(cache)) {
+        struct own_block *victim = next_victim_locked(cache);
+        if (victim == NULL)
+            break;
+        if (pool_of(victim) != NULL)
+            evict_chunk_locked(cache, victim, evicted);
+        else
+            evict_one_locked(cache, victim, evicted);
+    }
 }
 
 static void retire_all(struct epoch_retired *evicted)
@@ -411,24 +491,26 @@ static struct block *fill_slot_locked(void *_Atomic *slot, struct own_block *blo
  */
 static bool too_much_is_retired(const struct block_cache *cache, const struct own_block *block)
 {
-    return cache->memory != NULL && block_cache_bytes(cache) + cost(block) > cache->capacity &&
-           block_pool_retired(cache->memory) > cache->capacity / RETIRED_SHARE;
+    return cache->memory != NULL && block_cache_bytes(cache) + cost(block) > room(cache) &&
+           block_pool_retired(cache->memory) > room(cache) / RETIRED_SHARE;
 }
 
 static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
                                 uint32_t index, struct own_block *block)
 {
-    if (cost(block) > cache->capacity || too_much_is_retired(cache, block))
+    if (cost(block) > room(cache) || too_much_is_retired(cache, block))
         return NULL;
     struct epoch_retired *evicted = NULL;
     struct block *used = NULL;
     atomic_store_explicit(&block->block.frame.index, index, memory_order_relaxed);
     atomic_store_explicit(&block->block.frame.number, number, memory_order_release);
     pthread_mutex_lock(&cache->lock);
-    if (reserve_place_locked(cache)) {
+    if (cache->lendable > 0 && is_spread(cache))
+        shrink_locked(cache, &evicted);
+    if (!is_leaving(block) && reserve_place_locked(cache)) {
         used = fill_slot_locked(slot, block);
         if (used == &block->block) {
-            evicted = evict_locked(cache, cost(block));
+            evict_locked(cache, cost(block), &evicted);
             block->slot = slot;
             place_locked(cache, block);
         }
@@ -438,6 +520,18 @@ static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, 
     if (used != NULL && used != &block->block)
         block_drop(&block->block);
     return used;
+}
+
+void block_cache_charge(struct block_cache *cache, int64_t bytes)
+{
+    atomic_fetch_add_explicit(&cache->charged, (uint64_t)bytes, memory_order_relaxed);
+    if (bytes <= 0 || cache->lendable == 0 || block_cache_bytes(cache) <= room(cache))
+        return;
+    struct epoch_retired *evicted = NULL;
+    pthread_mutex_lock(&cache->lock);
+    shrink_locked(cache, &evicted);
+    pthread_mutex_unlock(&cache->lock);
+    retire_all(evicted);
 }
 
 struct block *block_cache_insert(struct block_cache *cache, void *_Atomic *slot, uint64_t number,

@@ -24,6 +24,9 @@
 
 struct block_cache;
 
+#define BLOCK_CACHE_POOLED                                                                         \
+    ((uint64_t)4 << 20) /* bytes; smaller caches have their blocks in the heap */
+
 struct block { /* a shared frame, or what a block of the process's own begins with */
     struct shm_frame frame;
 };
@@ -38,6 +41,15 @@ static inline const uint8_t *block_data(const struct block *block)
 struct block_cache *block_cache_new(uint64_t capacity_bytes);
 /* Closes the frames, too. Every table has been closed. NULL is allowed. */
 void block_cache_free(struct block_cache *cache);
+/*
+ * From now on what block_cache_charge() counts beyond `free_bytes` comes out of the capacity, down
+ * to `least` bytes: one number for blocks and for what tables hold besides. Memory that blocks
+ * waste is held to that, too. Before the cache is used, and for one of BLOCK_CACHE_POOLED bytes or
+ * more; others stay as they are.
+ */
+void block_cache_lend(struct block_cache *cache, uint64_t free_bytes, uint64_t least);
+/* Somebody holds so many bytes more, or fewer; blocks give way at once. Any thread. */
+void block_cache_charge(struct block_cache *cache, int64_t bytes);
 /* From now on blocks are shared; the cache is empty. The frames are the cache's. */
 void block_cache_share(struct block_cache *cache, struct shm_frames *frames);
 /* NULL: they are not. */

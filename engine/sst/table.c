@@ -14,6 +14,7 @@
 /* The end of the file in memory: bytes [offset, file size). */
 struct tail {
     uint8_t *memory; /* owned */
+    size_t size;
     uint64_t offset;
     uint64_t file_size;
 };
@@ -28,17 +29,18 @@ static lsm_status tail_read(const struct table *t, struct tail *tail, uint64_t o
                             lsm_error *err)
 {
     uint64_t size = tail->file_size - offset;
-    uint8_t *memory = table_alloc_pages(size);
+    uint8_t *memory = size > SIZE_MAX ? NULL : mem_alloc_buffer((size_t)size);
     if (memory == NULL)
         return lsm_fail_memory(err, size);
     /* What was read before is read again: simpler than moving it, and rare. */
     lsm_status status = io_file_read_exact(t->file, memory, (size_t)size, offset, err);
     if (status != LSM_OK) {
-        mem_free(memory);
+        mem_free_buffer(memory, (size_t)size);
         return status;
     }
-    mem_free(tail->memory);
+    mem_free_buffer(tail->memory, tail->size);
     tail->memory = memory;
+    tail->size = (size_t)size;
     tail->offset = offset;
     return LSM_OK;
 }
@@ -157,7 +159,7 @@ static lsm_status take_filter(struct table *t, const struct tail *tail,
     struct table_problem problem = {"its size is impossible", 0, payload.size};
     if (payload.size == 0 || payload.size % TABLE_FILTER_BLOCK != 0)
         return table_fail_corrupt(t, "the filter", footer->filter.offset, &problem, err);
-    t->filter = mem_alloc_aligned(64, payload.size);
+    t->filter = mem_alloc_large(64, payload.size);
     if (t->filter == NULL)
         return lsm_fail_memory(err, payload.size);
     memcpy(t->filter, payload.data, payload.size);
@@ -210,7 +212,7 @@ static lsm_status load(struct table *t, uint64_t wanted_size, lsm_error *err)
         status = take_filter(t, &tail, &footer, err);
     if (status == LSM_OK)
         status = take_dictionary(t, &tail, &footer, err);
-    mem_free(tail.memory);
+    mem_free_buffer(tail.memory, tail.size);
     return status;
 }
 
@@ -252,6 +254,8 @@ lsm_status table_open_kind(const struct table_env *env, enum file_kind kind, uin
         table_close(t);
         return status;
     }
+    t->charged = table_memory(t);
+    block_cache_charge(env->cache, (int64_t)t->charged);
     *table = t;
     return LSM_OK;
 }
@@ -265,11 +269,12 @@ void table_close(struct table *table)
         if (atomic_load_explicit(slot, memory_order_relaxed) != NULL)
             block_cache_remove(table->env->cache, slot);
     }
+    block_cache_charge(table->env->cache, -(int64_t)table->charged);
     io_file_close(table->file);
     table_index_release(&table->index);
     table_properties_release(&table->properties);
     decompress_dictionary_free(table->dictionary);
-    mem_free(table->filter);
+    mem_free_large(table->filter, table->filter_size);
     mem_free(table);
 }
 

@@ -19,6 +19,7 @@ struct table {
     struct table_index index; /* its slots are atomic */
     uint8_t *filter;          /* owned; NULL: none */
     size_t filter_size;
+    uint64_t charged;                         /* bytes, to the cache */
     struct decompress_dictionary *dictionary; /* NULL: none */
     size_t dictionary_size;
     struct table_properties properties;

@@ -25,7 +25,7 @@ struct version_set *version_set_new(const struct version_options *options)
         options->next_file_number == NULL ? &set->own_file_number : options->next_file_number;
     dead_files_init(&set->dead, options->env->dir, options->may_remove,
                     options->may_remove_context);
-    table_pool_init(&set->pool, options->env, options->max_open_tables,
+    table_pool_init(&set->pool, options->env, options->max_open_tables, options->max_table_bytes,
                     options->read_only ? NULL : &set->dead);
     pthread_mutex_init(&set->current_lock, NULL);
     return set;

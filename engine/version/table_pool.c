@@ -18,10 +18,12 @@ struct open_table {
 };
 
 void table_pool_init(struct table_pool *pool, const struct table_env *env, uint32_t limit,
-                     struct dead_files *dead)
+                     uint64_t byte_limit, struct dead_files *dead)
 {
-    *pool = (struct table_pool){
-        .env = env, .dead = dead, .limit = limit < POOL_MIN_LIMIT ? POOL_MIN_LIMIT : limit};
+    *pool = (struct table_pool){.env = env,
+                                .dead = dead,
+                                .limit = limit < POOL_MIN_LIMIT ? POOL_MIN_LIMIT : limit,
+                                .byte_limit = byte_limit != 0 ? byte_limit : UINT64_MAX};
     pthread_mutex_init(&pool->lock, NULL);
     pthread_mutex_init(&pool->dead_lock, NULL);
 }
@@ -49,6 +51,7 @@ static void ring_insert_locked(struct table_pool *pool, struct open_table *open)
         open->previous->next = open;
     }
     pool->open_count++;
+    pool->open_bytes += table_memory(open->table);
 }
 
 static void ring_remove_locked(struct table_pool *pool, struct open_table *open)
@@ -58,6 +61,7 @@ static void ring_remove_locked(struct table_pool *pool, struct open_table *open)
     open->next->previous = open->previous;
     open->previous->next = open->next;
     pool->open_count--;
+    pool->open_bytes -= table_memory(open->table);
 }
 
 /* Takes one table nobody holds out of the ring and its slot; NULL when there is none. The first
@@ -91,17 +95,38 @@ static void table_is_unreachable(struct epoch_retired *thing)
     pthread_mutex_unlock(&pool->dead_lock);
 }
 
-/* Closes about `count` unheld tables, as soon as no reader is inside. */
+/* Closes one that nobody holds, as soon as no reader is inside. False when all are held. */
+static bool evict_one(struct table_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct open_table *open = ring_evict_locked(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (open != NULL)
+        epoch_retire(&open->retired, table_is_unreachable);
+    return open != NULL;
+}
+
+/* Closes about `count` unheld tables. */
 static void evict(struct table_pool *pool, uint32_t count)
 {
-    for (; count > 0; count--) {
-        pthread_mutex_lock(&pool->lock);
-        struct open_table *open = ring_evict_locked(pool);
-        pthread_mutex_unlock(&pool->lock);
-        if (open == NULL)
-            return;
-        epoch_retire(&open->retired, table_is_unreachable);
-    }
+    while (count > 0 && evict_one(pool))
+        count--;
+}
+
+static bool has_room(struct table_pool *pool, uint64_t bytes)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool has = pool->open_count < pool->limit && bytes <= pool->byte_limit &&
+               pool->open_bytes <= pool->byte_limit - bytes;
+    pthread_mutex_unlock(&pool->lock);
+    return has;
+}
+
+/* Closes tables until one more of so many bytes fits. */
+static void make_room(struct table_pool *pool, uint64_t bytes)
+{
+    while (!has_room(pool, bytes) && evict_one(pool))
+        ;
 }
 
 static void close_open_table(struct open_table *open)
@@ -276,10 +301,7 @@ static lsm_status open_locked(struct table_slot *slot, lsm_error *err)
     open->slot = slot;
     open->pool = pool;
     atomic_init(&open->touched, true);
-    pthread_mutex_lock(&pool->lock);
-    uint32_t over = pool->open_count >= pool->limit ? pool->open_count + 1 - pool->limit : 0;
-    pthread_mutex_unlock(&pool->lock);
-    evict(pool, over); /* before it is in the ring, so that it is not what goes */
+    make_room(pool, table_memory(open->table)); /* before it is in the ring, so that it stays */
     pthread_mutex_lock(&pool->lock);
     ring_insert_locked(pool, open);
     atomic_store_explicit(&slot->open, open, memory_order_release);

@@ -1,5 +1,6 @@
 /*
- * The open tables of a database, at most so many when nobody holds them.
+ * The open tables of a database: at most so many, and so many bytes of them, when nobody holds
+ * them.
  *
  * A slot stands for one table or blob file for as long as any version names it. Its table is opened
  * at the first use. A reader inside an epoch uses the table without a count; a CLOCK hand closes
@@ -30,6 +31,8 @@ struct table_pool {
     struct open_table *hand; /* a ring of all open tables */
     uint32_t open_count;
     uint32_t limit;
+    uint64_t open_bytes;
+    uint64_t byte_limit;
 
     /* guarded by dead_lock, which is a leaf */
     pthread_mutex_t dead_lock;
@@ -53,8 +56,9 @@ struct table_slot {
     struct table_slot *next, *previous; /* of all */
 };
 
+/* `byte_limit` 0 is none. The table in use last stays open, however large it is. */
 void table_pool_init(struct table_pool *pool, const struct table_env *env, uint32_t limit,
-                     struct dead_files *dead);
+                     uint64_t byte_limit, struct dead_files *dead);
 /* Every slot has been dropped and every epoch is over. */
 void table_pool_release(struct table_pool *pool);
 /* Closes what is due, and hands removed files to pool->dead. Any thread, no lock held. */

@@ -194,6 +194,7 @@ void version_table_drop(struct version_file *file);
 struct version_options {
     const struct table_env *env; /* outlives the set */
     uint32_t max_open_tables;
+    uint64_t max_table_bytes;    /* of indexes and filters of open tables; 0: no limit */
     bool read_only;              /* nothing is written or removed */
     uint64_t manifest_roll_size; /* bytes at which a new manifest is begun; 0: 4 MiB */
 

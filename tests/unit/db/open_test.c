@@ -696,6 +696,46 @@ static void limit_descriptors(rlim_t count)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
+/* What each part may take at most is what it gets, and all of them are no more than the whole. */
+static void check_parts(const lsm_options *o)
+{
+    struct db_memory_parts p;
+    db_memory_parts(o, &p);
+    uint64_t sum = p.memtables + p.log + p.written + p.ahead + p.heap + p.blocks_and_tables;
+    ck_assert_uint_eq(sum, o->memory);
+    ck_assert_uint_ge(p.memtables, (o->memtable_count + UINT64_C(2)) * o->memtable_size);
+    ck_assert_uint_ge(p.log, o->stage_size);
+    ck_assert_uint_gt(p.ahead, 0);
+    ck_assert_uint_ge(p.heap, o->memory / 8 < 12u << 20 ? o->memory / 8 : 12u << 20);
+    uint64_t cache = o->cache_size == LSM_NO_CACHE ? 0 : o->cache_size;
+    ck_assert_uint_ge(p.blocks_and_tables, cache);
+    uint64_t kept = o->shared_cache ? cache : o->memory / 16;
+    ck_assert_uint_eq(p.tables_most + kept, p.blocks_and_tables);
+    ck_assert_uint_ge(p.tables_most, o->memory / 8);
+}
+
+START_TEST(test_open_memory_parts_add_up_to_the_whole)
+{
+    for (uint64_t memory = 16u << 20; memory < UINT64_C(1) << 40; memory += memory / 7) {
+        for (uint32_t n = 0; n < 48; n++) {
+            lsm_options given = LSM_OPTIONS_INIT, o;
+            static const uint32_t workers[] = {0, 1, 7, 32, LSM_NO_WORKERS, 2};
+            given.memory = memory;
+            given.workers = workers[n % 6];
+            given.shared_cache = n / 6 % 2 == 1;
+            given.memtable_count = n / 12 % 2 == 1 ? 2 : 0;
+            given.cache_size = n / 24 == 1 ? memory / 8 : 0;
+            ck_ok(db_options_resolve(&given, &o, &error));
+            check_parts(&o);
+        }
+    }
+    lsm_options o = LSM_OPTIONS_INIT;
+    struct db_memory_parts p;
+    db_memory_parts(&o, &p);
+    ck_assert_uint_eq(p.ahead + p.tables_most + p.blocks_and_tables, 0);
+}
+END_TEST
+
 /* What memtables, cache, stage file, tables and merges may take is no more than the whole. */
 START_TEST(test_open_memory_is_shared_out)
 {
@@ -704,16 +744,16 @@ START_TEST(test_open_memory_is_shared_out)
         lsm_options given = LSM_OPTIONS_INIT, o;
         given.memory = sizes[i] << 20;
         ck_ok(db_options_resolve(&given, &o, &error));
-        uint64_t sum = o.cache_size + 4 * o.memtable_size + o.stage_size;
+        uint64_t sum = o.cache_size + 5 * o.memtable_size + o.stage_size;
         ck_assert_uint_lt(sum, o.memory);
         ck_assert_uint_ge(sum, o.memory / 2);
-        ck_assert_uint_ge(o.cache_size, o.memory / 5);
-        ck_assert_uint_ge(o.max_open_tables, 16);
+        ck_assert_uint_ge(o.cache_size, o.memory / 4);
+        ck_assert_uint_eq(o.max_open_tables, 1000);
         ck_assert_uint_le(o.memtable_size, 64u << 20);
         ck_assert_uint_eq(o.memtable_count, 3);
-        ck_assert_int_ge(db_memory_ahead(&o),
-                         (int64_t)(o.memory / 64 < 5u << 20 ? o.memory / 64 : 5u << 20));
-        ck_assert_uint_le(sum + (uint64_t)db_memory_ahead(&o), o.memory);
+        struct db_memory_parts parts;
+        db_memory_parts(&o, &parts);
+        ck_assert_uint_ge(parts.ahead, o.memory / 64 < 5u << 20 ? o.memory / 64 : 5u << 20);
     }
     lsm_options given = LSM_OPTIONS_INIT, o, more;
     ck_ok(lsm_options_parse(&given, "memory=256MiB,memtable_size=8MiB,memtable_count=2", &error));
@@ -721,8 +761,8 @@ START_TEST(test_open_memory_is_shared_out)
     ck_assert_uint_eq(o.memtable_size, 8u << 20);
     given.memtable_size = 16u << 20;
     ck_ok(db_options_resolve(&given, &more, &error));
-    ck_assert_uint_le(o.cache_size - more.cache_size, 3 * (8u << 20));
-    ck_assert_uint_ge(o.cache_size - more.cache_size, 22u << 20);
+    ck_assert_uint_le(o.cache_size - more.cache_size, 4 * (8u << 20));
+    ck_assert_uint_ge(o.cache_size - more.cache_size, 30u << 20);
     given.cache_size = LSM_NO_CACHE;
     ck_ok(db_options_resolve(&given, &o, &error));
     ck_assert_uint_eq(o.cache_size, LSM_NO_CACHE);
@@ -868,6 +908,7 @@ int main(void)
     tcase_add_test(cases, test_open_with_few_descriptors_evicts_or_tells);
     tcase_add_test(cases, test_open_listener_is_told_of_a_failed_flush);
     tcase_add_test(cases, test_open_memory_is_shared_out);
+    tcase_add_test(cases, test_open_memory_parts_add_up_to_the_whole);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

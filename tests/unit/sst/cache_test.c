@@ -296,6 +296,125 @@ START_TEST(test_cache_is_bounded_while_a_reader_sleeps)
 }
 END_TEST
 
+/* Blocks of `size` bytes into `count` slots from `first` on, at most once each. */
+static void fill_slots(struct block_cache *cache, void *_Atomic *slots, unsigned first,
+                       unsigned count, size_t size)
+{
+    for (unsigned i = first; i < first + count; i++) {
+        epoch_enter();
+        struct block *made = block_new(cache, size);
+        if (block_cache_insert(cache, &slots[i], 1, i, made) == NULL)
+            block_drop(made);
+        epoch_exit();
+    }
+    epoch_drain();
+}
+
+static void remove_all(struct block_cache *cache, void *_Atomic *slots, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        block_cache_remove(cache, &slots[i]);
+    epoch_drain();
+}
+
+/* What others hold comes out of the cache's memory, not only out of what it counts. */
+START_TEST(test_cache_lends_memory_and_has_it_back)
+{
+    enum { SLOTS = 6000, SIZE = 8000 };
+    const uint64_t capacity = (uint64_t)32 << 20, least = (uint64_t)8 << 20, MiB = 1 << 20;
+    struct block_cache *cache = block_cache_new(capacity);
+    block_cache_lend(cache, 2 * MiB, least);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    fill_slots(cache, slots, 0, SLOTS, SIZE);
+    uint64_t full = block_cache_bytes(cache);
+    ck_assert_uint_gt(full, capacity * 3 / 4);
+    ck_assert_uint_le(block_cache_memory(cache), capacity);
+    block_cache_charge(cache, 2 * (int64_t)MiB); /* is free */
+    ck_assert_uint_eq(block_cache_bytes(cache), full);
+    for (int64_t taken = 3; taken <= 16; taken += 3) {
+        block_cache_charge(cache, 3 * (int64_t)MiB);
+        epoch_drain();
+        ck_assert_uint_le(block_cache_memory(cache), capacity - (uint64_t)taken * MiB);
+        ck_assert_uint_gt(block_cache_bytes(cache), capacity / 4);
+        fill_slots(cache, slots, (unsigned)taken * 100, 300, SIZE);
+        ck_assert_uint_le(block_cache_memory(cache), capacity - (uint64_t)taken * MiB);
+    }
+    block_cache_charge(cache, 100 * (int64_t)MiB);
+    fill_slots(cache, slots, 0, SLOTS, SIZE);
+    ck_assert_uint_gt(block_cache_bytes(cache), least / 2);
+    ck_assert_uint_le(block_cache_memory(cache), least + 2 * BLOCK_POOL_CHUNK);
+    block_cache_charge(cache, -117 * (int64_t)MiB);
+    remove_all(cache, slots, SLOTS);
+    fill_slots(cache, slots, 0, SLOTS, SIZE);
+    ck_assert_uint_ge(block_cache_bytes(cache), full - BLOCK_POOL_CHUNK);
+    remove_all(cache, slots, SLOTS);
+    block_cache_free(cache);
+    free(slots);
+}
+END_TEST
+
+/* A block that is held keeps its chunk, and that one only; nothing new gets into it. */
+START_TEST(test_cache_lends_memory_beside_held_blocks)
+{
+    enum { SLOTS = 4000 };
+    const uint64_t capacity = (uint64_t)24 << 20, MiB = 1 << 20;
+    struct block_cache *cache = block_cache_new(capacity);
+    block_cache_lend(cache, 0, MiB);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    fill_slots(cache, slots, 0, SLOTS, 8000);
+    epoch_enter();
+    struct block *held = NULL;
+    for (unsigned i = SLOTS; held == NULL && i-- > 0;)
+        held = block_cache_peek(cache, &slots[i], 1, i);
+    ck_assert_ptr_nonnull(held);
+    block_keep(held);
+    memset(block_memory(held), 77, block_size(held));
+    epoch_exit();
+    struct block *late = block_new(cache, 8000); /* read before, put in when its chunk is left */
+    block_cache_charge(cache, 22 * (int64_t)MiB);
+    epoch_enter();
+    ck_assert_ptr_null(block_cache_insert(cache, &slots[0], 1, 0, late));
+    epoch_exit();
+    block_drop(late);
+    fill_slots(cache, slots, 0, SLOTS, 8000);
+    ck_assert_uint_le(block_cache_memory(cache), 3 * BLOCK_POOL_CHUNK);
+    for (size_t i = 0; i < block_size(held); i++)
+        ck_assert_uint_eq(block_data(held)[i], 77);
+    block_drop(held);
+    remove_all(cache, slots, SLOTS);
+    block_cache_free(cache);
+    free(slots);
+}
+END_TEST
+
+/* Sizes change for good: what is left in slabs of old ones is given back, chunk by chunk. */
+START_TEST(test_cache_that_lends_is_never_spread)
+{
+    enum { SLOTS = 40000 };
+    const uint64_t capacity = (uint64_t)24 << 20;
+    struct random_state r = random_seeded(6);
+    struct block_cache *cache = block_cache_new(capacity);
+    block_cache_lend(cache, 0, capacity / 2);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    for (unsigned n = 0; n < SLOTS; n++) {
+        size_t size = 1000 * (1 + n / 5000) + random_below(&r, 900);
+        epoch_enter();
+        unsigned index = (unsigned)random_below(&r, SLOTS);
+        if (block_cache_find(cache, &slots[index], 1, index) == NULL) {
+            struct block *made = block_new(cache, size);
+            if (block_cache_insert(cache, &slots[index], 1, index, made) == NULL)
+                block_drop(made);
+        }
+        epoch_exit();
+        ck_assert_uint_le(block_cache_memory(cache), capacity + BLOCK_POOL_CHUNK);
+    }
+    ck_assert_uint_gt(block_cache_bytes(cache), capacity * 3 / 4);
+    remove_all(cache, slots, SLOTS);
+    block_cache_free(cache);
+    free(slots);
+}
+END_TEST
+
 START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
 {
     for (size_t size = 1; size <= BLOCK_POOL_MAX_PIECE; size += size < 5000 ? 37 : 1021) {
@@ -414,6 +533,9 @@ static Suite *suite(void)
     tcase_add_test(c, test_pool_pieces_do_not_overlap_and_outlive_the_pool);
     tcase_add_test(c, test_pool_stays_within_the_capacity);
     tcase_add_test(c, test_cache_is_bounded_while_a_reader_sleeps);
+    tcase_add_test(c, test_cache_lends_memory_and_has_it_back);
+    tcase_add_test(c, test_cache_lends_memory_beside_held_blocks);
+    tcase_add_test(c, test_cache_that_lends_is_never_spread);
     tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);

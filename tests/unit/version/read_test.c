@@ -679,6 +679,40 @@ START_TEST(test_read_open_tables_are_limited)
 }
 END_TEST
 
+/* Nor more bytes of them, and what they take the cache is told. */
+START_TEST(test_read_open_tables_are_limited_in_bytes)
+{
+    struct random_state r = random_seeded(18);
+    struct tree t;
+    memset(&t, 0, sizeof t);
+    t.key_count = 900;
+    rig_open(&t.rig, 1);
+    const uint64_t limit = t.rig.options.max_table_bytes = 8000;
+    rig_ok(&t.rig, rig_create(&t.rig));
+    struct version_edit edit = {0};
+    add_level(&t, &r, 5, 1, &edit);
+    add_level(&t, &r, 6, 4, &edit);
+    rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
+    edit_release(&edit);
+    struct version *v = version_set_current(t.rig.set);
+    const struct version_level *level = &v->families[0]->levels[6];
+    struct table_pool *pool = &t.rig.set->pool;
+    struct table *table;
+    uint64_t most = 0;
+    for (size_t i = 0; i < level->count; i++) {
+        rig_ok(&t.rig, version_table_keep(level->files[i], &table, &t.rig.error));
+        version_table_drop(level->files[i]);
+        ck_assert_uint_eq(pool->open_bytes, table_pool_memory(pool));
+        ck_assert_uint_le(pool->open_bytes, limit);
+        most = pool->open_bytes > most ? pool->open_bytes : most;
+    }
+    ck_assert_uint_gt(most, limit / 2);
+    ck_assert_uint_lt(pool->open_count, level->count);
+    version_drop(v);
+    tree_close(&t);
+}
+END_TEST
+
 /* A file that cannot be unlinked is nobody's failure; the next recovery removes it. */
 START_TEST(test_read_failed_unlink_is_made_good_at_recovery)
 {
@@ -964,6 +998,7 @@ int main(void)
     tcase_add_test(tcase, test_read_removed_files_live_as_long_as_their_version);
     tcase_add_test(tcase, test_read_moved_and_removed_file_lives_in_old_versions);
     tcase_add_test(tcase, test_read_open_tables_are_limited);
+    tcase_add_test(tcase, test_read_open_tables_are_limited_in_bytes);
     tcase_add_test(tcase, test_read_failed_multi_get_keeps_nothing);
     tcase_add_test(tcase, test_read_failed_unlink_is_made_good_at_recovery);
     tcase_add_test(tcase, test_read_failures_are_told_and_pass);
