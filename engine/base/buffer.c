@@ -9,7 +9,7 @@
 
 void buffer_release(struct buffer *b)
 {
-    mem_free(b->data);
+    mem_free_large(b->data, b->capacity);
     *b = (struct buffer){0};
 }
 
@@ -27,7 +27,7 @@ bool buffer_reserve(struct buffer *b, size_t extra)
         capacity *= 2;
     if (capacity < wanted)
         capacity = wanted;
-    uint8_t *data = mem_resize(b->data, capacity);
+    uint8_t *data = mem_resize_large(b->data, b->capacity, capacity);
     if (data == NULL) {
         b->failed = true;
         return false;

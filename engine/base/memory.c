@@ -78,7 +78,7 @@ void mem_trim(void)
 #endif
 }
 
-/* ---- buffers --------------------------------------------------------------------------------- */
+/* ---- large pieces ---------------------------------------------------------------------------- */
 
 #define MAPPED_FROM ((size_t)128 << 10) /* below it a mapping costs more than it saves */
 
@@ -99,17 +99,64 @@ static bool is_mapped(size_t size)
 #endif
 }
 
-void *mem_alloc_buffer(size_t size)
+static void *map(size_t size)
 {
-    if (!is_mapped(size))
-        return mem_alloc_aligned(MEM_PAGE, size);
-    if (must_fail())
-        return NULL;
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-void mem_free_buffer(void *memory, size_t size)
+/* What stands over on both sides is given back. */
+static void *map_aligned(size_t alignment, size_t size)
+{
+    size_t whole, length = (size + (MEM_PAGE - 1)) & ~(MEM_PAGE - 1);
+    if (length < size || !mem_add(length, alignment - MEM_PAGE, &whole))
+        return NULL;
+    uint8_t *first = map(whole);
+    if (first == NULL)
+        return NULL;
+    size_t before = -(uintptr_t)first & (alignment - 1), behind = whole - before - length;
+    if (before > 0)
+        (void)munmap(first, before);
+    if (behind > 0)
+        (void)munmap(first + before + length, behind);
+    return first + before;
+}
+
+void *mem_alloc_large(size_t alignment, size_t size)
+{
+    if (!is_mapped(size))
+        return mem_alloc_aligned(alignment, size);
+    if (must_fail())
+        return NULL;
+    return alignment <= MEM_PAGE ? map(size) : map_aligned(alignment, size);
+}
+
+/* From the heap into a mapping, or back. */
+static void *move_large(void *memory, size_t size, size_t new_size)
+{
+    void *moved = is_mapped(new_size) ? map(new_size) : malloc(new_size);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, memory, size < new_size ? size : new_size);
+    mem_free_large(memory, size);
+    return moved;
+}
+
+void *mem_resize_large(void *memory, size_t size, size_t new_size)
+{
+    if (!is_mapped(size) && !is_mapped(new_size))
+        return mem_resize(memory, new_size);
+    if (must_fail())
+        return NULL;
+    if (memory == NULL)
+        return map(new_size);
+    if (!is_mapped(size) || !is_mapped(new_size))
+        return move_large(memory, size, new_size > 0 ? new_size : 1);
+    void *moved = mremap(memory, size, new_size, MREMAP_MAYMOVE);
+    return moved == MAP_FAILED ? NULL : moved;
+}
+
+void mem_free_large(void *memory, size_t size)
 {
     if (memory == NULL)
         return;
@@ -117,6 +164,16 @@ void mem_free_buffer(void *memory, size_t size)
         (void)munmap(memory, size);
     else
         free(memory);
+}
+
+void *mem_alloc_buffer(size_t size)
+{
+    return mem_alloc_large(MEM_PAGE, size);
+}
+
+void mem_free_buffer(void *memory, size_t size)
+{
+    mem_free_large(memory, size);
 }
 
 uint64_t mem_allocation_count(void)

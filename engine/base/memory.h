@@ -21,9 +21,18 @@ char *mem_copy_text(const char *text) __attribute__((warn_unused_result));
 void *mem_alloc_aligned(size_t alignment, size_t size) __attribute__((malloc, warn_unused_result));
 void mem_free(void *memory); /* NULL is allowed */
 
-/* A buffer for transfers, aligned to MEM_PAGE. A large one is the kernel's again when it is freed;
- * malloc() would keep it, and after a burst of them for good. */
+/*
+ * The same for what may be large: from 128 KiB on it is the kernel's again as soon as it is freed.
+ * malloc() keeps freed pieces, after a burst of them for good, and more the larger they were. So
+ * whoever frees it tells its size. A size of 0 with memory NULL is nothing, which may be resized.
+ */
 #define MEM_PAGE ((size_t)4096)
+void *mem_alloc_large(size_t alignment, size_t size) __attribute__((malloc, warn_unused_result));
+void *mem_resize_large(void *memory, size_t size, size_t new_size)
+    __attribute__((warn_unused_result));        /* aligned for all types */
+void mem_free_large(void *memory, size_t size); /* as allocated; NULL is allowed */
+
+/* A buffer for transfers, aligned to MEM_PAGE. */
 void *mem_alloc_buffer(size_t size) __attribute__((malloc, warn_unused_result));
 void mem_free_buffer(void *memory, size_t size); /* as allocated; NULL is allowed */
 

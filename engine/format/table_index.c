@@ -12,6 +12,7 @@
 #define HEADER_SIZE  ((size_t)16)
 #define BLOCK_COST   ((size_t)20) /* bytes of a block in the payload's columns */
 #define TRAILER_SIZE ((size_t)8)
+#define CACHE_LINE   64
 
 /* ---- building -------------------------------------------------------------------------------- */
 
@@ -140,18 +141,21 @@ static size_t group_count(const struct table_index *index)
     return ((size_t)index->count + (TABLE_INDEX_GROUP - 1)) / TABLE_INDEX_GROUP;
 }
 
+/* All arrays in one piece, those with the widest elements first. */
 static bool allocate(struct table_index *index, size_t bytes)
 {
-    size_t count = index->count;
-    index->entries = mem_alloc_aligned(64, count * sizeof *index->entries);
-    index->samples = mem_alloc(group_count(index) * sizeof *index->samples);
-    index->offsets = mem_alloc((count + 1) * sizeof *index->offsets);
-    index->ends = mem_alloc((count + 1) * sizeof *index->ends);
-    index->bytes = mem_alloc(bytes);
-    index->memory = count * sizeof *index->entries + group_count(index) * sizeof *index->samples +
-                    (count + 1) * 12 + bytes;
-    return index->entries != NULL && index->samples != NULL && index->offsets != NULL &&
-           index->ends != NULL && index->bytes != NULL;
+    size_t count = index->count, groups = group_count(index);
+    size_t size = count * sizeof *index->entries + groups * sizeof *index->samples;
+    size += (count + 1) * (sizeof *index->offsets + sizeof *index->ends) + bytes;
+    index->entries = mem_alloc_large(CACHE_LINE, size);
+    if (index->entries == NULL)
+        return false;
+    index->memory = size;
+    index->samples = (uint64_t *)(void *)(index->entries + count);
+    index->offsets = index->samples + groups;
+    index->ends = (uint32_t *)(void *)(index->offsets + count + 1);
+    index->bytes = (uint8_t *)(void *)(index->ends + count + 1);
+    return true;
 }
 
 static const char *take_columns(struct table_index *index, const uint8_t *heads,
@@ -206,10 +210,8 @@ bool table_index_decode(lsm_slice payload, uint64_t data_size, struct table_inde
     if (c.failed || cursor_left(&c) != bytes)
         return refuse(problem, "the index has another size", bytes, cursor_left(&c));
     *problem = (struct table_problem){NULL, 0, 0};
-    if (!allocate(&made, bytes)) {
-        table_index_release(&made);
+    if (!allocate(&made, bytes))
         return false;
-    }
     if (bytes > 0)
         memcpy(made.bytes, c.at, bytes);
     problem->what = take_columns(&made, heads, offsets, ends, data_size);
@@ -225,11 +227,7 @@ bool table_index_decode(lsm_slice payload, uint64_t data_size, struct table_inde
 
 void table_index_release(struct table_index *index)
 {
-    mem_free(index->entries);
-    mem_free(index->samples);
-    mem_free(index->offsets);
-    mem_free(index->ends);
-    mem_free(index->bytes);
+    mem_free_large(index->entries, index->memory);
     *index = (struct table_index){0};
 }
 
@@ -331,8 +329,6 @@ static uint32_t count_in_run(const struct table_index *index, uint32_t first, ui
     }
     return first;
 }
-
-#define CACHE_LINE 64
 
 static inline bool search_begin(const struct table_index *index, lsm_slice key,
                                 struct table_index_search *s)

@@ -52,7 +52,7 @@ struct table_index_entry {
 #define TABLE_INDEX_GROUP 16u /* entries: four lines of memory */
 
 struct table_index {
-    struct table_index_entry *entries; /* owned, as all arrays here */
+    struct table_index_entry *entries; /* owned, in one piece with all arrays here */
     uint64_t *samples;                 /* the first head of each group of entries */
     uint64_t *offsets;                 /* count + 1: the last is the end of the data */
     uint32_t *ends;                    /* count + 1, the first is 0: full separators */

@@ -1,6 +1,7 @@
 #include "engine/base/memory.h"
 
 #include <check.h>
+#include <stdlib.h>
 #include <string.h>
 
 START_TEST(test_memory_of_size_zero_may_be_freed)
@@ -87,6 +88,56 @@ START_TEST(test_memory_fail_sticky_fails_until_told_otherwise)
 }
 END_TEST
 
+static void fill(uint8_t *memory, size_t first, size_t limit)
+{
+    for (size_t i = first; i < limit; i++)
+        memory[i] = (uint8_t)(i * 7 + i / 256);
+}
+
+/* Also over the border between heap and mappings, both ways. */
+START_TEST(test_memory_large_keeps_its_bytes_when_resized)
+{
+    static const size_t sizes[] = {100, 131071, 131072, 1 << 20, 5000000, 200000, 70000, 131072, 1};
+    size_t size = 0;
+    uint8_t *memory = NULL, *wanted = malloc(5000000);
+    fill(wanted, 0, 5000000);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        memory = mem_resize_large(memory, size, sizes[i]);
+        ck_assert_ptr_nonnull(memory);
+        if (sizes[i] > size)
+            fill(memory, size, sizes[i]);
+        size = sizes[i];
+        ck_assert_mem_eq(memory, wanted, size);
+    }
+    mem_free_large(memory, size);
+    free(wanted);
+    mem_free_large(NULL, 0);
+}
+END_TEST
+
+START_TEST(test_memory_large_is_aligned_and_may_fail)
+{
+    for (size_t alignment = 16; alignment <= (size_t)4 << 20; alignment *= 4) {
+        for (size_t size = 1000; size < 5000000; size *= 3) {
+            uint8_t *memory = mem_alloc_large(alignment, size);
+            ck_assert_uint_eq((uintptr_t)memory % alignment, 0);
+            memory[0] = memory[size - 1] = 1;
+            mem_free_large(memory, size);
+        }
+    }
+    uint8_t *kept = mem_alloc_large(64, 200000);
+    mem_fail_after(0, true);
+    ck_assert_ptr_null(mem_alloc_large(64, 200000));
+    ck_assert_ptr_null(mem_alloc_large(64, 200));
+    ck_assert_ptr_null(mem_resize_large(kept, 200000, 300000));
+    ck_assert_ptr_null(mem_resize_large(NULL, 0, 300000));
+    mem_fail_after(-1, false);
+    ck_assert_ptr_null(mem_alloc_large((size_t)1 << 21, SIZE_MAX - 4));
+    kept[199999] = 1; /* still there */
+    mem_free_large(kept, 200000);
+}
+END_TEST
+
 START_TEST(test_memory_sizes_that_overflow_are_refused)
 {
     size_t size = 3;
@@ -109,6 +160,8 @@ int main(void)
     tcase_add_test(cases, test_memory_every_allocation_is_counted);
     tcase_add_test(cases, test_memory_fail_once_fails_that_one_only);
     tcase_add_test(cases, test_memory_fail_sticky_fails_until_told_otherwise);
+    tcase_add_test(cases, test_memory_large_keeps_its_bytes_when_resized);
+    tcase_add_test(cases, test_memory_large_is_aligned_and_may_fail);
     tcase_add_test(cases, test_memory_sizes_that_overflow_are_refused);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
