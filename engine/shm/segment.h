@@ -23,7 +23,7 @@
 #include <stdatomic.h>
 
 #define SHM_MAGIC          UINT64_C(0x314d48534d534c65) /* "eLSMSHM1" */
-#define SHM_LAYOUT_VERSION 9
+#define SHM_LAYOUT_VERSION 10
 #define SHM_MAX_MEMTABLES  64 /* arenas: one bit each in a process's slot */
 #define SHM_MAX_SLOTS      64
 #define SHM_SLOT_SNAPSHOTS 256

@@ -78,7 +78,7 @@ static void state_build(struct state *s, const struct version_edit *edit, const 
 {
     lsm_error error;
     s->pool = malloc(sizeof *s->pool);
-    table_pool_init(s->pool, NULL, 10, NULL);
+    table_pool_init(s->pool, NULL, 10, 0, NULL);
     struct live_version *empty = version_new_empty(s->pool);
     lsm_status status = version_build(&empty->base, edit, s->pool, &s->version, &error);
     ck_assert_msg(status == LSM_OK, "%s", error.message);
