@@ -24,7 +24,13 @@
 struct compact_reads {
     uint64_t runs_ns;    /* looking into more runs than one */
     uint64_t deletes_ns; /* walking over deletions */
+    uint64_t memory_ns;  /* looking into memtables besides; a flush makes a run of them */
 };
+static inline uint64_t compact_reads_sum(const struct compact_reads *paid)
+{
+    return paid->runs_ns + paid->deletes_ns + paid->memory_ns;
+}
+
 #define COMPACT_GET_NS    UINT64_C(100) /* a get, for each run it looks into beyond the first */
 #define COMPACT_SEEK_NS   UINT64_C(900) /* a seek, for each run but one */
 #define COMPACT_STEP_NS   UINT64_C(20)  /* a step of a walk, for each run but one */
@@ -73,6 +79,13 @@ bool compact_pick(const struct version *version, uint64_t now, struct compaction
  */
 bool compact_pick_reads(const struct version *version, uint32_t cf,
                         const struct compact_reads *paid, struct compaction *c);
+/*
+ * Have reads paid for a flush of the memtables and the merge that follows it, of level 0 and the
+ * level below? `paid_ns` is all that they have cost since the last write: who writes on would fill
+ * the memtables before they are flushed.
+ */
+bool compact_reads_pay_flush(const struct version_cf *cf, uint64_t paid_ns,
+                             uint64_t memtable_bytes);
 /* Differs between shapes of a family: as long as it stays what reads pay adds up. Never 0; the same
  * in every process. */
 uint64_t compact_shape_mark(const struct version_cf *cf);

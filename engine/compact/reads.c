@@ -158,3 +158,14 @@ bool compact_pick_reads(const struct version *version, uint32_t cf_id,
     *c = best;
     return true;
 }
+
+bool compact_reads_pay_flush(const struct version_cf *cf, uint64_t paid_ns, uint64_t memtable_bytes)
+{
+    struct shape shape;
+    if (cf->options.compaction != LSM_COMPACTION_LEVELED || paid_ns < COMPACT_READS_LEAST_NS ||
+        compact_run_count(cf) == 0)
+        return false;
+    shape_of(cf, &shape);
+    uint64_t bytes = memtable_bytes + cf->levels[0].bytes + cf->levels[shape.base].bytes;
+    return paid_ns / COMPACT_MERGE_NS >= bytes;
+}

@@ -446,6 +446,8 @@ static bool work_step_locked(lsm_db *db, lsm_error *err, lsm_status *status)
         db->compacting++;
         pthread_mutex_unlock(&db->work_lock);
         *status = compact_once(db, &did_work, err);
+        if (!did_work && *status == LSM_OK)
+            did_work = db_reads_seal(db);
         pthread_mutex_lock(&db->work_lock);
         db->compacting--;
     }

@@ -226,17 +226,18 @@ void db_iter_end(lsm_iter *it, const char *why)
 
 void db_iter_pay(lsm_iter *it)
 {
-    if (it->owed.runs_ns + it->owed.deletes_ns == 0 || it->state == NULL)
+    if (compact_reads_sum(&it->owed) == 0 || it->state == NULL)
         return;
     db_reads_pay(it->db, it->state, it->cf, &it->owed);
-    it->owed = (struct compact_reads){0, 0};
+    it->owed = (struct compact_reads){0, 0, 0};
 }
 
 /* A merge helps no walk that has begun, so paying waits for the next seek. */
 static inline void owe_seek(lsm_iter *it)
 {
-    it->owed.runs_ns += it->seek_ns;
-    if (__builtin_expect(it->owed.runs_ns + it->owed.deletes_ns >= READ_PAYMENT_NS, 0))
+    it->owed.runs_ns += it->seek_cost.runs_ns;
+    it->owed.memory_ns += it->seek_cost.memory_ns;
+    if (__builtin_expect(compact_reads_sum(&it->owed) >= READ_PAYMENT_NS, 0))
         db_iter_pay(it);
 }
 
@@ -248,7 +249,8 @@ static inline void owe_steps(lsm_iter *it)
     const struct iter_entry *end = m->entry + m->run;
     if (end == it->counted_end)
         return;
-    it->owed.runs_ns += (1 + m->run) * it->step_ns;
+    it->owed.runs_ns += (1 + m->run) * it->step_cost.runs_ns;
+    it->owed.memory_ns += (1 + m->run) * it->step_cost.memory_ns;
     it->counted_end = end;
 }
 
@@ -366,7 +368,7 @@ static __attribute__((noinline)) void next_by_any_way(lsm_iter *it)
     } else {
         next_forwards(it);
     }
-    if (it->step_ns > 0)
+    if (it->counts_steps)
         owe_steps(it);
     walked_up(it);
 }

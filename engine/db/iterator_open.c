@@ -67,6 +67,17 @@ static lsm_slice bound(bool has, const struct buffer *b)
     return b->size == 0 ? LSM_SLICE(&empty, 0) : buffer_slice(b);
 }
 
+/* What a seek and a step cost beyond those in one run of tables, and that a merge would save. */
+static void note_costs(lsm_iter *it, size_t runs, size_t memtables)
+{
+    uint64_t tables = runs > 0 ? runs - 1 : 0, memory = runs > 0 ? memtables : 0;
+    it->seek_cost = (struct compact_reads){.runs_ns = tables * COMPACT_SEEK_NS,
+                                           .memory_ns = memory * COMPACT_SEEK_NS};
+    it->step_cost = (struct compact_reads){.runs_ns = tables * COMPACT_STEP_NS,
+                                           .memory_ns = memory * COMPACT_STEP_NS};
+    it->counts_steps = tables + memory > 0;
+}
+
 /* One iterator a memtable and sorted run of tables, and one for a transaction's own writes;
  * children has room for all. */
 static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
@@ -80,6 +91,7 @@ static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
             return status;
         (*count)++;
     }
+    size_t memtables_begin = *count;
     for (size_t i = 0; i < state->memtable_count; i++) {
         /* What is inserted from now on is newer than the iterator's sequence number. */
         if (memtable_entry_count(state->memtables[i]->table) == 0) {
@@ -102,9 +114,8 @@ static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
     size_t table_count = 0;
     lsm_status status = version_iters(family, &options, options.first, options.limit,
                                       children + *count, &table_count, &it->error);
+    note_costs(it, table_count, *count - memtables_begin);
     *count += table_count;
-    it->seek_ns = table_count > 1 ? (table_count - 1) * COMPACT_SEEK_NS : 0;
-    it->step_ns = table_count > 1 ? (table_count - 1) * COMPACT_STEP_NS : 0;
     if (status != LSM_OK)
         status_copy(err, &it->error);
     return status;

@@ -36,7 +36,8 @@ struct lsm_iter {
     struct txn_scan scan;       /* zeroed unless a transaction's */
 
     /* What its tables' being several runs costs, see engine/db/read_account.h, */
-    uint64_t seek_ns, step_ns;
+    struct compact_reads seek_cost, step_cost;
+    bool counts_steps;                    /* step_cost is not nothing */
     const struct iter_entry *counted_end; /* of the steps that are in `owed` */
     struct compact_reads owed;            /* and what was not paid yet */
     lsm_status status;

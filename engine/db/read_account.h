@@ -42,6 +42,11 @@ void db_read_sample(const struct db_state *state, const struct version_walk *wal
 void db_reads_pay(lsm_db *db, const struct db_state *state, uint32_t cf,
                   const struct compact_reads *paid);
 
+/* Seals the active memtable where reads have paid for its flush, and nobody has written meanwhile:
+ * what is in it is merged with the tables then. False: there is nothing to be done. */
+bool db_reads_seal(lsm_db *db);
+/* Would it? `version` is the current one. */
+bool db_reads_want_flush(lsm_db *db, const struct version *version);
 /* The merge that reads have paid for, if one is to be made now: see compact_pick_reads(). */
 bool db_reads_pick(lsm_db *db, const struct version *version, struct compaction *c);
 /* It was picked from `version` and is in force (within the edit), or has failed. */

@@ -219,7 +219,13 @@ struct shm_read_account {
     _Alignas(64) _Atomic uint64_t shape; /* compact_shape_mark(); 0: nobody's */
     _Atomic uint64_t runs_ns;
     _Atomic uint64_t deletes_ns;
-    _Atomic uint64_t ask_ns; /* the sum at which workers are told to look at it next */
+    _Atomic uint64_t memory_ns;
+    _Atomic uint64_t ask_ns;        /* the sum at which workers are told to look at it next */
+    _Atomic uint64_t rest_ns;       /* what was paid since the last write, */
+    _Atomic uint64_t rest_ask_ns;   /* as ask_ns, */
+    _Atomic uint64_t rest_sequence; /* and that write's number */
+    _Atomic uint64_t carry; /* id + 1 of the family: its next shape is that after a flush for
+                               reads, and they have paid for it, too; 0: none */
 };
 
 struct shm_reads {

@@ -413,7 +413,7 @@ static void expect_reads(const char *what, uint64_t runs_ms, uint64_t deletes_ms
 {
     struct state s = state_parse(state);
     struct compaction c = {0};
-    struct compact_reads paid = {runs_ms * 1000000, deletes_ms * 1000000};
+    struct compact_reads paid = {.runs_ns = runs_ms * 1000000, .deletes_ns = deletes_ms * 1000000};
     char found[1024], left[80] = "";
     bool picked = compact_pick_reads(&s.version->base, 0, &paid, &c);
     if (picked)

@@ -229,6 +229,43 @@ START_TEST(test_read_merges_families_pay_for_themselves)
 }
 END_TEST
 
+/* ---- what is in memory ----------------------------------------------------------------------- */
+
+START_TEST(test_read_merges_take_the_memtable_in_when_nobody_writes)
+{
+    lsm_db *db = open_with(OPTIONS ",workers=2");
+    put_many(db, NULL, 0, KEYS, 20);
+    ck_ok(lsm_flush(db, &error));
+    put_many(db, NULL, 0, KEYS, 30);
+    seek(db, NULL, COMPACT_READS_LEAST_NS / COMPACT_SEEK_NS * 9 / 10);
+    ck_ok(lsm_wait_idle(db, &error));
+    ck_assert_uint_eq(property(db, "level0-tables"), 1);
+    seek(db, NULL, COMPACT_READS_LEAST_NS / COMPACT_SEEK_NS / 5);
+    ck_ok(lsm_wait_idle(db, &error));
+    ck_assert_uint_eq(property(db, "read-merges"), 1);
+    ck_assert_uint_eq(property(db, "tables"), 1);
+    ck_assert_uint_eq(property(db, "level0-tables"), 0);
+    ck_assert_uint_eq(property(db, "entries"), KEYS);
+    close_ok(db);
+}
+END_TEST
+
+START_TEST(test_read_merges_leave_a_memtable_that_is_written_to)
+{
+    lsm_db *db = open_with(OPTIONS ",workers=2");
+    put_many(db, NULL, 0, KEYS, 20);
+    ck_ok(lsm_flush(db, &error));
+    for (unsigned i = 0; i < 4; i++) {
+        put_many(db, NULL, i, 1, 30);
+        seek(db, NULL, COMPACT_READS_LEAST_NS / COMPACT_SEEK_NS / 2);
+    }
+    ck_ok(lsm_wait_idle(db, &error));
+    ck_assert_uint_eq(property(db, "read-merges"), 0);
+    ck_assert_uint_eq(property(db, "level0-tables"), 1);
+    close_ok(db);
+}
+END_TEST
+
 /* ---- several processes ----------------------------------------------------------------------- */
 
 START_TEST(test_read_merges_of_a_process_without_workers_are_made_by_another)
@@ -286,6 +323,8 @@ int main(void)
     tcase_add_test(tcase, test_read_merges_turned_off_merge_nothing);
     tcase_add_test(tcase, test_read_merges_other_styles_are_left_alone);
     tcase_add_test(tcase, test_read_merges_families_pay_for_themselves);
+    tcase_add_test(tcase, test_read_merges_take_the_memtable_in_when_nobody_writes);
+    tcase_add_test(tcase, test_read_merges_leave_a_memtable_that_is_written_to);
     tcase_add_test(tcase, test_read_merges_of_a_process_without_workers_are_made_by_another);
     tcase_add_test(tcase, test_read_merges_of_processes_that_read_together_are_made_once);
     tcase_add_test(tcase, test_read_merges_readers_ask_for_none);
