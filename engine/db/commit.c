@@ -253,15 +253,40 @@ static lsm_status too_large(lsm_db *db, const struct commit *w, lsm_error *err)
     return status;
 }
 
+/* For the log writer's thread, which makes memory ahead of it. */
+static void tell_reach(lsm_db *db, size_t low, size_t high)
+{
+    atomic_store_explicit(&db->reach.arena, db->active_memtable->arena, memory_order_relaxed);
+    atomic_store_explicit(&db->reach.low, low, memory_order_relaxed);
+    atomic_store_explicit(&db->reach.high, high, memory_order_relaxed);
+}
+
 /* Makes sure that the arena's pages exist before a store can touch them. */
 static lsm_status back_arena(lsm_db *db, size_t room, lsm_error *err)
 {
     size_t low, high;
     memtable_reach(db->active, room, &low, &high);
-    atomic_store_explicit(&db->reach.arena, db->active_memtable->arena, memory_order_relaxed);
-    atomic_store_explicit(&db->reach.low, low, memory_order_relaxed);
-    atomic_store_explicit(&db->reach.high, high, memory_order_relaxed);
+    tell_reach(db, low, high);
     return shm_arena_back(db->segment, db->active_memtable->arena, low, high, err);
+}
+
+/* Bytes of its records in the memtable, at most. A batch holds each key and value, and more. */
+static inline size_t most_record_room(const struct commit *w)
+{
+    size_t bytes = w->single != NULL ? w->single->key.size + w->single->value.size : w->batch.size;
+    return bytes + w->entry_count * MEMTABLE_RECORD_OVERHEAD;
+}
+
+/* A quick look that nearly always finds room, and memory for it. */
+static inline bool has_room_locked(lsm_db *db, const struct commit *w)
+{
+    size_t low, high;
+    if (!memtable_reach_quick(db->active, w->entry_count, most_record_room(w), &low, &high) ||
+        !shm_arena_is_backed(db->layout, db->active_memtable->arena, low, high) ||
+        !wal_has_room_locked(db->wal, w->size))
+        return false;
+    tell_reach(db, low, high);
+    return w->durability != LSM_SYNC || !pending_is_full(&db->layout->commit);
 }
 
 /* A wait that goes on over several looks is one. */
@@ -358,10 +383,19 @@ static lsm_status lock_with_room_waiting(lsm_db *db, const struct commit *w, str
     }
 }
 
-static lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *err)
+static inline lsm_status lock_with_room(lsm_db *db, const struct commit *w, lsm_error *err)
 {
+    lsm_status status = append_lock_for(db, w, err);
+    if (__builtin_expect(status != LSM_OK, 0))
+        return status;
+    if (__builtin_expect(has_room_locked(db, w), 1)) {
+        if (atomic_load_explicit(&db->throttle.is_last_memtable, memory_order_relaxed))
+            db_stall_measure_memtable_locked(db);
+        return LSM_OK;
+    }
+    shm_unlock(&db->layout->locks.append);
     struct wait wait = {0};
-    lsm_status status = lock_with_room_waiting(db, w, &wait, err);
+    status = lock_with_room_waiting(db, w, &wait, err);
     if (__builtin_expect(wait.since_ns != 0, 0))
         db_stall_end(db, wait.kind, wait.since_ns);
     return status;
@@ -442,8 +476,9 @@ void db_commit_publish_locked(lsm_db *db, uint64_t sequence)
     struct shm_commit *c = &db->layout->commit;
     /* Release: pairs with the acquire in db_advance_visible(). */
     atomic_store_explicit(&c->applied_sequence, sequence, memory_order_release);
+    /* A store is enough: others only raise it, by compare and swap, to what was applied before. */
     if (atomic_load(&c->pending_head) == atomic_load(&c->pending_tail))
-        raise_to(&c->visible_sequence, sequence);
+        atomic_store_explicit(&c->visible_sequence, sequence, memory_order_release);
 }
 
 static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)

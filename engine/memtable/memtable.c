@@ -253,6 +253,16 @@ bool memtable_has_room(const struct memtable *mt, size_t bytes)
            (most_extra_room(mt, count) <= left - bytes || extra_room(mt, count) <= left - bytes);
 }
 
+bool memtable_reach_quick(const struct memtable *mt, size_t count, size_t bytes, size_t *low,
+                          size_t *high)
+{
+    size_t nodes_start = (size_t)load_node_low(mt) * ARENA_UNIT;
+    size_t nodes = count * node_room(mt) + most_extra_room(mt, count);
+    *low = memtable_position(mt) + bytes;
+    *high = nodes <= nodes_start ? nodes_start - nodes : 0;
+    return *low <= *high;
+}
+
 void memtable_reach(const struct memtable *mt, size_t bytes, size_t *low, size_t *high)
 {
     size_t records_end = memtable_position(mt);

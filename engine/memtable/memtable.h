@@ -68,8 +68,17 @@ uint64_t memtable_max_sequence(const struct memtable *mt); /* 0 when empty */
 size_t memtable_entry_room(const struct memtable *mt, size_t key_size, size_t value_size);
 /* The part of it that the entry itself takes. */
 size_t memtable_record_room(size_t key_size, size_t value_size);
+/* That is at most so much more than key and value. */
+#define MEMTABLE_RECORD_OVERHEAD ((size_t)35)
 /* Is there room for `bytes` as summed up with memtable_entry_room()? */
 bool memtable_has_room(const struct memtable *mt, size_t bytes);
+/*
+ * A quick look at both: what `count` entries may touch, whose records take `bytes` or less, as two
+ * ranges [0, low) and [high, size). True: there is room for them. False: there may be, and
+ * memtable_has_room() knows.
+ */
+bool memtable_reach_quick(const struct memtable *mt, size_t count, size_t bytes, size_t *low,
+                          size_t *high);
 /* The part of the arena, as two ranges [0, low) and [high, size), that inserts of `bytes` may touch
  * from now on; the caller makes sure that it is backed by memory. */
 void memtable_reach(const struct memtable *mt, size_t bytes, size_t *low, size_t *high);

@@ -187,6 +187,7 @@ struct record {
 #define RECORD_MIN_SIZE    ((size_t)32) /* bytes of the record of an empty key without value */
 
 static_assert(RECORD_HEADER_SIZE == 28, "the record is part of the layout");
+static_assert(RECORD_HEADER_SIZE + ARENA_UNIT - 1 == MEMTABLE_RECORD_OVERHEAD, "as it says");
 
 static inline size_t record_size(size_t key_size, size_t value_size)
 {

@@ -417,6 +417,13 @@ void *shm_arena(struct shm_segment *segment, uint32_t index);
  * Any thread or process may call it for an arena at any time.
  */
 #define SHM_BACK_STEP ((uint64_t)1 << 20)
+static inline bool shm_arena_is_backed(const struct shm_layout *layout, uint32_t index,
+                                       uint64_t low, uint64_t high)
+{
+    const struct shm_memtable *table = &layout->memtables[index];
+    return low <= atomic_load_explicit(&table->backed_low, memory_order_relaxed) &&
+           high >= atomic_load_explicit(&table->backed_high, memory_order_relaxed);
+}
 lsm_status shm_arena_back(struct shm_segment *segment, uint32_t index, uint64_t low, uint64_t high,
                           lsm_error *err);
 /* The same for [offset, offset + size) of the segment, whole pages, each time it is called. */

@@ -1,5 +1,7 @@
 /*
- * Committing: a record is made in private memory, checksum and all, and copied into the ring whole.
+ * Committing: a record is made in the ring where it lies there in one piece, else in private memory
+ * and copied. Nobody looks at the ring behind `staged` but after a death, and then the checksum,
+ * which the chain makes one of its place and life, tells a whole record from a part.
  * Nothing here waits, and nothing here does I/O but where the stage file cannot be mapped.
  *
  * Where the log ends, and the checksum of the last record, stand in shared memory and are read anew
@@ -64,10 +66,24 @@ static void renew(struct wal *wal, uint64_t end)
         renew_stretch(wal);
 }
 
-/* Copies the record in the scratch buffer to the ring. */
-static lsm_status put_record(struct wal *wal, uint64_t position, size_t size, lsm_error *err)
+/* NULL: the record is to be made elsewhere. */
+static uint8_t *place_in_ring(const struct wal *wal, uint64_t position, size_t size)
+{
+    size_t at = (size_t)(position % wal->stage.size);
+    return wal->stage.mapping != NULL && size <= wal->stage.size - at ? wal->stage.ring + at : NULL;
+}
+
+/* Makes the record in the scratch buffer and copies it to the ring. */
+static __attribute__((noinline)) lsm_status put_record(struct wal *wal, struct log_record *record,
+                                                       size_t size, const lsm_slice *pieces,
+                                                       size_t count, lsm_error *err)
 {
     struct wal_stage *stage = &wal->stage;
+    uint64_t position = record->position;
+    buffer_clear(&wal->scratch);
+    if (!buffer_reserve(&wal->scratch, size))
+        return lsm_fail_memory(err, size);
+    log_record_encode(wal->scratch.data, record, pieces, count, wal->seed);
     if (stage->mapping != NULL) {
         wal_stage_copy_in(stage, position, wal->scratch.data, size);
         return LSM_OK;
@@ -91,20 +107,20 @@ lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice 
         batch_size += pieces[i].size;
     size_t size = log_record_size(batch_size);
     assert(has_room(wal, size));
-    buffer_clear(&wal->scratch);
-    if (!buffer_reserve(&wal->scratch, size))
-        return lsm_fail_memory(err, size);
-
     struct log_record record = {
         .position = tail(wal),
         .sequence = sequence,
         .synced = atomic_load_explicit(&commit->durable, memory_order_relaxed),
         .previous = commit->chain,
     };
-    log_record_encode(wal->scratch.data, &record, pieces, count, wal->seed);
-    lsm_status status = put_record(wal, record.position, size, err);
-    if (status != LSM_OK)
-        return status;
+    uint8_t *at = place_in_ring(wal, record.position, size);
+    if (__builtin_expect(at != NULL, 1)) {
+        log_record_encode(at, &record, pieces, count, wal->seed);
+    } else {
+        lsm_status status = put_record(wal, &record, size, pieces, count, err);
+        if (status != LSM_OK)
+            return status;
+    }
     wal->staged_end = record.position + size;
     wal->staged_chain = record.checksum;
     if (wal->staged_end >= wal->renew_at)
