@@ -27,6 +27,9 @@ struct engine {
     /* One line: how it is set up for these options, in its own words. */
     void (*settings)(const struct bench_options *o, char *text, size_t capacity);
 
+    /* Bytes that these options tell it to keep to, all in all; 0: none. NULL: there is no such. */
+    uint64_t (*bound)(const struct bench_options *o);
+
     bool many_processes; /* several may have one database open for reading and writing */
 
     void *(*open)(const struct bench_options *o, const char *directory); /* creates when missing */

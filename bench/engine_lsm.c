@@ -8,6 +8,7 @@
 #define STAGE_DEFAULT (UINT64_C(16) << 20)
 #define STAGE_SHARE   32 /* of --memory */
 #define STAGE_STEP    (UINT64_C(64) << 10)
+#define SIZES_TEXT    128
 
 struct session {
     lsm_db *db;
@@ -28,6 +29,16 @@ static void lsm_describe(char *text, size_t capacity)
     snprintf(text, capacity, "libengine %s", lsm_version());
 }
 
+/* The option `memory` of those given as text. */
+static uint64_t bound(const struct bench_options *o)
+{
+    lsm_options options = LSM_OPTIONS_INIT;
+    lsm_error err = {0};
+    if (o->engine_options != NULL)
+        check(lsm_options_parse(&options, o->engine_options, &err), &err, "--options");
+    return options.memory;
+}
+
 /* A stage of the default size would be a large part of little memory. */
 static uint64_t stage_size(const struct bench_options *o)
 {
@@ -35,18 +46,29 @@ static uint64_t stage_size(const struct bench_options *o)
     return o->memory == 0 || share > STAGE_DEFAULT ? STAGE_DEFAULT : share & ~(STAGE_STEP - 1);
 }
 
+/* With a bound the engine has its own. */
+static void sizes(const struct bench_options *o, char *text, size_t capacity)
+{
+    *text = '\0';
+    if (bound(o) == 0)
+        snprintf(text, capacity, "memtable_size=%llu cache_size=%llu stage_size=%llu ",
+                 (unsigned long long)o->memtable_size, (unsigned long long)o->cache_size,
+                 (unsigned long long)stage_size(o));
+}
+
 static void settings(const struct bench_options *o, char *text, size_t capacity)
 {
+    char own[SIZES_TEXT];
     const char *given = o->engine_options != NULL ? strstr(o->engine_options, "direct_io=") : NULL;
-    bool is_direct = given != NULL ? strncmp(given, "direct_io=true", 14) == 0 : o->memory > 0;
-    snprintf(
-        text, capacity,
-        "memtable_size=%llu cache_size=%llu stage_size=%llu filter_bits=%u compression=%s%s%s; "
-        "writes are LSM_WRITE, LSM_SYNC when synced; tables are read %s the page cache",
-        (unsigned long long)o->memtable_size, (unsigned long long)o->cache_size,
-        (unsigned long long)stage_size(o), o->filter_bits, o->compress ? "zstd" : "none",
-        o->engine_options != NULL ? " " : "", o->engine_options != NULL ? o->engine_options : "",
-        is_direct ? "around" : "through");
+    bool is_direct =
+        given != NULL ? strncmp(given, "direct_io=true", 14) == 0 : o->memory > 0 || bound(o) > 0;
+    sizes(o, own, sizeof own);
+    snprintf(text, capacity,
+             "%sfilter_bits=%u compression=%s%s%s; "
+             "writes are LSM_WRITE, LSM_SYNC when synced; tables are read %s the page cache",
+             own, o->filter_bits, o->compress ? "zstd" : "none",
+             o->engine_options != NULL ? " " : "",
+             o->engine_options != NULL ? o->engine_options : "", is_direct ? "around" : "through");
 }
 
 static void *open_lsm(const struct bench_options *o, const char *directory)
@@ -55,9 +77,11 @@ static void *open_lsm(const struct bench_options *o, const char *directory)
     lsm_error err = {0};
     lsm_db *db = NULL;
     options.create = true;
-    options.stage_size = stage_size(o);
-    options.memtable_size = o->memtable_size;
-    options.cache_size = o->cache_size;
+    if (bound(o) == 0) { /* else it shares that out itself */
+        options.stage_size = stage_size(o);
+        options.memtable_size = o->memtable_size;
+        options.cache_size = o->cache_size;
+    }
     options.direct_io = o->memory > 0 ? "true" : "auto";
     options.cf.filter_bits = o->filter_bits == 0 ? LSM_NO_FILTER : o->filter_bits;
     options.cf.compression = o->compress ? LSM_COMPRESSION_ZSTD : LSM_COMPRESSION_NONE;
@@ -265,6 +289,7 @@ const struct engine engine_lsm = {
     .name = "lsm",
     .describe = lsm_describe,
     .settings = settings,
+    .bound = bound,
     .many_processes = true,
     .open = open_lsm,
     .close = close_lsm,

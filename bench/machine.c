@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -11,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_SIZE 256
+#define LINE_SIZE     256
+#define MAP_LINE_SIZE 5120 /* with a path */
 
 #define QUIET_ROUNDS   5
 #define QUIET_ROUND_NS 100000000
@@ -57,6 +59,41 @@ uint64_t machine_shared_memory(void)
 {
     static const char status[] = "/proc/self/status";
     return (proc_number(status, "RssFile") + proc_number(status, "RssShmem")) * 1024;
+}
+
+uint64_t machine_own_memory(void)
+{
+    return proc_number("/proc/self/status", "RssAnon") * 1024;
+}
+
+/* Of files in the folder, what is in memory and mapped. */
+static uint64_t mapped_of(const char *directory)
+{
+    FILE *file = fopen("/proc/self/smaps", "r");
+    char line[MAP_LINE_SIZE], *path = realpath(directory, NULL);
+    unsigned long long kilobytes = 0, sum = 0;
+    size_t size = path != NULL ? strlen(path) : 0;
+    bool is_of = false;
+    while (file != NULL && path != NULL && fgets(line, sizeof line, file) != NULL) {
+        const char *name = strchr(line, '/');
+        if (name != NULL)
+            is_of = strncmp(name, path, size) == 0 && name[size] == '/';
+        else if (strchr(line, '-') != NULL && strchr(line, '-') < strchr(line, ' '))
+            is_of = false; /* a mapping of no file */
+        else if (is_of && sscanf(line, "Rss: %llu", &kilobytes) == 1)
+            sum += kilobytes;
+    }
+    if (file != NULL)
+        fclose(file);
+    free(path);
+    return sum * 1024;
+}
+
+uint64_t machine_peak_held(const char *directory)
+{
+    uint64_t peak = machine_peak_memory();
+    uint64_t mapped = proc_number("/proc/self/status", "RssFile") * 1024;
+    return (peak > mapped ? peak - mapped : 0) + mapped_of(directory);
 }
 
 void machine_wait_until_quiet(void)

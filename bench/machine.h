@@ -17,6 +17,12 @@ struct machine_use machine_use_now(void);
 uint64_t machine_peak_memory(void);
 void machine_peak_memory_reset(void);
 
+/* What the process holds by itself now, without what is mapped. */
+uint64_t machine_own_memory(void);
+
+/* The peak without code and other mapped files, but for those of the folder. */
+uint64_t machine_peak_held(const char *directory);
+
 /* What of it is now mapped from files and shared segments, so other processes may have it too. */
 uint64_t machine_shared_memory(void);
 

@@ -45,6 +45,14 @@ static void check_calls(const struct bench_options *o, const struct engine *engi
     }
 }
 
+static uint64_t take_bound(const struct bench_options *o, const struct engine *engine)
+{
+    uint64_t bound = engine->bound != NULL ? engine->bound(o) : 0;
+    if (bound > 0 && o->has_sizes)
+        die_of_usage("--memtable and --cache go with --memory, not with --options=memory=...");
+    return bound;
+}
+
 /* One of several processes that share a workload: what it measures goes to the first one. */
 static void run_child(struct bench *b)
 {
@@ -79,12 +87,14 @@ int main(int argc, char **argv)
     const struct engine *engine = engine_find(options.engine);
     check_processes(&options, engine);
     check_calls(&options, engine);
+    uint64_t bound = take_bound(&options, engine);
     clock_calibrate();
     if (options.memory > 0)
         limit_memory(options.memory);
     char *temporary = options.directory == NULL ? make_directory() : NULL;
     struct bench b = {.options = &options,
                       .engine = engine,
+                      .bound = bound,
                       .directory = temporary != NULL ? temporary : options.directory,
                       .counts_here = {.key_limit = options.key_count}};
     b.counts = &b.counts_here;
@@ -92,6 +102,7 @@ int main(int argc, char **argv)
     if (options.child != NULL) {
         run_child(&b);
     } else {
+        b.own_memory = machine_own_memory();
         bench_open(&b);
         report_begin(&b);
         run_list(&b);

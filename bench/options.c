@@ -334,6 +334,7 @@ void options_parse(struct bench_options *o, int argc, char **argv)
     if (optind < argc)
         die_of_usage("'%s' is not an option", argv[optind]);
     check_together(o);
+    o->has_sizes = o->memtable_size != 0 || o->cache_size != 0;
     if (o->memtable_size == 0)
         o->memtable_size = memtable_default(o->memory);
     if (o->cache_size == 0)

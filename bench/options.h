@@ -29,6 +29,7 @@ struct bench_options {
     uint64_t seed;
     uint64_t memtable_size;
     uint64_t cache_size;
+    bool has_sizes;      /* one of the two was given */
     uint64_t memory;     /* that all together may take, page cache included; 0: no limit */
     uint64_t duration_s; /* 0: until the operations are done */
     uint32_t key_size;

@@ -76,6 +76,7 @@ static void json_run(const struct bench *b, const struct about *about)
     json_number(file, "value_size", o->value_size);
     fprintf(file, ",\"compressible\":%.3f", o->compressible);
     json_number(file, "memory", o->memory);
+    json_number(file, "bound", b->bound);
     json_number(file, "memtable", o->memtable_size);
     json_number(file, "cache", o->cache_size);
     fprintf(file, "}\n");
@@ -98,13 +99,18 @@ void report_begin(const struct bench *b)
            " bytes of which %.0f %% are left by compression (%s)\n",
            b->directory, o->key_count, o->key_size, o->value_size, 100 * o->compressible,
            o->compress ? "on" : "off");
-    printf("memory    memtable %.1f MB, cache %.1f MB, filter %" PRIu32 " bits a key",
-           (double)o->memtable_size / MB, (double)o->cache_size / MB, o->filter_bits);
+    printf("memory    ");
+    if (b->bound > 0 && !o->has_sizes)
+        printf("%.1f MB for the engine to share out", (double)b->bound / MB);
+    else
+        printf("memtable %.1f MB, cache %.1f MB", (double)o->memtable_size / MB,
+               (double)o->cache_size / MB);
+    printf(", filter %" PRIu32 " bits a key", o->filter_bits);
     if (o->memory > 0)
         printf(", %.1f MB for all with the page cache", (double)o->memory / MB);
-    printf("\n%-18s %8s %10s %8s %11s %8s | %8s %8s %8s %8s %9s %9s | %6s %7s %7s %7s\n",
+    printf("\n%-18s %8s %10s %8s %11s %8s | %8s %8s %8s %8s %9s %9s | %6s %7s %7s %7s%s\n",
            "workload", "threads", "ops", "s", "ops/s", "MB/s", "p50 us", "p90", "p99", "p99.9",
-           "p99.99", "max", "alloc", "disk MB", "peak MB", "w.amp");
+           "p99.99", "max", "alloc", "disk MB", "peak MB", "w.amp", b->bound > 0 ? "  memory" : "");
     fflush(stdout);
 }
 
@@ -123,7 +129,13 @@ static double allocations_per_operation(const struct result *r)
     return r->operations > 0 ? (double)r->allocations / (double)r->operations : 0;
 }
 
-static void print_line(const struct result *r, bool beside)
+/* Of what the engine was told to keep to. */
+static double share_held(const struct bench *b, const struct result *r)
+{
+    return b->bound > 0 ? (double)r->held_memory / (double)b->bound : 0;
+}
+
+static void print_line(const struct bench *b, const struct result *r, bool beside)
 {
     const struct histogram *h = &r->latencies;
     char name[NAME_SIZE];
@@ -140,6 +152,8 @@ static void print_line(const struct result *r, bool beside)
     if (!beside)
         printf(" %7.1f %7.1f %7.2f", (double)r->disk_bytes / MB, (double)r->peak_memory / MB,
                r->amplification);
+    if (!beside && b->bound > 0 && r->held_memory > 0)
+        printf(" %6.1f %%", 100 * share_held(b, r));
     printf("\n");
 }
 
@@ -161,7 +175,7 @@ static void json_latencies(const struct histogram *h, FILE *file)
 }
 
 /* The processor time of a thread beside is in the other's, which is the whole process's. */
-static void json_use(const struct result *r, FILE *file)
+static void json_use(const struct bench *b, const struct result *r, FILE *file)
 {
     double operations = r->operations > 0 ? (double)r->operations : 1;
     if (allocations_are_counted())
@@ -172,6 +186,10 @@ static void json_use(const struct result *r, FILE *file)
     json_number(file, "storage_read_bytes", r->storage_read_bytes);
     json_number(file, "disk_bytes", r->disk_bytes);
     json_number(file, "peak_memory_bytes", r->peak_memory);
+    if (r->held_memory > 0)
+        json_number(file, "held_memory_bytes", r->held_memory);
+    if (b->bound > 0 && r->held_memory > 0)
+        fprintf(file, ",\"memory_share\":%.4f", share_held(b, r));
     fprintf(file, ",\"write_amplification\":%.3f,\"engine_write_amplification\":%.3f",
             r->amplification, r->engine_amplification);
 }
@@ -197,14 +215,14 @@ static void json_result(const struct bench *b, const struct result *r, bool besi
         fprintf(file, ",\"%s_s\":%.6f", r->phases[i].name, r->phases[i].seconds);
     json_latencies(&r->latencies, file);
     if (!beside)
-        json_use(r, file);
+        json_use(b, r, file);
     fprintf(file, "}\n");
     json_close(file, o->json_file);
 }
 
 void report_result(const struct bench *b, const struct result *r, bool beside)
 {
-    print_line(r, beside);
+    print_line(b, r, beside);
     if (b->options->histogram && r->latencies.total > 0)
         histogram_print(&r->latencies);
     fflush(stdout);

@@ -207,8 +207,11 @@ void measure_use(struct result *result, const struct machine_use *before)
 static void measure_database(struct bench *b, struct result *result, uint64_t by_others)
 {
     b->storage_bytes -= by_others;
-    if (result->peak_memory == 0)
+    if (result->peak_memory == 0) {
+        uint64_t held = machine_peak_held(b->directory);
         result->peak_memory = machine_peak_memory();
+        result->held_memory = held > b->own_memory ? held - b->own_memory : 0;
+    }
     result->disk_bytes = machine_disk_bytes(b->directory);
     if (b->user_bytes == 0)
         return;

@@ -20,6 +20,7 @@ struct result {
     uint64_t storage_read_bytes;
     uint64_t disk_bytes; /* occupied afterwards */
     uint64_t peak_memory;
+    uint64_t held_memory;   /* by the engine, at the peak, without code; 0: not measured */
     char state[STATE_SIZE]; /* of the database, before */
     uint64_t ended_ns;      /* clock_ns() when its threads were done */
     double amplification;   /* since the database was opened; bytes to storage / user's bytes */

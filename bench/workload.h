@@ -36,6 +36,8 @@ struct bench {
     char state[STATE_SIZE]; /* what made the database what it is: "fillrandom+settle" */
     uint64_t user_bytes;    /* keys and values written since db was opened */
     uint64_t storage_bytes; /* machine_use.written_bytes when db was opened */
+    uint64_t own_memory;    /* of this program, before it was opened first */
+    uint64_t bound;         /* what the engine was told to keep to; 0: nothing */
 };
 
 /* One thread of one workload. */

@@ -23,6 +23,8 @@
     X(PROCESSOR, "processor_us_per_op", "processor time an operation, all threads", UNIT_MICROS,   \
       false)                                                                                       \
     X(MEMORY, "peak_memory_bytes", "memory at its peak", UNIT_BYTES, false)                        \
+    X(SHARE, "memory_share", "memory held at the peak, of what the engine was given", UNIT_SHARE,  \
+      false)                                                                                       \
     X(READ, "storage_read_bytes", "read from storage", UNIT_BYTES, false)                          \
     X(WRITTEN, "storage_bytes", "written to storage", UNIT_BYTES, false)                           \
     X(DISK, "disk_bytes", "size on disk afterwards", UNIT_BYTES, false)
@@ -34,7 +36,7 @@ enum measure {
         MEASURE_COUNT
 };
 
-enum unit { UNIT_COUNT, UNIT_SECONDS, UNIT_MICROS, UNIT_BYTES };
+enum unit { UNIT_COUNT, UNIT_SECONDS, UNIT_MICROS, UNIT_BYTES, UNIT_SHARE };
 
 struct measure_about {
     const char *key;

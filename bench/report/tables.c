@@ -25,6 +25,7 @@ const char *number_text(double value, enum unit unit, char text[NUMBER_SIZE])
         [UNIT_SECONDS] = {{1, 1, " s"}, {1e-3, 1e-3, " ms"}, {0, 1e-6, " us"}},
         [UNIT_MICROS] = {{1e6, 1e6, " s"}, {1e3, 1e3, " ms"}, {0, 1, " us"}},
         [UNIT_BYTES] = {{1e9, 1e9, " GB"}, {1e6, 1e6, " MB"}, {1e3, 1e3, " kB"}, {0, 1, " B"}},
+        [UNIT_SHARE] = {{0, 0.01, " %"}},
     };
     if (isnan(value))
         return "-";

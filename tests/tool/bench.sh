@@ -79,6 +79,18 @@ case $? in
 *) fail "--memory: $(cat err)" ;;
 esac
 
+# What the engine holds of the memory that it was given. Instrumented programs hold more.
+rm -f json
+expect 0 "$bench" --options=memory=32MiB --num=200000 --reads=10000 --threads=4 --json=json \
+    --workloads=fillrandom,readwhilewriting,readrandom
+[ "$(grep -c '"memory_share":' json)" = 3 ] || fail "not each result tells the memory held"
+if ! grep -q '^INSTRUMENT_CFLAGS.*fsanitize' "$top_builddir/Makefile"; then
+    sed -n 's/.*"workload":"\([a-z]*\)".*"memory_share":\([0-9.]*\).*/\1 \2/p' json |
+        awk '$2 < 0.2 || $2 > 1.3 { print; bad = 1 } END { exit bad }' >over ||
+        fail "held of 32 MiB: $(cat over)"
+fi
+expect 16 "$bench" --options=memory=32MiB --memtable=1MiB --workloads=fillseq
+
 # Sets of runs by turns: an engine that cannot do a line is left out, all else is in the report.
 cat >tiny.set <<'END'
 # a comment
