@@ -1,6 +1,6 @@
 /*
  * A search reads the samples first, which are few and stay in the processor's cache, and then one
- * group of entries. No branch depends on a head.
+ * group of entries. Where heads are even, samples are guessed at; else no branch depends on a head.
  */
 #include "engine/format/table_index.h"
 
@@ -158,6 +158,23 @@ static bool allocate(struct table_index *index, size_t bytes)
     return true;
 }
 
+#define SAMPLES_NEAR ((size_t)8)  /* that are looked at around a guess */
+#define SAMPLES_FEW  ((size_t)16) /* fewer are searched as fast */
+
+/* Half of a number, as conversions from signed numbers are the fast ones. */
+static inline double half_of(uint64_t n)
+{
+    return (double)(int64_t)(n / 2);
+}
+
+/* Without the first sample, which is 0 whatever the keys are. */
+static double density_of(const uint64_t *samples, size_t count)
+{
+    if (count < SAMPLES_FEW || samples[count - 1] - samples[1] < 2)
+        return 0;
+    return (double)(count - 2) / half_of(samples[count - 1] - samples[1]);
+}
+
 static const char *take_columns(struct table_index *index, const uint8_t *heads,
                                 const uint8_t *offsets, const uint8_t *ends, uint64_t data_size)
 {
@@ -181,6 +198,7 @@ static const char *take_columns(struct table_index *index, const uint8_t *heads,
     }
     for (size_t i = 0; i < group_count(index); i++)
         index->samples[i] = index->entries[i * TABLE_INDEX_GROUP].head;
+    index->sample_density = density_of(index->samples, group_count(index));
     index->offsets[index->count] = data_size;
     if (index->offsets[index->count - 1] >= data_size ||
         data_size - index->offsets[index->count - 1] < TABLE_FRAME_SIZE)
@@ -233,12 +251,36 @@ void table_index_release(struct table_index *index)
 
 /* ---- searching ------------------------------------------------------------------------------- */
 
+/* Where the group would be with samples as far apart as they are on average: the first of
+ * SAMPLES_NEAR samples around it. */
+static inline const uint64_t *samples_near(const struct table_index *index, size_t count,
+                                           uint64_t head)
+{
+    const uint64_t *samples = index->samples;
+    if (head < samples[1])
+        return samples;
+    double most = (double)(count - SAMPLES_NEAR);
+    double at = half_of(head - samples[1]) * index->sample_density - (double)(SAMPLES_NEAR / 2 - 1);
+    return samples + (at <= 0 ? 0 : at < most ? (size_t)at : count - SAMPLES_NEAR);
+}
+
 /* The first entry of the last group that begins with a head of at most `head`: the first of all
  * begins with 0. */
 static uint32_t group_of(const struct table_index *index, uint64_t head)
 {
     const uint64_t *at = index->samples;
-    for (size_t count = group_count(index); count > 1;) {
+    size_t count = group_count(index);
+    if (index->sample_density > 0) {
+        const uint64_t *near = samples_near(index, count, head);
+        bool ends_there = near + SAMPLES_NEAR == at + count || head < near[SAMPLES_NEAR];
+        if (near[0] <= head && ends_there) {
+            uint32_t group = (uint32_t)(near - at);
+            for (size_t i = 1; i < SAMPLES_NEAR; i++)
+                group += near[i] <= head;
+            return group * TABLE_INDEX_GROUP;
+        }
+    }
+    while (count > 1) {
         size_t half = count / 2;
         at = at[half] <= head ? at + half : at;
         count -= half;

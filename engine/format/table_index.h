@@ -54,6 +54,7 @@ struct table_index_entry {
 struct table_index {
     struct table_index_entry *entries; /* owned, in one piece with all arrays here */
     uint64_t *samples;                 /* the first head of each group of entries */
+    double sample_density;             /* samples in two heads, were they even; 0: few samples */
     uint64_t *offsets;                 /* count + 1: the last is the end of the data */
     uint32_t *ends;                    /* count + 1, the first is 0: full separators */
     uint8_t *bytes;                    /* the prefix, then the separators */
