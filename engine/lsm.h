@@ -808,7 +808,7 @@ typedef struct lsm_ingest lsm_ingest;
 
 typedef struct lsm_ingest_options {
     size_t struct_size;  /* sizeof(lsm_ingest_options); set by LSM_INGEST_OPTIONS_INIT */
-    size_t memory_limit; /* bytes for sorting; 0: 256 MiB; at least 64 KiB */
+    size_t memory_limit; /* bytes for sorting; at least 64 KiB. 0: 256 MiB, or an eighth of `memory` */
     bool keep_first;     /* of several entries of a key the first one counts, not the last */
     lsm_progress progress; /* NULL: none; called on the calling thread by the commit */
     void *progress_context;

@@ -10,6 +10,7 @@
 
 #define INGEST_MAGIC          UINT32_C(0x696e6765)
 #define INGEST_MEMORY_DEFAULT ((size_t)256 << 20)
+#define INGEST_MEMORY_PART    8 /* of `memory` */
 #define INGEST_MEMORY_MIN     ((size_t)64 << 10)
 
 static lsm_status check(const lsm_ingest *in, lsm_error *err)
@@ -27,8 +28,15 @@ static lsm_status check(const lsm_ingest *in, lsm_error *err)
     return LSM_OK;
 }
 
-static lsm_status resolve(const lsm_ingest_options *given, lsm_ingest_options *options,
-                          lsm_error *err)
+/* An eighth of the number for all. */
+static size_t default_memory(const lsm_db *db)
+{
+    uint64_t part = db->options.memory / INGEST_MEMORY_PART;
+    return part == 0 || part > INGEST_MEMORY_DEFAULT ? INGEST_MEMORY_DEFAULT : (size_t)part;
+}
+
+static lsm_status resolve(const lsm_db *db, const lsm_ingest_options *given,
+                          lsm_ingest_options *options, lsm_error *err)
 {
     static const lsm_ingest_options defaults = LSM_INGEST_OPTIONS_INIT;
     *options = given == NULL ? defaults : *given;
@@ -38,7 +46,7 @@ static lsm_status resolve(const lsm_ingest_options *given, lsm_ingest_options *o
                         "LSM_INGEST_OPTIONS_INIT",
                         options->struct_size, sizeof *options);
     if (options->memory_limit == 0)
-        options->memory_limit = INGEST_MEMORY_DEFAULT;
+        options->memory_limit = default_memory(db);
     if (options->memory_limit < INGEST_MEMORY_MIN)
         return lsm_fail(err, LSM_INVALID, "a memory_limit of %zu bytes is under %zu",
                         options->memory_limit, INGEST_MEMORY_MIN);
@@ -57,8 +65,21 @@ static void end(lsm_ingest *in, enum ingest_state state)
 {
     intake_free(in->intake);
     in->intake = NULL;
+    block_cache_charge(in->db->tables.cache, -in->charged);
+    in->charged = 0;
     db_outputs_end(in->db, &in->outputs);
     in->state = state;
+}
+
+/* What it sorts in, and what it holds of the tables that it writes, comes out of the cache. */
+static void charge(lsm_ingest *in)
+{
+    const lsm_options *o = &in->db->options;
+    struct db_memory_parts parts;
+    db_memory_parts(o, &parts);
+    uint64_t limit = in->options.memory_limit;
+    in->charged = (int64_t)((limit < o->memory ? limit : o->memory) + parts.written);
+    block_cache_charge(in->db->tables.cache, in->charged);
 }
 
 LSM_API lsm_status lsm_ingest_begin(lsm_db *db, const lsm_ingest_options *options,
@@ -67,7 +88,7 @@ LSM_API lsm_status lsm_ingest_begin(lsm_db *db, const lsm_ingest_options *option
     lsm_ingest_options resolved;
     lsm_status status = db_check_write(db, err);
     if (status == LSM_OK)
-        status = resolve(options, &resolved, err);
+        status = resolve(db, options, &resolved, err);
     if (status == LSM_OK && ingest == NULL)
         status = lsm_fail(err, LSM_INVALID, "the place for the ingest is NULL");
     if (status != LSM_OK)
@@ -93,6 +114,7 @@ LSM_API lsm_status lsm_ingest_begin(lsm_db *db, const lsm_ingest_options *option
         mem_free(in);
         return status;
     }
+    charge(in);
     db_outputs_begin(db, &in->outputs);
     atomic_fetch_add(&db->ingest_count, 1);
     STEP("ingest: begun");

@@ -19,6 +19,7 @@ struct lsm_ingest {
     struct compact_env env;
     struct intake *intake; /* NULL unless open */
     struct db_outputs outputs;
+    int64_t charged; /* bytes, to the cache */
     uint64_t added_bytes;
     uint64_t sequence;    /* set by the commit, as is */
     uint64_t entry_count; /* */

@@ -216,6 +216,18 @@ struct decompress_pool *block_cache_pool(struct block_cache *cache)
     return cache->pool;
 }
 
+static uint64_t lent(const struct block_cache *cache)
+{
+    uint64_t charged = atomic_load_explicit(&cache->charged, memory_order_relaxed);
+    uint64_t wanted = charged > cache->free_bytes ? charged - cache->free_bytes : 0;
+    return wanted < cache->lendable ? wanted : cache->lendable;
+}
+
+uint64_t block_cache_room(const struct block_cache *cache)
+{
+    return cache->capacity - lent(cache);
+}
+
 uint64_t block_cache_bytes(const struct block_cache *cache)
 {
     return atomic_load_explicit(&cache->bytes, memory_order_relaxed);
@@ -366,18 +378,6 @@ static void unplace_locked(struct block_cache *cache, struct own_block *block)
     atomic_store_explicit(&cache->bytes, cache->bytes - cost(block), memory_order_relaxed);
 }
 
-static uint64_t lent(const struct block_cache *cache)
-{
-    uint64_t charged = atomic_load_explicit(&cache->charged, memory_order_relaxed);
-    uint64_t wanted = charged > cache->free_bytes ? charged - cache->free_bytes : 0;
-    return wanted < cache->lendable ? wanted : cache->lendable;
-}
-
-static uint64_t room(const struct block_cache *cache)
-{
-    return cache->capacity - lent(cache);
-}
-
 /* The next block that was not touched in a round, or NULL when there is none at all. */
 static struct own_block *next_victim_locked(struct block_cache *cache)
 {
@@ -406,7 +406,7 @@ static void evict_one_locked(struct block_cache *cache, struct own_block *block,
 /* Evicts until `wanted` more bytes fit. */
 static void evict_locked(struct block_cache *cache, uint64_t wanted, struct epoch_retired **evicted)
 {
-    while (cache->bytes + wanted > room(cache)) {
+    while (cache->bytes + wanted > block_cache_room(cache)) {
         struct own_block *victim = next_victim_locked(cache);
         if (victim == NULL)
             break;
@@ -442,7 +442,7 @@ static bool is_leaving(const struct own_block *block)
 /* Gives memory back until the cache keeps to what is left to it. */
 static void shrink_locked(struct block_cache *cache, struct epoch_retired **evicted)
 {
-    while (cache->bytes > room(cache) || is_spread(cache)) {
+    while (cache->bytes > block_cache_room(cache) || is_spread(cache)) {
         struct own_block *victim = next_victim_locked(cache);
         if (victim == NULL)
             break;
@@ -491,14 +491,15 @@ static struct block *fill_slot_locked(void *_Atomic *slot, struct own_block *blo
  */
 static bool too_much_is_retired(const struct block_cache *cache, const struct own_block *block)
 {
-    return cache->memory != NULL && block_cache_bytes(cache) + cost(block) > room(cache) &&
-           block_pool_retired(cache->memory) > room(cache) / RETIRED_SHARE;
+    return cache->memory != NULL &&
+           block_cache_bytes(cache) + cost(block) > block_cache_room(cache) &&
+           block_pool_retired(cache->memory) > block_cache_room(cache) / RETIRED_SHARE;
 }
 
 static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
                                 uint32_t index, struct own_block *block)
 {
-    if (cost(block) > room(cache) || too_much_is_retired(cache, block))
+    if (cost(block) > block_cache_room(cache) || too_much_is_retired(cache, block))
         return NULL;
     struct epoch_retired *evicted = NULL;
     struct block *used = NULL;
@@ -525,7 +526,7 @@ static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, 
 void block_cache_charge(struct block_cache *cache, int64_t bytes)
 {
     atomic_fetch_add_explicit(&cache->charged, (uint64_t)bytes, memory_order_relaxed);
-    if (bytes <= 0 || cache->lendable == 0 || block_cache_bytes(cache) <= room(cache))
+    if (bytes <= 0 || cache->lendable == 0 || block_cache_bytes(cache) <= block_cache_room(cache))
         return;
     struct epoch_retired *evicted = NULL;
     pthread_mutex_lock(&cache->lock);

@@ -54,6 +54,8 @@ void block_cache_charge(struct block_cache *cache, int64_t bytes);
 void block_cache_share(struct block_cache *cache, struct shm_frames *frames);
 /* NULL: they are not. */
 struct shm_frames *block_cache_frames(const struct block_cache *cache);
+/* What blocks that are not shared may take together now. */
+uint64_t block_cache_room(const struct block_cache *cache);
 uint64_t block_cache_bytes(const struct block_cache *cache); /* of blocks that are not shared */
 /* The memory behind them, partly used slabs and all. */
 uint64_t block_cache_memory(const struct block_cache *cache);

@@ -372,6 +372,27 @@ START_TEST(test_ingest_given_up_leaves_no_file)
 }
 END_TEST
 
+/* With one number for all it takes its memory from the cache, and gives it back at every end. */
+START_TEST(test_ingest_takes_its_memory_from_the_cache)
+{
+    lsm_db *db = open_with("create=true,memory=64MiB");
+    const struct block_cache *cache = db->tables.cache;
+    uint64_t before = block_cache_room(cache);
+    static const size_t limits[] = {0, (size_t)1 << 20, SIZE_MAX};
+    for (unsigned i = 0; i < 6; i++) {
+        lsm_ingest *ingest = begin_with(db, limits[i % 3], false);
+        uint64_t least = limits[i % 3] == 0 ? 8u << 20 : 1u << 20;
+        ck_assert_uint_le(block_cache_room(cache), before - least);
+        ck_assert_uint_ge(block_cache_room(cache), 4u << 20);
+        if (i >= 3)
+            ck_ok(lsm_ingest_commit(ingest, &error));
+        lsm_ingest_free(ingest);
+        ck_assert_uint_eq(block_cache_room(cache), before);
+    }
+    ck_ok(lsm_close(db, &error));
+}
+END_TEST
+
 START_TEST(test_ingest_committed_leaves_only_its_tables)
 {
     lsm_db *db = open_with(OPTIONS LIGHT);
@@ -788,6 +809,7 @@ int main(void)
     tcase_add_loop_test(c, test_ingest_of_any_order_holds_what_counts, 0, 3 * ORDERS);
     tcase_add_test(c, test_ingest_takes_large_and_empty_entries);
     tcase_add_loop_test(c, test_ingest_given_up_leaves_no_file, 0, 2);
+    tcase_add_test(c, test_ingest_takes_its_memory_from_the_cache);
     tcase_add_test(c, test_ingest_committed_leaves_only_its_tables);
     tcase_add_test(c, test_ingest_cancelled_leaves_nothing);
     tcase_add_test(c, test_ingest_fails_cleanly_when_a_family_is_dropped);
