@@ -98,8 +98,8 @@ static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
             it->left_out++;
             continue;
         }
-        lsm_status status =
-            memtable_iter_new(state->memtables[i]->table, it->cf, &children[*count], err);
+        lsm_status status = memtable_scan_new(state->memtables[i]->table, it->cf, &it->sequence,
+                                              &children[*count], err);
         if (status != LSM_OK)
             return status;
         (*count)++;
@@ -121,6 +121,28 @@ static lsm_status collect_children(lsm_iter *it, const struct db_state *state,
     return status;
 }
 
+/*
+ * What keys begin with, so that the bytes behind it decide most matches: what those in tables begin
+ * with, or, while there are none, those in memory. Later keys may begin with something else.
+ */
+static lsm_slice common_prefix(const lsm_iter *it, const struct db_state *state,
+                               const struct version_cf *family)
+{
+    lsm_slice common = {NULL, 0}, lowest, highest;
+    bool has_one = false;
+    if (version_iter_count(family) > 0)
+        return version_common_prefix(family);
+    for (size_t i = 0; i < state->memtable_count; i++) {
+        if (!memtable_key_range(state->memtables[i]->table, it->cf, &lowest, &highest))
+            continue;
+        highest.size = slice_common_prefix(lowest, highest);
+        common.size = has_one ? slice_common_prefix(common, highest) : highest.size;
+        common.data = highest.data;
+        has_one = true;
+    }
+    return common;
+}
+
 /* The merge of all that `state` holds of the iterator's family. */
 static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct iter **merged,
                               lsm_error *err)
@@ -135,12 +157,10 @@ static lsm_status merge_state(lsm_iter *it, const struct db_state *state, struct
     if (children == NULL)
         return lsm_fail_memory(err, size);
     size_t count = 0;
-    lsm_slice common = version_common_prefix(family);
+    lsm_slice common = common_prefix(it, state, family);
     lsm_status status = collect_children(it, state, family, children, &count, err);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         children[i]->common = common;
-        children[i]->as_of = &it->sequence;
-    }
     if (status == LSM_OK)
         status = merging_new(children, count, merged, err);
     else

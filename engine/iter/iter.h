@@ -58,9 +58,6 @@ struct iter {
     bool valid;
     lsm_status status;
     lsm_slice common; /* set by who compares several, before the first move; borrowed */
-    /* NULL, or set by who wants of each key only the newest version at or below this sequence
-     * number: other versions need not be shown. Changes only when the next move is to a place. */
-    const uint64_t *as_of;
 };
 
 static inline uint64_t iter_head(lsm_slice key, lsm_slice common)

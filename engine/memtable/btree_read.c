@@ -285,23 +285,44 @@ static void fetch_ahead(struct btree_cursor *c, bool backwards)
 
 /* ---- cursors --------------------------------------------------------------------------------- */
 
-/* Copies the leaf; returns the rank of *t (NULL: above all) among its keys. */
-ALWAYS_INLINE unsigned enter_with(struct btree_cursor *c, const struct btree_node *leaf,
-                                  const struct target *t, rank_function rank)
+static inline void copy_records(struct btree_cursor *c, const struct btree_node *leaf,
+                                uint64_t perm)
+{
+    unsigned count = perm_count(perm);
+    for (unsigned i = 0; i < count; i++)
+        c->records[i] = node_off(leaf, perm_slot(perm, i));
+}
+
+static void copy_leaf(struct btree_cursor *c, const struct btree_node *leaf)
 {
     uint64_t perm = node_perm(leaf);
+    copy_records(c, leaf, perm);
     c->count = count_below(c->mt, leaf->off, perm, c->at.high);
-    for (unsigned i = 0; i < c->count; i++)
-        c->records[i] = node_off(leaf, perm_slot(perm, i));
-    if (t == NULL)
-        return c->count;
-    unsigned below = node_rank(c->mt, leaf, leaf->off, perm, t, false, rank);
+}
+
+/* Copies the leaf; returns the rank of *t among its keys. The records from there on, or, with
+ * `before`, those up to there, are fetched before the first of them is looked at. */
+ALWAYS_INLINE unsigned seek_leaf_with(struct btree_cursor *c, const struct btree_node *leaf,
+                                      const struct target *t, bool before, rank_function rank)
+{
+    uint64_t perm = node_perm(leaf);
+    unsigned count = perm_count(perm);
+    struct rank r = rank(leaf, count, node_head(c->mt, leaf, t));
+    unsigned first = before ? 0 : r.less, limit = before && r.less + 1 < count ? r.less + 1 : count;
+    copy_records(c, leaf, perm);
+    for (unsigned i = first; i < limit; i++)
+        record_prefetch(c->mt, c->records[i]);
+    c->count = count_below(c->mt, leaf->off, perm, c->at.high);
+    unsigned below = r.less;
+    if (r.equal != 0)
+        below = btree_rank_ties(c->mt, leaf, leaf->off, perm, r, t, false);
     return below < c->count ? below : c->count;
 }
 
-BTREE_DISPATCH(unsigned, enter, enter_with, c->mt,
-               (struct btree_cursor * c, const struct btree_node *leaf, const struct target *t), c,
-               leaf, t)
+BTREE_DISPATCH(unsigned, seek_leaf, seek_leaf_with, c->mt,
+               (struct btree_cursor * c, const struct btree_node *leaf, const struct target *t,
+                bool before),
+               c, leaf, t, before)
 
 uint32_t btree_cursor_next_leaf(struct btree_cursor *c)
 {
@@ -311,7 +332,7 @@ uint32_t btree_cursor_next_leaf(struct btree_cursor *c)
             c->index = c->count;
             return 0;
         }
-        (void)enter(c, leaf, NULL);
+        copy_leaf(c, leaf);
         fetch_ahead(c, false);
         c->index = 0;
         if (c->count > 0)
@@ -327,7 +348,8 @@ static uint32_t stand_before(struct btree_cursor *c, unsigned rank)
             c->index = c->count;
             return 0;
         }
-        rank = enter(c, leaf, NULL);
+        copy_leaf(c, leaf);
+        rank = c->count;
         fetch_ahead(c, true);
     }
     c->index = rank - 1;
@@ -336,22 +358,25 @@ static uint32_t stand_before(struct btree_cursor *c, unsigned rank)
 
 uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
 {
-    c->index = enter(c, descend(c->mt, &c->at, t, false), t);
+    c->index = seek_leaf(c, descend(c->mt, &c->at, t, false), t, false);
     c->crossings = 0;
     if (c->index >= c->count)
         return btree_cursor_next_leaf(c);
-    for (unsigned i = c->index; i < c->count; i++)
-        record_prefetch(c->mt, c->records[i]);
     fetch_neighbour(c, false);
     return c->records[c->index];
 }
 
 uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t)
 {
-    unsigned rank = enter(c, descend(c->mt, &c->at, t, true), t);
+    const struct btree_node *leaf = descend(c->mt, &c->at, t, true);
+    unsigned rank;
+    if (t != NULL) {
+        rank = seek_leaf(c, leaf, t, true);
+    } else {
+        copy_leaf(c, leaf);
+        rank = c->count;
+    }
     c->crossings = 0;
-    for (unsigned i = 0; i < rank; i++)
-        record_prefetch(c->mt, c->records[i]);
     fetch_neighbour(c, true);
     return stand_before(c, rank);
 }

@@ -381,17 +381,27 @@ size_t memtable_get_many(const struct memtable *mt, uint32_t cf, uint64_t max_se
     return found;
 }
 
+bool memtable_key_range(const struct memtable *mt, uint32_t cf, lsm_slice *lowest,
+                        lsm_slice *highest)
+{
+    struct memtable_cursor c = {.kind = MEMTABLE_BTREE};
+    struct target first = {.cf = cf};
+    cursor_init(&c, mt);
+    uint32_t low = cursor_seek(&c, &first), high = cursor_seek_last(&c, cf);
+    if (low == 0 || high == 0 || record_cf(record_at(mt, low)) != cf ||
+        record_cf(record_at(mt, high)) != cf)
+        return false;
+    *lowest = record_key(record_at(mt, low));
+    *highest = record_key(record_at(mt, high));
+    return true;
+}
+
 bool memtable_next_cf(const struct memtable *mt, uint32_t from, uint32_t *cf)
 {
+    struct memtable_cursor c = {.kind = MEMTABLE_BTREE};
     struct target t = {.cf = from};
-    uint32_t at;
-    if (mt->kind == MEMTABLE_BTREE) {
-        struct btree_cursor c = {.mt = mt};
-        at = btree_cursor_seek(&c, &t);
-    } else {
-        struct skiplist_cursor c = {.mt = mt};
-        at = skiplist_cursor_seek(&c, &t);
-    }
+    cursor_init(&c, mt);
+    uint32_t at = cursor_seek(&c, &t);
     if (at == 0)
         return false;
     *cf = record_cf(record_at(mt, at));

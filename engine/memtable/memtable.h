@@ -200,11 +200,23 @@ size_t memtable_get_many(const struct memtable *mt, uint32_t cf, uint64_t max_se
  * An iterator over one family: all versions, whatever is inserted meanwhile may or may not appear
  * but nothing that was there before is missed. Owned by the caller (iter_release()); the memtable
  * outlives it. Its key excludes the family id. Of two versions with one key and one sequence number
- * only the later is shown. Where it has an `as_of`, of every key that one version and no other, so
- * that a key costs a step however often it was written.
+ * only the later is shown.
  */
 lsm_status memtable_iter_new(const struct memtable *mt, uint32_t cf, struct iter **it,
                              lsm_error *err);
+
+/*
+ * The same for a reader: of every key it shows only what memtable_get() finds at sequence number
+ * *as_of, so that a key costs one step however often it was written, and several keys at once. What
+ * as_of points to is borrowed, as long as the iterator, and changes only when its next move is to a
+ * place; everything up to it was inserted before.
+ */
+lsm_status memtable_scan_new(const struct memtable *mt, uint32_t cf, const uint64_t *as_of,
+                             struct iter **it, lsm_error *err);
+
+/* The lowest and the highest key of a family as they are now, in the arena; false when it has none. */
+bool memtable_key_range(const struct memtable *mt, uint32_t cf, lsm_slice *lowest,
+                        lsm_slice *highest);
 
 /* The smallest family id >= `from` that has entries; false when none. For the flush. */
 bool memtable_next_cf(const struct memtable *mt, uint32_t from, uint32_t *cf);

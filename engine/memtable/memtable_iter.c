@@ -1,8 +1,7 @@
 /*
- * The iterator over one family: a cursor that goes from key to key, and the chain of versions at
- * each. Of two versions with one sequence number only the newer record is shown: it hides the
- * other. Asked for the versions as of a sequence number it leaves the others out here, where each
- * of them would be a record far from the last one in memory.
+ * The iterator over all versions in one family: a cursor that goes from key to key, and the chain
+ * of versions at each. Of two versions with one sequence number only the newer record is shown: it
+ * hides the other.
  */
 #include "engine/memtable/memtable_private.h"
 
@@ -15,10 +14,7 @@ struct memtable_iter {
     const struct memtable *mt;
     uint32_t cf;
     uint32_t at; /* record shown */
-    union {
-        struct btree_cursor btree;
-        struct skiplist_cursor skiplist;
-    } cursor;
+    struct memtable_cursor cursor;
 };
 
 static struct memtable_iter *self_of(struct iter *it)
@@ -70,41 +66,6 @@ static uint32_t oldest_shown(const struct memtable *mt, uint32_t at)
     return at;
 }
 
-/* The version that is there as of the sequence number; 0: none. */
-static uint32_t version_as_of(const struct memtable *mt, uint32_t newest, uint64_t sequence)
-{
-    uint32_t at = newest;
-    while (at != 0 && sequence_at(mt, at) > sequence)
-        at = record_older(record_at(mt, at));
-    return at;
-}
-
-/* ---- cursor over either structure ------------------------------------------------------------ */
-
-static uint32_t cursor_seek(struct memtable_iter *m, const struct target *t)
-{
-    return m->mt->kind == MEMTABLE_BTREE ? btree_cursor_seek(&m->cursor.btree, t)
-                                         : skiplist_cursor_seek(&m->cursor.skiplist, t);
-}
-
-static uint32_t cursor_seek_before(struct memtable_iter *m, const struct target *t)
-{
-    return m->mt->kind == MEMTABLE_BTREE ? btree_cursor_seek_before(&m->cursor.btree, t)
-                                         : skiplist_cursor_seek_before(&m->cursor.skiplist, t);
-}
-
-static uint32_t cursor_next(struct memtable_iter *m)
-{
-    return m->mt->kind == MEMTABLE_BTREE ? btree_cursor_next(&m->cursor.btree)
-                                         : skiplist_cursor_next(&m->cursor.skiplist);
-}
-
-static uint32_t cursor_prev(struct memtable_iter *m)
-{
-    return m->mt->kind == MEMTABLE_BTREE ? btree_cursor_prev(&m->cursor.btree)
-                                         : skiplist_cursor_prev(&m->cursor.skiplist);
-}
-
 /* ---- what is shown --------------------------------------------------------------------------- */
 
 /* Shows record `at`; the iterator ends at 0 and at another family's records. */
@@ -122,79 +83,39 @@ static void show(struct memtable_iter *m, uint32_t at)
                                    .value = record_value(r)};
 }
 
-/* The version as of the wanted moment, of the first key from `newest`'s on that has one. */
-static void show_as_of(struct memtable_iter *m, uint32_t newest, bool is_backwards)
-{
-    uint64_t sequence = *m->base.as_of;
-    uint32_t at = 0;
-    while (newest != 0 && record_cf(record_at(m->mt, newest)) == m->cf) {
-        at = version_as_of(m->mt, newest, sequence);
-        if (at != 0)
-            break;
-        newest = is_backwards ? cursor_prev(m) : cursor_next(m);
-    }
-    show(m, at);
-}
-
-/* Shows the first version of the key that the cursor came to forwards. */
-static void show_newest(struct memtable_iter *m, uint32_t newest)
-{
-    if (m->base.as_of != NULL)
-        show_as_of(m, newest, false);
-    else
-        show(m, newest);
-}
-
-/* The last one, of the key that it came to backwards. */
 static void show_oldest(struct memtable_iter *m, uint32_t newest)
 {
-    if (m->base.as_of != NULL)
-        show_as_of(m, newest, true);
-    else
-        show(m, newest == 0 ? 0 : oldest_shown(m->mt, newest));
+    show(m, newest == 0 ? 0 : oldest_shown(m->mt, newest));
 }
 
 static void memtable_iter_first(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
     struct target t = {.cf = m->cf};
-    show_newest(m, cursor_seek(m, &t));
+    show(m, cursor_seek(&m->cursor, &t));
 }
 
 static void memtable_iter_last(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
-    struct target behind = {.cf = m->cf + 1};
-    show_oldest(m, cursor_seek_before(m, m->cf == UINT32_MAX ? NULL : &behind));
-}
-
-/* Of the versions that are shown, newest first: where to begin, */
-static uint32_t first_version(const struct memtable_iter *m, uint32_t newest)
-{
-    return m->base.as_of != NULL ? version_as_of(m->mt, newest, *m->base.as_of) : newest;
-}
-
-/* and the next one; 0 when there is none. */
-static uint32_t next_version(const struct memtable_iter *m, uint32_t at)
-{
-    return m->base.as_of != NULL ? 0 : older_shown(m->mt, at);
+    show_oldest(m, cursor_seek_last(&m->cursor, m->cf));
 }
 
 /* From the newest version on, the first with a trailer at or below the wanted one; 0: none. */
-static uint32_t version_from(const struct memtable_iter *m, uint32_t newest, uint64_t trailer)
+static uint32_t version_from(const struct memtable *mt, uint32_t newest, uint64_t trailer)
 {
-    uint32_t at = first_version(m, newest);
-    while (at != 0 && record_at(m->mt, at)->trailer > trailer)
-        at = next_version(m, at);
+    uint32_t at = newest;
+    while (at != 0 && record_at(mt, at)->trailer > trailer)
+        at = older_shown(mt, at);
     return at;
 }
 
 /* The last shown version with a trailer at or above the wanted one; 0: none. */
-static uint32_t version_to(const struct memtable_iter *m, uint32_t newest, uint64_t trailer)
+static uint32_t version_to(const struct memtable *mt, uint32_t newest, uint64_t trailer)
 {
     uint32_t found = 0;
-    for (uint32_t at = first_version(m, newest);
-         at != 0 && record_at(m->mt, at)->trailer >= trailer; at = next_version(m, at))
+    for (uint32_t at = newest; at != 0 && record_at(mt, at)->trailer >= trailer;
+         at = older_shown(mt, at))
         found = at;
     return found;
 }
@@ -203,52 +124,46 @@ static void memtable_iter_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct memtable_iter *m = self_of(it);
     struct target t = target_of(m->cf, key);
-    uint32_t newest = cursor_seek(m, &t);
+    uint32_t newest = cursor_seek(&m->cursor, &t);
     if (newest != 0 && record_has_key(record_at(m->mt, newest), &t)) {
-        uint32_t at = version_from(m, newest, trailer);
-        if (at != 0)
-            show(m, at);
-        else
-            show_newest(m, cursor_next(m));
+        uint32_t at = version_from(m->mt, newest, trailer);
+        show(m, at != 0 ? at : cursor_next(&m->cursor));
         return;
     }
-    show_newest(m, newest);
+    show(m, newest);
 }
 
 static void memtable_iter_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct memtable_iter *m = self_of(it);
     struct target t = target_of(m->cf, key);
-    uint32_t newest = cursor_seek(m, &t);
+    uint32_t newest = cursor_seek(&m->cursor, &t);
     if (newest != 0 && record_has_key(record_at(m->mt, newest), &t)) {
-        uint32_t at = version_to(m, newest, trailer);
+        uint32_t at = version_to(m->mt, newest, trailer);
         if (at != 0)
             show(m, at);
         else
-            show_oldest(m, cursor_prev(m));
+            show_oldest(m, cursor_prev(&m->cursor));
         return;
     }
-    show_oldest(m, cursor_seek_before(m, &t));
+    show_oldest(m, cursor_seek_before(&m->cursor, &t));
 }
 
 static void memtable_iter_next(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
-    uint32_t older = next_version(m, m->at);
-    if (older != 0)
-        show(m, older);
-    else
-        show_newest(m, cursor_next(m));
+    uint32_t older = older_shown(m->mt, m->at);
+    show(m, older != 0 ? older : cursor_next(&m->cursor));
 }
 
 static void memtable_iter_prev(struct iter *it)
 {
     struct memtable_iter *m = self_of(it);
-    uint32_t newer = m->base.as_of != NULL ? 0 : newer_shown(m->mt, m->at);
+    uint32_t newer = newer_shown(m->mt, m->at);
     if (newer != 0)
         show(m, newer);
     else
-        show_oldest(m, cursor_prev(m));
+        show_oldest(m, cursor_prev(&m->cursor));
 }
 
 static void memtable_iter_release(struct iter *it)
@@ -276,10 +191,7 @@ lsm_status memtable_iter_new(const struct memtable *mt, uint32_t cf, struct iter
     m->base.entry = &m->entry;
     m->mt = mt;
     m->cf = cf;
-    if (mt->kind == MEMTABLE_BTREE)
-        m->cursor.btree.mt = mt;
-    else
-        m->cursor.skiplist.mt = mt;
+    cursor_init(&m->cursor, mt);
     *it = &m->base;
     return LSM_OK;
 }

@@ -9,7 +9,8 @@
  *   bulk*            filling an empty memtable at once
  *   memtable.c       the door: arenas, room, lookups
  *   insert.c         the door: inserts, and going back to repeat them
- *   memtable_iter.c  the iterator over either structure
+ *   memtable_iter.c  the iterator over all versions in either structure
+ *   memtable_scan.c  the iterator over one version of each key, for readers
  *
  * Offsets are 32 bits in units of 8 bytes from the arena's start; 0 is "none".
  */
@@ -388,5 +389,55 @@ uint32_t skiplist_cursor_seek(struct skiplist_cursor *c, const struct target *t)
 uint32_t skiplist_cursor_seek_before(struct skiplist_cursor *c, const struct target *t);
 uint32_t skiplist_cursor_next(struct skiplist_cursor *c);
 uint32_t skiplist_cursor_prev(struct skiplist_cursor *c);
+
+/* Over either structure. */
+struct memtable_cursor {
+    enum memtable_kind kind;
+    union {
+        struct btree_cursor btree;
+        struct skiplist_cursor skiplist;
+    } in;
+};
+
+/* Zeroed before. */
+static inline void cursor_init(struct memtable_cursor *c, const struct memtable *mt)
+{
+    c->kind = mt->kind;
+    if (c->kind == MEMTABLE_BTREE)
+        c->in.btree.mt = mt;
+    else
+        c->in.skiplist.mt = mt;
+}
+
+static inline uint32_t cursor_seek(struct memtable_cursor *c, const struct target *t)
+{
+    return c->kind == MEMTABLE_BTREE ? btree_cursor_seek(&c->in.btree, t)
+                                     : skiplist_cursor_seek(&c->in.skiplist, t);
+}
+
+static inline uint32_t cursor_seek_before(struct memtable_cursor *c, const struct target *t)
+{
+    return c->kind == MEMTABLE_BTREE ? btree_cursor_seek_before(&c->in.btree, t)
+                                     : skiplist_cursor_seek_before(&c->in.skiplist, t);
+}
+
+/* The last key of a family. */
+static inline uint32_t cursor_seek_last(struct memtable_cursor *c, uint32_t cf)
+{
+    struct target behind = {.cf = cf + 1};
+    return cursor_seek_before(c, cf == UINT32_MAX ? NULL : &behind);
+}
+
+static inline uint32_t cursor_next(struct memtable_cursor *c)
+{
+    return c->kind == MEMTABLE_BTREE ? btree_cursor_next(&c->in.btree)
+                                     : skiplist_cursor_next(&c->in.skiplist);
+}
+
+static inline uint32_t cursor_prev(struct memtable_cursor *c)
+{
+    return c->kind == MEMTABLE_BTREE ? btree_cursor_prev(&c->in.btree)
+                                     : skiplist_cursor_prev(&c->in.skiplist);
+}
 
 #endif

@@ -228,18 +228,21 @@ static void *read_all(void *argument)
 {
     struct round *r = argument;
     struct random_state random = random_seeded(r->seed ^ (uint64_t)(uintptr_t)&random);
-    struct iter *it = NULL;
-    if (memtable_iter_new(r->mt, 1, &it, NULL) != LSM_OK)
+    static const uint64_t newest = ENTRY_MAX_SEQUENCE;
+    struct iter *it = NULL, *scan = NULL;
+    if (memtable_iter_new(r->mt, 1, &it, NULL) != LSM_OK ||
+        memtable_scan_new(r->mt, 1, &newest, &scan, NULL) != LSM_OK)
         abort();
     for (uint64_t i = 0; published_of(r) < VERSIONS * KEY_COUNT; i++) {
         look_up(r, &random);
         look_up_many(r, &random);
         if (i % 500 == 0)
-            iterate_forwards(r, it, random_below(&random, KEY_COUNT));
+            iterate_forwards(r, i % 1000 == 0 ? it : scan, random_below(&random, KEY_COUNT));
         if (i % 1500 == 0)
-            iterate_backwards(r, it, random_below(&random, KEY_COUNT));
+            iterate_backwards(r, i % 3000 == 0 ? it : scan, random_below(&random, KEY_COUNT));
     }
     iter_release(it);
+    iter_release(scan);
     return NULL;
 }
 

@@ -251,8 +251,9 @@ static void check_shown(const struct iter *it, entry_ref e)
 static struct iter *iter_as_of(const struct memtable *mt, uint32_t cf, const uint64_t *sequence)
 {
     struct iter *it = NULL;
-    ck_assert_int_eq(memtable_iter_new(mt, cf, &it, NULL), LSM_OK);
-    it->as_of = sequence;
+    ck_assert_int_eq(sequence == NULL ? memtable_iter_new(mt, cf, &it, NULL)
+                                      : memtable_scan_new(mt, cf, sequence, &it, NULL),
+                     LSM_OK);
     return it;
 }
 

@@ -219,8 +219,7 @@ START_TEST(test_memtable_as_of_a_moment_a_key_is_one_step)
     insert_text(f.mt, 0, "z", put(3), "");
     uint64_t sequence = VERSIONS;
     struct iter *it = NULL;
-    ck_assert_int_eq(memtable_iter_new(f.mt, 0, &it, NULL), LSM_OK);
-    it->as_of = &sequence;
+    ck_assert_int_eq(memtable_scan_new(f.mt, 0, &sequence, &it, NULL), LSM_OK);
     it->ops->first(it);
     iter_next(it);
     ck_assert_uint_eq(entry_sequence(it->entry->trailer), VERSIONS);
