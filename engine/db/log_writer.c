@@ -126,6 +126,7 @@ static void *log_writer(void *argument)
     while (!atomic_load(&db->closing)) {
         wait_for_work(db, failed);
         back_ahead(db);
+        wal_populate_ahead(db->wal);
         lsm_error error;
         failed = !log_is_written(db) && write_staged(db, true, &error) != LSM_OK;
         if (failed)

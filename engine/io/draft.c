@@ -613,7 +613,6 @@ static const struct io_ops draft_ops = {
     .file_allocate = file_allocate,
     .map = map,
     .unmap = unmap,
-    .renew = advise,
     .populate = advise,
     .lock = take_lock,
     .unlock = unlock,

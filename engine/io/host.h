@@ -56,7 +56,6 @@ int host_file_allocate(struct io_file *file, uint64_t offset, uint64_t size);
 
 int host_map(struct io_file *file, size_t size, unsigned flags, struct io_mapping **mapping);
 void host_unmap(struct io_mapping *mapping);
-void host_renew(struct io_mapping *mapping, size_t offset, size_t size);
 void host_populate(struct io_mapping *mapping, size_t offset, size_t size);
 
 int host_lock(struct io_file *file, uint64_t byte, enum io_lock_mode mode, unsigned patience_ms,
@@ -82,14 +81,16 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
     .now_ns = host_now_ns, .wall_ms = host_wall_ms, .random = host_random,                         \
     .describe_process = host_describe_process, .describe_thread = host_describe_thread,            \
     .dir_open = host_dir_open, .dir_close = host_dir_close, .dir_real_path = host_dir_real_path,   \
-    .dir_remote_name = host_dir_remote_name, .dir_free_bytes = host_dir_free_bytes, .dir_lacks_barriers = host_dir_lacks_barriers, .dir_sync = host_dir_sync, .dir_list = host_dir_list, \
-    .dir_describe = host_dir_describe, .dir_rename = host_dir_rename, .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove,   \
-    .dir_link = host_dir_link, .dir_move = host_dir_move, .file_copy = host_file_copy,             \
-    .file_open = host_file_open, .file_close = host_file_close,                                    \
-    .file_identity = host_file_identity, .file_read = host_file_read,                              \
-    .file_write = host_file_write, .file_sync = host_file_sync, .file_size = host_file_size,       \
-    .file_truncate = host_file_truncate, .file_allocate = host_file_allocate, .map = host_map,     \
-    .unmap = host_unmap, .renew = host_renew, .populate = host_populate, .lock = host_lock,        \
-    .unlock = host_unlock, .lock_test = host_lock_test
+    .dir_remote_name = host_dir_remote_name, .dir_free_bytes = host_dir_free_bytes,                \
+    .dir_lacks_barriers = host_dir_lacks_barriers, .dir_sync = host_dir_sync,                      \
+    .dir_list = host_dir_list, .dir_describe = host_dir_describe, .dir_rename = host_dir_rename,   \
+    .dir_unlink = host_dir_unlink, .dir_remove = host_dir_remove, .dir_link = host_dir_link,       \
+    .dir_move = host_dir_move, .file_copy = host_file_copy, .file_open = host_file_open,           \
+    .file_close = host_file_close, .file_identity = host_file_identity,                            \
+    .file_read = host_file_read, .file_write = host_file_write, .file_sync = host_file_sync,       \
+    .file_size = host_file_size, .file_truncate = host_file_truncate,                              \
+    .file_allocate = host_file_allocate, .map = host_map, .unmap = host_unmap,                     \
+    .populate = host_populate, .lock = host_lock, .unlock = host_unlock,                           \
+    .lock_test = host_lock_test
 
 #endif

@@ -647,12 +647,6 @@ void *io_mapping_memory(const struct io_mapping *mapping)
     return mapping->memory;
 }
 
-void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size)
-{
-    if (offset <= mapping->size && size <= mapping->size - offset)
-        mapping->io->ops->renew(mapping, offset, size);
-}
-
 void io_mapping_populate(struct io_mapping *mapping, size_t offset, size_t size)
 {
     if (offset <= mapping->size && size <= mapping->size - offset)

@@ -221,11 +221,8 @@ lsm_status io_map(struct io_file *file, size_t size, unsigned flags, struct io_m
                   lsm_error *err);
 void io_unmap(struct io_mapping *mapping);
 void *io_mapping_memory(const struct io_mapping *mapping);
-/* Tells the kernel that [offset, offset + size) will be overwritten soon (drops page table entries
- * made read-only by write-back); contents stay. A hint. */
-void io_mapping_renew(struct io_mapping *mapping, size_t offset, size_t size);
-/* Tells it that [offset, offset + size), allocated, will be stored to soon: one call in place of a
- * fault a page. A hint. */
+/* Tells the kernel that [offset, offset + size), allocated, will be stored to soon: one call in
+ * place of a fault a page. A hint; contents stay. */
 void io_mapping_populate(struct io_mapping *mapping, size_t offset, size_t size);
 
 /* ---- locks ----------------------------------------------------------------------------------- */

@@ -123,7 +123,6 @@ struct io_ops {
 
     int (*map)(struct io_file *file, size_t size, unsigned flags, struct io_mapping **mapping);
     void (*unmap)(struct io_mapping *mapping);
-    void (*renew)(struct io_mapping *mapping, size_t offset, size_t size);
     void (*populate)(struct io_mapping *mapping, size_t offset, size_t size);
 
     /* EAGAIN: busy, after that long. */

@@ -101,11 +101,6 @@ static void advise(struct io_mapping *mapping, size_t offset, size_t size, int a
         (void)madvise((char *)mapping->memory + first, limit - first, advice);
 }
 
-void host_renew(struct io_mapping *mapping, size_t offset, size_t size)
-{
-    advise(mapping, offset, size, MADV_DONTNEED);
-}
-
 void host_populate(struct io_mapping *mapping, size_t offset, size_t size)
 {
 #ifdef MADV_POPULATE_WRITE /* Linux 5.14 */

@@ -642,7 +642,7 @@ static void unmap(struct io_mapping *mapping)
     mem_free(m);
 }
 
-static void renew(struct io_mapping *mapping, size_t offset, size_t size)
+static void populate(struct io_mapping *mapping, size_t offset, size_t size)
 {
     (void)mapping;
     (void)offset;
@@ -805,8 +805,7 @@ static const struct io_ops sim_ops = {
     .file_allocate = file_allocate,
     .map = map,
     .unmap = unmap,
-    .renew = renew,
-    .populate = renew, /* neither changes a byte */
+    .populate = populate,
     .lock = lock_byte,
     .unlock = unlock,
     .lock_test = lock_test,

@@ -40,30 +40,30 @@ bool wal_has_room_locked(const struct wal *wal, size_t size)
     return has_room(wal, log_record_size(size));
 }
 
-static void renew_stretch(struct wal *wal)
-{
-    size_t offset = (size_t)((wal->renew_at + WAL_STRETCH) % wal->stage.size);
-    size_t here = (size_t)wal->stage.size - offset;
-    if (here > WAL_STRETCH)
-        here = WAL_STRETCH;
-    io_mapping_renew(wal->stage.mapping, offset, here);
-    if (here < WAL_STRETCH)
-        io_mapping_renew(wal->stage.mapping, 0, WAL_STRETCH - here);
-    wal->renew_at += WAL_STRETCH;
-}
-
 /*
- * Pages that the kernel wrote back are write-protected, and the first store into each costs a slow
- * fault. Dropping their table entries a stretch ahead makes it a quick one; the page cache keeps
- * the bytes, so it does not matter what is still in use there. The table is this process's own: one
- * that comes back after others have filled the ring many times over has one lap to renew.
+ * The first store into a page that is not mapped, or that the kernel wrote back since, costs
+ * several times a short commit. The thread that writes the log sees to that a part of the ring
+ * ahead of the tail is mapped to be stored to, but not before a stretch was written: such pages go
+ * to disk some time. Page tables are a process's own, so each one's thread does it.
  */
-static void renew(struct wal *wal, uint64_t end)
+void wal_populate_ahead(struct wal *wal)
 {
-    if (end - wal->renew_at > wal->stage.size)
-        wal->renew_at = end - end % WAL_STRETCH - (wal->stage.size - wal->stage.size % WAL_STRETCH);
-    while (end >= wal->renew_at)
-        renew_stretch(wal);
+    const struct wal_stage *stage = &wal->stage;
+    if (stage->mapping == NULL || stage->size < WAL_POPULATE_FROM)
+        return;
+    uint64_t staged = tail(wal);
+    uint64_t limit = staged - staged % WAL_STRETCH + stage->size / WAL_AHEAD_PART;
+    if (wal->populate_from == 0)
+        wal->populate_from = staged + WAL_STRETCH;
+    if (staged < wal->populate_from || wal->populated >= limit)
+        return;
+    uint64_t first = wal->populated > staged ? wal->populated : staged;
+    size_t offset = (size_t)(first % stage->size), size = (size_t)(limit - first);
+    size_t here = size < stage->size - offset ? size : (size_t)(stage->size - offset);
+    io_mapping_populate(stage->mapping, offset, here);
+    if (here < size)
+        io_mapping_populate(stage->mapping, 0, size - here);
+    wal->populated = limit;
 }
 
 /* NULL: the record is to be made elsewhere. */
@@ -123,8 +123,6 @@ lsm_status wal_stage_locked(struct wal *wal, uint64_t sequence, const lsm_slice 
     }
     wal->staged_end = record.position + size;
     wal->staged_chain = record.checksum;
-    if (wal->staged_end >= wal->renew_at)
-        renew(wal, wal->staged_end);
     *end = wal->staged_end;
     return LSM_OK;
 }

@@ -187,13 +187,6 @@ static void trim_old_segment(struct wal *wal, const struct opening *opening)
     io_file_close(file);
 }
 
-static void settle_renewal(struct wal *wal, uint64_t tail)
-{
-    wal->renew_at = UINT64_MAX; /* never, where it cannot help */
-    if (wal->stage.mapping != NULL && wal->stage.size >= 4 * WAL_STRETCH)
-        wal->renew_at = tail - tail % WAL_STRETCH + wal->stage.size - WAL_STRETCH;
-}
-
 /* The block of the log's end is written again by the next append: its head must be in the ring. */
 static lsm_status settle_ring(struct wal *wal, const struct opening *opening, lsm_error *err)
 {
@@ -212,7 +205,6 @@ static lsm_status settle_ring(struct wal *wal, const struct opening *opening, ls
     stage->held_first = block;
     stage->held_limit = position;
     wal->reached = wal->fits = position;
-    settle_renewal(wal, position);
 
     struct shm_commit *commit = &wal->layout->commit;
     commit->chain = opening->end->chain;
@@ -362,7 +354,6 @@ lsm_status wal_attach(const struct wal_options *options, struct wal **wal, lsm_e
         wal_free(w);
         return status;
     }
-    settle_renewal(w, atomic_load_explicit(&w->layout->commit.staged, memory_order_acquire));
     describe_path(w);
     *wal = w;
     return LSM_OK;

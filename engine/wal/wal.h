@@ -209,6 +209,9 @@ lsm_status wal_prepare(struct wal *wal, lsm_error *err);
  */
 lsm_status wal_rest_locked(struct wal *wal, lsm_error *err);
 
+/* Has the ring mapped where writers come to next, once there are many. A hint to the kernel; for
+ * the thread that writes the log. */
+void wal_populate_ahead(struct wal *wal);
 /* True when wal_prepare() should run: the current segment is half full, and there is no next one.
  */
 bool wal_wants_spare(const struct wal *wal);

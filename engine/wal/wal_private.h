@@ -24,11 +24,14 @@
 
 #include <assert.h>
 
-#define WAL_MIN_STAGE  ((uint64_t)16 << 10)
-#define WAL_WRITE_SIZE ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
-#define WAL_FILL_SIZE  ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
-#define WAL_WRITE_DUE  ((uint64_t)256 << 10)
-#define WAL_STRETCH    ((uint64_t)1 << 20) /* the ring is renewed in these */
+#define WAL_MIN_STAGE     ((uint64_t)16 << 10)
+#define WAL_WRITE_SIZE    ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
+#define WAL_FILL_SIZE     ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
+#define WAL_WRITE_DUE     ((uint64_t)256 << 10)
+#define WAL_STRETCH       ((uint64_t)1 << 20) /* the ring is mapped ahead in these */
+#define WAL_AHEAD_PART    4                   /* of the ring is mapped ahead of its tail */
+#define WAL_POPULATE_FROM (WAL_AHEAD_PART * WAL_STRETCH) /* bytes of a ring: less is soon in use   \
+                                                          */
 
 #define WAL_RESERVE_PART  16 /* of a segment */
 #define WAL_RESERVE_LEAST ((uint64_t)16 << 10)
@@ -80,7 +83,10 @@ struct wal {
     struct buffer scratch; /* the record being made */
     uint64_t staged_end;   /* behind the record that is staged and not published */
     uint64_t staged_chain; /* its checksum */
-    uint64_t renew_at;     /* when the tail gets here the stretch one ahead is renewed */
+
+    /* the log writer's thread's own; see wal_populate_ahead() */
+    uint64_t populate_from; /* 0: nothing was seen yet */
+    uint64_t populated;     /* the ring is mapped for the log up to here */
 
     /* guarded by the sync lock; worth something while log->holder is this handle */
     struct wal_current current;

@@ -418,8 +418,8 @@ START_TEST(test_mapping_and_transfers_show_each_other)
     ck_ok(io_file_write(f, "W", 1, 20001, err));
     ck_assert_mem_eq(memory + 20000, "sWored", 6);
     ck_ok(io_file_sync(f, err));
-    io_mapping_renew(m, 0, 65536);
-    io_mapping_renew(m, 60000, 100000);
+    io_mapping_populate(m, 0, 65536);
+    io_mapping_populate(m, 60000, 100000);
     ck_assert_mem_eq(memory + 20000, "sWored", 6);
     io_file_close(f);
     memory[65535] = '!';

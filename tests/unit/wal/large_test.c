@@ -1,4 +1,4 @@
-/* Logs of usual sizes: long records, long writes, many chunks read ahead, the ring renewed. */
+/* Logs of usual sizes: long records, long writes, many chunks read ahead, the ring mapped ahead. */
 #include "tests/unit/wal/rig.h"
 
 #define MIB ((size_t)1 << 20)
@@ -15,6 +15,8 @@ static void fill(struct rig *rig, uint64_t limit, uint64_t seed)
         ck_ok(rig_put_sized(rig, size, &end, err));
         if (wal_wants_write(rig->wal) && random_below(&random, 4) == 0)
             ck_ok(wal_write_locked(rig->wal, end, err));
+        if (random_below(&random, 4) == 0)
+            wal_populate_ahead(rig->wal);
         if (random_below(&random, 40) == 0)
             ck_ok(wal_prepare(rig->wal, err));
     }
