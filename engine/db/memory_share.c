@@ -6,7 +6,7 @@
  *     memtables   a quarter: memtable_count, and two that are flushed and still read
  *     merges      8 MiB a worker, but no more than a fifth
  *     log         the stage file, a 64th, 256 KiB to 16 MiB; and what the log is written from
- *     heap        an eighth, up to 12 MiB: what reading threads use, and what it leaves unused
+ *     heap        a sixth, up to 16 MiB: what reading threads use, and what it leaves unused
  *     blocks      the rest, about two fifths; of that one part in 17 for those still being freed
  *
  * Indexes and filters of open tables come out of the blocks' part, as they are opened, but for a
@@ -33,8 +33,8 @@
 #define STAGE_MOST        ((uint64_t)16 << 20)
 #define SEGMENT_BYTES     ((uint64_t)1 << 20) /* what is shared besides */
 #define LOG_BYTES         ((uint64_t)1 << 20) /* what it is written from */
-#define HEAP_PART         8
-#define HEAP_MOST         ((uint64_t)12 << 20)
+#define HEAP_PART         6
+#define HEAP_MOST         ((uint64_t)16 << 20)
 #define RETIRED_PART      17 /* of the cache's bytes, see too_much_is_retired() */
 #define CACHE_PART        16 /* it keeps at least so much of the whole */
 

@@ -706,7 +706,7 @@ static void check_parts(const lsm_options *o)
     ck_assert_uint_ge(p.memtables, (o->memtable_count + UINT64_C(2)) * o->memtable_size);
     ck_assert_uint_ge(p.log, o->stage_size);
     ck_assert_uint_gt(p.ahead, 0);
-    ck_assert_uint_ge(p.heap, o->memory / 8 < 12u << 20 ? o->memory / 8 : 12u << 20);
+    ck_assert_uint_ge(p.heap, o->memory / 6 < 16u << 20 ? o->memory / 6 : 16u << 20);
     uint64_t cache = o->cache_size == LSM_NO_CACHE ? 0 : o->cache_size;
     ck_assert_uint_ge(p.blocks_and_tables, cache);
     uint64_t kept = o->shared_cache ? cache : o->memory / 16;
@@ -747,7 +747,7 @@ START_TEST(test_open_memory_is_shared_out)
         uint64_t sum = o.cache_size + 5 * o.memtable_size + o.stage_size;
         ck_assert_uint_lt(sum, o.memory);
         ck_assert_uint_ge(sum, o.memory / 2);
-        ck_assert_uint_ge(o.cache_size, o.memory / 4);
+        ck_assert_uint_ge(o.cache_size, o.memory / 5);
         ck_assert_uint_eq(o.max_open_tables, 1000);
         ck_assert_uint_le(o.memtable_size, 64u << 20);
         ck_assert_uint_eq(o.memtable_count, 3);
