@@ -16,7 +16,8 @@ static bool compaction_is_due(lsm_db *db)
     struct compaction c = {0};
     pthread_mutex_lock(&db->view_lock);
     struct version *version = version_set_current(db->versions);
-    bool due = compact_pick(version, db_wall_seconds(db), &c) || db_reads_pick(db, version, &c) || db_reads_want_flush(db, version);
+    bool due = compact_pick(version, db_wall_seconds(db), &c) || db_reads_pick(db, version, &c) ||
+               db_reads_want_flush(db, version);
     pthread_mutex_unlock(&db->view_lock);
     compaction_release(&c);
     version_drop(version);

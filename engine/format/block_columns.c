@@ -82,7 +82,8 @@ static inline __attribute__((always_inline)) void transpose(uint64_t rows[8])
     SWAP(6, 7, 8, eighth);
 }
 
-static inline __attribute__((always_inline)) void split(const uint8_t *from, size_t count, size_t width, uint8_t *to)
+static inline __attribute__((always_inline)) void split(const uint8_t *from, size_t count,
+                                                        size_t width, uint8_t *to)
 {
     uint64_t before = 0, rows[8];
     size_t i = 0;
@@ -104,7 +105,8 @@ static inline __attribute__((always_inline)) void split(const uint8_t *from, siz
     }
 }
 
-static inline __attribute__((always_inline)) void join(const uint8_t *from, size_t count, size_t width, uint8_t *to)
+static inline __attribute__((always_inline)) void join(const uint8_t *from, size_t count,
+                                                       size_t width, uint8_t *to)
 {
     uint64_t number = 0, rows[8];
     size_t i = 0;

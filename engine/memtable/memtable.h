@@ -214,7 +214,8 @@ lsm_status memtable_iter_new(const struct memtable *mt, uint32_t cf, struct iter
 lsm_status memtable_scan_new(const struct memtable *mt, uint32_t cf, const uint64_t *as_of,
                              struct iter **it, lsm_error *err);
 
-/* The lowest and the highest key of a family as they are now, in the arena; false when it has none. */
+/* The lowest and the highest key of a family as they are now, in the arena; false when it has none.
+ */
 bool memtable_key_range(const struct memtable *mt, uint32_t cf, lsm_slice *lowest,
                         lsm_slice *highest);
 

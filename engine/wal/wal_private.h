@@ -24,14 +24,15 @@
 
 #include <assert.h>
 
-#define WAL_MIN_STAGE     ((uint64_t)16 << 10)
-#define WAL_WRITE_SIZE    ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
-#define WAL_FILL_SIZE     ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
-#define WAL_WRITE_DUE     ((uint64_t)256 << 10)
-#define WAL_STRETCH       ((uint64_t)1 << 20) /* the ring is mapped ahead in these */
-#define WAL_AHEAD_PART    4                   /* of the ring is mapped ahead of its tail */
-#define WAL_POPULATE_FROM (WAL_AHEAD_PART * WAL_STRETCH) /* bytes of a ring: less is soon in use   \
-                                                          */
+#define WAL_MIN_STAGE  ((uint64_t)16 << 10)
+#define WAL_WRITE_SIZE ((size_t)1 << 20)   /* longest write: bytes of the private buffer */
+#define WAL_FILL_SIZE  ((size_t)512 << 10) /* of a write that goes where nothing was written yet */
+#define WAL_WRITE_DUE  ((uint64_t)256 << 10)
+#define WAL_STRETCH    ((uint64_t)1 << 20) /* the ring is mapped ahead in these */
+#define WAL_AHEAD_PART 4                   /* of the ring is mapped ahead of its tail */
+#define WAL_POPULATE_FROM                                                                          \
+    (WAL_AHEAD_PART * WAL_STRETCH) /* bytes of a ring: less is soon in use                         \
+                                    */
 
 #define WAL_RESERVE_PART  16 /* of a segment */
 #define WAL_RESERVE_LEAST ((uint64_t)16 << 10)
