@@ -582,7 +582,7 @@ START_TEST(test_memtable_with_more_keys_than_its_index_holds_finds_all)
     struct random_state random = random_seeded(reference_seed("full index") + (uint64_t)_i);
     struct fixture f = fixture_of(kinds[_i], MEMTABLE_MIN_ARENA);
     fill_over_the_index(&f, &random);
-    ck_assert_uint_gt(count_strangers(f.mt, 1, &random), 20000 / 2);
+    ck_assert_uint_gt(count_strangers(f.mt, 1, &random), 20000 / 4);
     reference_check(&f.reference, f.reference.count, f.mt, &random);
 
     fixture_release(&f);
@@ -596,7 +596,7 @@ START_TEST(test_memtable_filled_at_once_over_its_index_finds_all)
     fill_over_the_index(&f, &random);
     uint8_t *arena = aligned_alloc(64, f.size);
     struct memtable *mt = fill_at_once(&f, arena);
-    ck_assert_uint_gt(count_strangers(mt, 1, &random), 20000 / 2);
+    ck_assert_uint_gt(count_strangers(mt, 1, &random), 20000 / 4);
     reference_check(&f.reference, f.reference.count, mt, &random);
     memtable_free(mt);
     free(arena);
