@@ -17,6 +17,8 @@
 /* Inner levels that are not full, each by one node. */
 #define BULK_SPARE_ROOM ((BTREE_MAX_HEIGHT + 1) * BTREE_NODE_SIZE)
 
+#define LATE_COUNT ((size_t)16)
+
 struct memtable_bulk {
     struct memtable *mt;       /* borrowed from begin to end */
     bool inserts;              /* as always: it cannot be collected, or was too much */
@@ -27,6 +29,13 @@ struct memtable_bulk {
     size_t prefix; /* bytes that all keys have in common; heads are behind it, */
     size_t stale;  /* but those of the first so many entries are behind more */
     uint64_t min_sequence, max_sequence;
+    /* The last entries, whose lines of the index are on their way: [0, late_count) of the ring that
+     * begins at late_first. */
+    struct late {
+        uint64_t mixed;
+        uint32_t place;
+    } late[LATE_COUNT];
+    size_t late_first, late_count;
 };
 
 bool memtable_bulk_is_full(const struct memtable_bulk *bulk, size_t count)
@@ -89,6 +98,7 @@ lsm_status memtable_bulk_begin(struct memtable_bulk *bulk, struct memtable *mt, 
     bulk->mt = mt;
     bulk->inserts = mt->kind != MEMTABLE_BTREE;
     bulk->count = bulk->prefix = bulk->stale = 0;
+    bulk->late_first = bulk->late_count = 0;
     bulk->min_sequence = UINT64_MAX;
     bulk->max_sequence = 0;
     return LSM_OK;
@@ -159,6 +169,25 @@ static void collect(struct memtable_bulk *bulk, const struct entry *e)
         bulk->max_sequence = sequence;
 }
 
+/* The oldest of the late ones into the index. */
+static void index_oldest(struct memtable_bulk *bulk)
+{
+    const struct late *l = &bulk->late[bulk->late_first];
+    struct entry e = {.target = record_target(record_at(bulk->mt, l->place)), .place = l->place};
+    index_add_unlinked(bulk->mt, l->mixed, &e);
+    bulk->late_first = (bulk->late_first + 1) % LATE_COUNT;
+    bulk->late_count--;
+}
+
+/* In the order of the entries, each some entries later. */
+static void index_late(struct memtable_bulk *bulk, uint64_t mixed, uint32_t place)
+{
+    __builtin_prefetch(index_line(bulk->mt, mixed), 1);
+    if (bulk->late_count == LATE_COUNT)
+        index_oldest(bulk);
+    bulk->late[(bulk->late_first + bulk->late_count++) % LATE_COUNT] = (struct late){mixed, place};
+}
+
 void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, uint64_t hash,
                        uint64_t trailer, lsm_slice value)
 {
@@ -174,7 +203,7 @@ void memtable_bulk_add(struct memtable_bulk *bulk, uint32_t cf, lsm_slice key, u
                       .value = value,
                       .place = (uint32_t)(memtable_position(mt) / ARENA_UNIT)};
     collect(bulk, &e);
-    index_add_unlinked(mt, index_hash(cf, hash), &e);
+    index_late(bulk, index_hash(cf, hash), e.place);
     mt->records_limit = e.place + (uint32_t)(record_size(key.size, value.size) / ARENA_UNIT);
     atomic_store_explicit(&mt->header->progress, (uint64_t)bulk->count << 32 | mt->records_limit,
                           memory_order_relaxed);
@@ -213,6 +242,8 @@ static void build(struct memtable_bulk *bulk)
     struct memtable *mt = bulk->mt;
     if (bulk->count == 0)
         return;
+    while (bulk->late_count > 0)
+        index_oldest(bulk);
     for (size_t i = 0; i < bulk->stale; i++)
         bulk->entries[i].head = record_head(record_at(mt, bulk->entries[i].place), bulk->prefix);
     bulk_sort(mt, bulk->entries, bulk->scratch, bulk->count);
