@@ -53,22 +53,26 @@ static lsm_status reap(struct spill_writer *w, lsm_error *err)
     return LSM_OK;
 }
 
-/* Sends off the pieces of the current write, `size` bytes, and waits until the next one is free. */
+/* Sends off the pieces of the current write, `size` bytes, and waits until the next one is free.
+ * Through the page cache this thread copies them itself, as table_output.c does, and for its
+ * reasons; but the disk is told nothing, for the file may be gone before it would have to hear. */
 static lsm_status submit(struct spill_writer *w, size_t size, lsm_error *err)
 {
+    uint64_t offset = w->spill.offset + (w->index + 1 - w->piece) * SPILL_PIECE;
+    w->piece = 0;
+    if (!io_file_is_direct(w->file->file))
+        return io_file_write(w->file->file, w->writes[w->current].memory, size, offset, err);
     struct io_request *request = &w->writes[w->current].request;
-    uint64_t first = w->index + 1 - w->piece;
     *request = (struct io_request){.operation = IO_WRITE,
                                    .file = w->file->file,
                                    .memory = w->writes[w->current].memory,
                                    .size = size,
-                                   .offset = w->spill.offset + first * SPILL_PIECE,
+                                   .offset = offset,
                                    .owner = (void *)(uintptr_t)w->current};
     w->writes[w->current].in_flight = true;
     io_queue_push(w->queue, request);
     lsm_status status = io_queue_submit(w->queue, err);
     w->current = (w->current + 1) % SPILL_WRITES;
-    w->piece = 0;
     while (status == LSM_OK && w->writes[w->current].in_flight)
         status = reap(w, err);
     return status;

@@ -483,6 +483,12 @@ int host_file_sync(struct io_file *file)
     return result == 0 ? 0 : errno;
 }
 
+/* Errors of the writing are left for fdatasync to tell: this flag alone looks at none. */
+void host_file_write_back(struct io_file *file, uint64_t offset, uint64_t size)
+{
+    (void)sync_file_range(file_fd(file), (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+}
+
 int host_file_size(struct io_file *file, uint64_t *size)
 {
     struct stat about;

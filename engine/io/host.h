@@ -50,6 +50,7 @@ int host_file_write(struct io_file *file, const void *memory, size_t size, uint6
 int host_file_copy(struct io_file *from, struct io_file *to, uint64_t offset, size_t size,
                    size_t *copied);
 int host_file_sync(struct io_file *file);
+void host_file_write_back(struct io_file *file, uint64_t offset, uint64_t size);
 int host_file_size(struct io_file *file, uint64_t *size);
 int host_file_truncate(struct io_file *file, uint64_t size);
 int host_file_allocate(struct io_file *file, uint64_t offset, uint64_t size);
@@ -88,9 +89,9 @@ int uring_open(struct io **io, char *reason, size_t reason_size);
     .dir_move = host_dir_move, .file_copy = host_file_copy, .file_open = host_file_open,           \
     .file_close = host_file_close, .file_identity = host_file_identity,                            \
     .file_read = host_file_read, .file_write = host_file_write, .file_sync = host_file_sync,       \
-    .file_size = host_file_size, .file_truncate = host_file_truncate,                              \
-    .file_allocate = host_file_allocate, .map = host_map, .unmap = host_unmap,                     \
-    .populate = host_populate, .lock = host_lock, .unlock = host_unlock,                           \
+    .file_write_back = host_file_write_back, .file_size = host_file_size,                          \
+    .file_truncate = host_file_truncate, .file_allocate = host_file_allocate, .map = host_map,     \
+    .unmap = host_unmap, .populate = host_populate, .lock = host_lock, .unlock = host_unlock,      \
     .lock_test = host_lock_test
 
 #endif

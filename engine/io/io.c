@@ -555,6 +555,15 @@ lsm_status io_file_sync(struct io_file *file, lsm_error *err)
                 "cannot sync '%s', its last writes may be lost", file->path);
 }
 
+void io_file_write_back(struct io_file *file, uint64_t offset, uint64_t size)
+{
+    if (file->direct || file->io->ops->file_write_back == NULL)
+        return;
+    int before = cancel_hold();
+    file->io->ops->file_write_back(file, offset, size);
+    cancel_release(before);
+}
+
 lsm_status io_file_identity(struct io_file *file, struct io_identity *identity, lsm_error *err)
 {
     int before = cancel_hold();

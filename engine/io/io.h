@@ -198,6 +198,9 @@ lsm_status io_file_copy(struct io_file *from, struct io_file *to, uint64_t offse
                         lsm_error *err);
 /* fdatasync: bytes and size durable (the name needs io_dir_sync). Never retry a failed one. */
 lsm_status io_file_sync(struct io_file *file, lsm_error *err);
+/* Tells the kernel to start writing back what was written to [offset, offset + size), so that a
+ * later io_file_sync() waits for less. A hint; nothing is durable by it. */
+void io_file_write_back(struct io_file *file, uint64_t offset, uint64_t size);
 lsm_status io_file_size(struct io_file *file, uint64_t *size, lsm_error *err);
 lsm_status io_file_truncate(struct io_file *file, uint64_t size, lsm_error *err);
 /* Reserves disk space for [offset, offset + size) so that later writes and mapped stores there

@@ -117,6 +117,8 @@ struct io_ops {
     int (*file_copy)(struct io_file *from, struct io_file *to, uint64_t offset, size_t size,
                      size_t *copied);
     int (*file_sync)(struct io_file *file);
+    /* NULL: nothing is ever waiting in the page cache. */
+    void (*file_write_back)(struct io_file *file, uint64_t offset, uint64_t size);
     int (*file_size)(struct io_file *file, uint64_t *size);
     int (*file_truncate)(struct io_file *file, uint64_t size);
     int (*file_allocate)(struct io_file *file, uint64_t offset, uint64_t size);

@@ -1,4 +1,11 @@
-/* A ring of three buffers: one fills while two are on their way. */
+/*
+ * Past the page cache: a ring of three buffers, one fills while two are on their way.
+ *
+ * Through it: one buffer, copied into the page cache by the thread that filled it, as its own
+ * processor has it at hand. The kernel's ring would wake a thread of the kernel for each piece,
+ * which fetches the bytes from another processor. The disk works meanwhile all the same, for it is
+ * told to start with each piece; otherwise the sync at the end would wait for the whole table.
+ */
 #include "engine/sst/table_output.h"
 
 #include "engine/base/cancel.h"
@@ -68,6 +75,7 @@ static lsm_status reap(struct table_output *o, lsm_error *err)
     return LSM_OK;
 }
 
+/* Waits until the next buffer is free, too. */
 static lsm_status submit_piece(struct table_output *o, lsm_error *err)
 {
     lsm_status status = LSM_OK;
@@ -75,7 +83,6 @@ static lsm_status submit_piece(struct table_output *o, lsm_error *err)
         status = io_queue_open(o->io, TABLE_OUTPUT_PIECES, &o->queue, err);
     if (status != LSM_OK)
         return status;
-    pay(o, TABLE_DIGEST_PIECE);
     struct io_request *request = &o->pieces[o->current].request;
     *request = (struct io_request){
         .operation = IO_WRITE,
@@ -87,19 +94,30 @@ static lsm_status submit_piece(struct table_output *o, lsm_error *err)
     };
     o->pieces[o->current].in_flight = true;
     io_queue_push(o->queue, request);
-    return io_queue_submit(o->queue, err);
+    status = io_queue_submit(o->queue, err);
+    o->current = (o->current + 1) % TABLE_OUTPUT_PIECES;
+    while (status == LSM_OK && o->pieces[o->current].in_flight)
+        status = reap(o, err);
+    return status;
 }
 
-/* The current piece is full: sends it off and waits until the next buffer is free. */
+static lsm_status copy_piece(struct table_output *o, lsm_error *err)
+{
+    lsm_status status =
+        io_file_write(o->file, o->pieces[o->current].memory, TABLE_DIGEST_PIECE, o->offset, err);
+    if (status == LSM_OK)
+        io_file_write_back(o->file, o->offset, TABLE_DIGEST_PIECE);
+    return status;
+}
+
+/* The current piece is full: it is written, or sent off, and the current one is free. */
 static lsm_status next_piece(struct table_output *o, lsm_error *err)
 {
     o->digest = table_digest_add(o->digest, o->pieces[o->current].memory, TABLE_DIGEST_PIECE);
-    lsm_status status = submit_piece(o, err);
-    o->current = (o->current + 1) % TABLE_OUTPUT_PIECES;
+    pay(o, TABLE_DIGEST_PIECE);
+    lsm_status status = io_file_is_direct(o->file) ? submit_piece(o, err) : copy_piece(o, err);
     o->offset += TABLE_DIGEST_PIECE;
     o->used = 0;
-    while (status == LSM_OK && o->pieces[o->current].in_flight)
-        status = reap(o, err);
     return status;
 }
 

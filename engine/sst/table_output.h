@@ -1,6 +1,7 @@
 /*
  * The file that a table is written to: appended bytes go out in aligned pieces of
- * TABLE_DIGEST_PIECE, two in flight while the next one fills, and are digested on the way.
+ * TABLE_DIGEST_PIECE, past the page cache two in flight while the next one fills, and are digested
+ * on the way. See docs/adr/0079.
  */
 #ifndef ENGINE_SST_TABLE_OUTPUT_H
 #define ENGINE_SST_TABLE_OUTPUT_H
@@ -14,7 +15,7 @@
 struct table_output {
     struct io *io;
     struct io_file *file;
-    struct io_queue *queue; /* made at the first full piece */
+    struct io_queue *queue; /* made at the first full piece, past the page cache */
     struct {
         uint8_t *memory; /* owned; made at first use */
         struct io_request request;

@@ -23,6 +23,8 @@ START_TEST(test_file_written_bytes_are_read_back)
     char got[10] = {0};
     ck_ok(io_file_write(f, "hello", 5, 3, err));
     ck_ok(io_file_write(f, "HE", 2, 3, err));
+    io_file_write_back(f, 0, 8);
+    io_file_write_back(f, 4096, UINT64_MAX - 4096); /* a hint: it has no way to fail */
     ck_ok(io_file_sync(f, err));
     ck_ok(io_file_read_exact(f, got, 8, 0, err));
     ck_assert_mem_eq(got, "\0\0\0HEllo", 8);

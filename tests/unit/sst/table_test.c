@@ -526,6 +526,38 @@ START_TEST(test_output_goes_past_the_page_cache_unless_told)
 }
 END_TEST
 
+/* Through the page cache the thread itself writes each piece, past it a queue does. */
+START_TEST(test_output_in_pieces_uses_a_queue_past_the_page_cache_alone)
+{
+    const size_t pieces = 5, rest = IO_ALIGNMENT, size = pieces * TABLE_DIGEST_PIECE + rest;
+    uint8_t *bytes = mem_alloc(size), *got = mem_alloc_aligned(IO_ALIGNMENT, size);
+    ck_assert(bytes != NULL && got != NULL);
+    struct random_state r = random_seeded(seed);
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)random_next(&r);
+    fixture_open(seed, 0);
+    f.env.is_buffered = _i == 1;
+    struct table_output o;
+    ck_ok(table_output_open(&o, &f.env, "000009.sst", NULL, &f.error));
+    for (size_t at = 0, part = 0; at < size; at += part) {
+        part = 1 + (size_t)random_below(&r, 300000);
+        part = part < size - at ? part : size - at;
+        ck_ok(table_output_append(&o, bytes + at, part, &f.error));
+    }
+    ck_assert_uint_eq(table_output_size(&o), size);
+    ck_assert(_i == 1 ? o.queue == NULL : o.queue != NULL);
+    ck_ok(table_output_flush(&o, &f.error));
+    ck_ok(table_output_sync(&o, &f.error));
+    ck_assert_uint_eq(sim_operation_count(f.disk, SIM_FAULT_WRITE), pieces + 1);
+    ck_ok(io_file_read_exact(o.file, got, size, 0, &f.error));
+    ck_assert_mem_eq(got, bytes, size);
+    table_output_close(&o);
+    mem_free(bytes);
+    mem_free(got);
+    fixture_close();
+}
+END_TEST
+
 START_TEST(test_writer_size_foretells_the_file)
 {
     fixture_open(seed, 0);
@@ -561,6 +593,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_table_digest_and_lineage_are_in_the_properties);
     tcase_add_loop_test(c, test_table_that_does_not_shrink_gives_compression_up, 0, 2);
     tcase_add_loop_test(c, test_output_goes_past_the_page_cache_unless_told, 0, 2);
+    tcase_add_loop_test(c, test_output_in_pieces_uses_a_queue_past_the_page_cache_alone, 0, 2);
     tcase_add_test(c, test_writer_size_foretells_the_file);
     tcase_add_test(c, test_table_range_bytes_follow_the_share_of_keys);
     suite_add_tcase(s, c);
