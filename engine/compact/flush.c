@@ -10,17 +10,46 @@
 #include "engine/base/step.h"
 #include "engine/iter/merging.h"
 
-/* The memtables as one sorted source of a family's entries. */
-static lsm_status open_source(struct memtable *const *memtables, size_t count, uint32_t cf,
-                              struct iter **source, lsm_error *err)
+struct flush {
+    const struct compact_env *env;
+    struct memtable *const *memtables;
+    size_t memtable_count;
+    const uint64_t *snapshots;
+    size_t snapshot_count;
+    uint64_t last_sequence; /* of what is written */
+    struct output *outputs; /* one a family, owned; kept until all are written */
+    size_t output_count, output_room;
+    struct compact_result *result;
+};
+
+/* Does a snapshot see the memtable half written? If none does, only the newest version of each of
+ * its keys is seen by anybody (visible.h): the others need not be looked at, and each of them is a
+ * record far from the last one in memory. */
+static bool is_cut_by_snapshot(const struct flush *f, const struct memtable *mt)
 {
-    struct iter **children = mem_alloc(count * sizeof(struct iter *));
+    uint64_t first = memtable_min_sequence(mt), last = memtable_max_sequence(mt);
+    last = last < f->last_sequence ? last : f->last_sequence;
+    for (size_t i = 0; i < f->snapshot_count; i++) {
+        if (f->snapshots[i] >= first && f->snapshots[i] < last)
+            return true;
+    }
+    return false;
+}
+
+/* The memtables as one sorted source of a family's entries. */
+static lsm_status open_source(const struct flush *f, uint32_t cf, struct iter **source,
+                              lsm_error *err)
+{
+    struct iter **children = mem_alloc(f->memtable_count * sizeof(struct iter *));
     if (children == NULL)
-        return lsm_fail_memory(err, count * sizeof(struct iter *));
+        return lsm_fail_memory(err, f->memtable_count * sizeof(struct iter *));
     size_t made = 0;
     lsm_status status = LSM_OK;
-    for (size_t i = count; status == LSM_OK && i > 0; i--) {
-        status = memtable_iter_new(memtables[i - 1], cf, &children[made], err);
+    for (size_t i = f->memtable_count; status == LSM_OK && i > 0; i--) {
+        const struct memtable *mt = f->memtables[i - 1];
+        status = is_cut_by_snapshot(f, mt)
+                     ? memtable_iter_new(mt, cf, &children[made], err)
+                     : memtable_scan_new(mt, cf, &f->last_sequence, &children[made], err);
         if (status == LSM_OK)
             made++;
     }
@@ -63,17 +92,6 @@ static lsm_status lies_apart(const struct version_cf *cf, struct iter *source, b
     return status;
 }
 
-struct flush {
-    const struct compact_env *env;
-    struct memtable *const *memtables;
-    size_t memtable_count;
-    const uint64_t *snapshots;
-    size_t snapshot_count;
-    struct output *outputs; /* one a family, owned; kept until all are written */
-    size_t output_count, output_room;
-    struct compact_result *result;
-};
-
 static lsm_status new_output(struct flush *f, const struct version_cf *cf, struct output **output,
                              lsm_error *err)
 {
@@ -101,7 +119,7 @@ static lsm_status flush_family(struct flush *f, const struct version_cf *cf, lsm
     struct pump pump = {
         .limit_sequence = f->env->limit_sequence, .watch = &watch, .is_asking = true};
     bool apart = false;
-    lsm_status status = open_source(f->memtables, f->memtable_count, cf->id, &source, err);
+    lsm_status status = open_source(f, cf->id, &source, err);
     if (status == LSM_OK)
         status = lies_apart(cf, source, &apart, err);
     if (status == LSM_OK)
@@ -173,7 +191,10 @@ lsm_status compact_flush(const struct compact_env *env, const struct version *ve
                       .memtable_count = memtable_count,
                       .snapshots = snapshots,
                       .snapshot_count = snapshot_count,
+                      .last_sequence = entry_sequence(ENTRY_MAX_TRAILER),
                       .result = result};
+    if (env->limit_sequence != 0)
+        f.last_sequence = env->limit_sequence - 1;
     lsm_status status = flush_families(&f, version, err);
     if (status == LSM_OK)
         status = give_outputs(&f, edit, err);

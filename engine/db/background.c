@@ -155,6 +155,19 @@ void db_forget_log(lsm_db *db, uint64_t position)
     STEP("log forget: unlocked");
 }
 
+/* Keys and values that were put, or somewhat more: what the flush read of them is less where keys
+ * were written again. */
+static uint64_t bytes_written_to(struct memtable *const *memtables, size_t count)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t used = memtable_bytes_used(memtables[i]);
+        uint64_t besides = memtable_entry_count(memtables[i]) * MEMTABLE_RECORD_OVERHEAD;
+        bytes += used > besides ? used - besides : 0;
+    }
+    return bytes;
+}
+
 static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_error *err)
 {
     struct version_edit edit = {
@@ -197,7 +210,8 @@ static lsm_status flush_memtables(lsm_db *db, const struct db_flush *flush, lsm_
     mem_free(snapshots);
     if (status == LSM_OK) {
         atomic_fetch_add(&db->statistics.flush_bytes_written, result.bytes_written);
-        db_stall_measure_flush(db, result.bytes_read, io_now_ns(db->io) - begin);
+        db_stall_measure_flush(db, bytes_written_to(tables, flush->count),
+                               io_now_ns(db->io) - begin);
         db_forget_log(db, edit.log_position);
         db_stall_update(db);
         db_tell(db, &(lsm_event){.kind = LSM_EVENT_FLUSH,

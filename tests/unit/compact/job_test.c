@@ -479,6 +479,28 @@ START_TEST(test_job_snapshots_keep_one_version_each)
 }
 END_TEST
 
+/* A snapshot right behind the first write of a memtable, or before its last, cuts it; one before
+ * the first or at the last does not. */
+START_TEST(test_job_flush_keeps_what_a_snapshot_at_either_end_sees)
+{
+    struct db db;
+    db_open(&db, 4);
+    for (uint64_t cut = 0; cut <= 4; cut++) {
+        uint64_t before = db.sequence, entries, lowest, had = count_entries(&db.rig, 0, &lowest);
+        for (int i = 0; i < 4; i++)
+            db_write(&db, 0, 7, false);
+        db.snapshots[0] = before + cut;
+        db.snapshot_count = 1;
+        rig_ok(&db.rig, db_flush(&db));
+        entries = count_entries(&db.rig, 0, &lowest) - had;
+        ck_assert_uint_eq(entries, cut == 0 || cut == 4 ? 1 : 2);
+        check_all(&db);
+    }
+    db.snapshot_count = 0;
+    db_close(&db);
+}
+END_TEST
+
 /* A deletion stays as long as a deeper level holds an older version. */
 START_TEST(test_job_deletions_stay_above_what_they_hide)
 {
@@ -1035,6 +1057,7 @@ int main(void)
     tcase_add_loop_test(tcase, test_job_cuts_outputs_over_much_data, 0, 2);
     tcase_add_loop_test(tcase, test_job_without_snapshots_only_what_lives_is_left, 0, 2);
     tcase_add_loop_test(tcase, test_job_snapshots_keep_one_version_each, 0, 2);
+    tcase_add_test(tcase, test_job_flush_keeps_what_a_snapshot_at_either_end_sees);
     tcase_add_loop_test(tcase, test_job_deletions_stay_above_what_they_hide, 0, 2);
     tcase_add_test(tcase, test_job_of_a_dropped_family_flushes_the_others);
     tcase_add_test(tcase, test_job_flush_of_nothing_writes_nothing);
