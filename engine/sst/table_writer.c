@@ -16,8 +16,10 @@
 
 #include <assert.h>
 
-#define CHAIN_LIMIT     4   /* times the block size before versions of one key are separated */
-#define SAMPLE_BLOCKS   3   /* blocks tried before compression may be given up for the table */
+#define CHAIN_LIMIT 4 /* times the block size before versions of one key are separated */
+#define SAMPLE_BLOCKS                                                                              \
+    3 /* blocks tried before compression may be given up for the table; those                      \
+         that its dictionary was made from are not among them */
 #define MIN_BLOCK_SIZE  256 /* raw bytes */
 #define TRAINING_FACTOR 100 /* times the dictionary's size is what it is trained from, */
 #define TRAINING_MAX    ((size_t)8 << 20) /* at most this many bytes */
@@ -132,9 +134,12 @@ lsm_status table_writer_frame(struct table_writer *w, uint8_t *framed,
     return status;
 }
 
-/* After the first blocks: is compression worth its time? */
+/* After the first blocks: is compression worth its time? What a dictionary was made from says
+ * nothing of that: it is known to the dictionary, and what comes after it is not. */
 static void note_sample(struct table_writer *w, size_t raw, size_t stored)
 {
+    if (w->trained_on)
+        return;
     w->sampled_raw += raw;
     w->sampled_packed += stored;
     if (++w->sampled != SAMPLE_BLOCKS || w->sampled_packed <= w->sampled_raw / 10 * 9)
@@ -256,10 +261,12 @@ static lsm_status emit_waiting(struct table_writer *w, lsm_error *err)
 {
     w->training = false;
     lsm_status status = w->waiting_count > 0 ? train(w, err) : LSM_OK;
+    w->trained_on = w->dictionary.size > 0;
     for (size_t i = 0; i < w->waiting_count && status == LSM_OK; i++) {
         const struct waiting_block *b = &w->waiting_blocks[i];
         status = emit_block(w, w->waiting.data + b->offset, b->frame, err);
     }
+    w->trained_on = false;
     buffer_release(&w->waiting);
     w->waiting_count = 0;
     return status;

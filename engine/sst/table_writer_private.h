@@ -42,6 +42,7 @@ struct table_writer {
     uint32_t sampled;              /* blocks tried */
     uint64_t sampled_raw, sampled_packed;
     bool training;            /* blocks wait for a dictionary */
+    bool trained_on;          /* those that are emitted just now are what it was made from */
     struct buffer dictionary; /* its frame; empty: none */
     struct buffer waiting;
     struct waiting_block *waiting_blocks; /* owned */

@@ -507,6 +507,64 @@ START_TEST(test_table_that_does_not_shrink_gives_compression_up)
 }
 END_TEST
 
+enum value_kind {
+    VALUES_NOISE,
+    VALUES_KNOWN, /* noise that comes again a block further on */
+    VALUES_ZEROS,
+};
+
+/* Entries with keys in order. */
+static void append_entries(struct entries *e, struct random_state *r, size_t count, size_t size,
+                           enum value_kind kind)
+{
+    struct random_state known = random_seeded(seed + 1);
+    for (size_t i = 0; i < count; i++) {
+        char key[20];
+        uint8_t *value = calloc(1, size);
+        if (kind == VALUES_KNOWN && i % 24 == 0)
+            known = random_seeded(seed + 1);
+        for (size_t j = 0; j < size && kind != VALUES_ZEROS; j++)
+            value[j] = (uint8_t)random_next(kind == VALUES_KNOWN ? &known : r);
+        lsm_slice made = {key, (size_t)sprintf(key, "%08u", (unsigned)e->count)};
+        e->at[e->count++] = (struct entry){
+            own_bytes(made.data, made.size), entry_trailer(1, ENTRY_PUT), {value, size}};
+    }
+}
+
+/* The first blocks are what the dictionary was made from: neither that they shrink nor that they do
+ * not says anything of those that come after them. */
+START_TEST(test_table_judges_compression_by_blocks_its_dictionary_does_not_know)
+{
+    enum { DICTIONARY = 8192, TRAINED = 100 * DICTIONARY / 340, MOST = 3 * TRAINED };
+    fixture_open(seed, 0);
+    struct random_state r = random_seeded(seed);
+    struct entries e = {calloc(MOST, sizeof(struct entry)), 0};
+    bool shrinks_later = _i == 1;
+    if (shrinks_later)
+        append_entries(&e, &r, 100, 300, VALUES_NOISE);
+    append_entries(&e, &r, TRAINED - e.count, 300, VALUES_KNOWN);
+    append_entries(&e, &r, shrinks_later ? 0 : 600, 300, VALUES_NOISE);
+    size_t judged = e.count;
+    append_entries(&e, &r, MOST - e.count, 300, VALUES_ZEROS);
+    struct table_write_options options = write_options(2);
+    options.compress = true;
+    options.dictionary_size = DICTIONARY;
+    struct table *t = write_and_open(&e, options);
+    ck_assert(table_properties(t)->compressed);
+    struct io_entry file;
+    ck_ok(io_dir_describe(f.dir, "000002.sst", &file, &f.error));
+    uint64_t last = (MOST - judged) * 300;
+    if (shrinks_later)
+        ck_assert_uint_lt(file.size, last);
+    else
+        ck_assert_uint_ge(file.size, last);
+    check_scan(t, &e, (struct table_iter_options){0});
+    table_close(t);
+    free_entries(&e);
+    fixture_close();
+}
+END_TEST
+
 START_TEST(test_output_goes_past_the_page_cache_unless_told)
 {
     fixture_open(seed, 0);
@@ -592,6 +650,8 @@ static Suite *suite(void)
     tcase_add_test(c, test_table_scan_reads_ahead_in_large_pieces_and_only_what_is_not_cached);
     tcase_add_test(c, test_table_digest_and_lineage_are_in_the_properties);
     tcase_add_loop_test(c, test_table_that_does_not_shrink_gives_compression_up, 0, 2);
+    tcase_add_loop_test(c, test_table_judges_compression_by_blocks_its_dictionary_does_not_know, 0,
+                        2);
     tcase_add_loop_test(c, test_output_goes_past_the_page_cache_unless_told, 0, 2);
     tcase_add_loop_test(c, test_output_in_pieces_uses_a_queue_past_the_page_cache_alone, 0, 2);
     tcase_add_test(c, test_writer_size_foretells_the_file);
