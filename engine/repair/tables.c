@@ -23,6 +23,7 @@ struct look {
     struct buffer lost_first,
         lost_last; /* keys of entries that follow each other and lost theirs */
     uint64_t lost_count, lost_min, lost_max; /* of them: how many, and their sequence numbers */
+    uint64_t passed;                         /* entries of the extents before, known or reckoned */
 };
 
 /* ---- losses ---------------------------------------------------------------------------------- */
@@ -47,6 +48,36 @@ static bool has_older(const struct repair *r, const struct repair_table *t)
     return false;
 }
 
+/* Where the blocks end, as far as can be told. */
+static uint64_t end_of_blocks(const struct look *k)
+{
+    const struct walk_table *w = k->p.walk;
+    bool is_short = w->file_size < k->t->meta.size && w->properties.verdict != WALK_SOUND;
+    return is_short ? k->t->meta.size : w->data_limit;
+}
+
+/* How many entries an extent holds: its frame says it, or of those that are not accounted for yet
+ * it has its share of the bytes that were not passed yet. */
+static uint64_t entries_in(const struct look *k, const struct walk_block *b)
+{
+    if (b->has_frame)
+        return b->frame.entry_count;
+    uint64_t all = k->t->meta.entry_count, end = end_of_blocks(k);
+    uint64_t left = all > k->passed ? all - k->passed : 0;
+    uint64_t bytes = end > b->offset ? end - b->offset : 0;
+    if (b->length < bytes)
+        left = (uint64_t)((double)left * (double)b->length / (double)bytes + 0.5);
+    return left > 0 ? left : 1; /* 0 would be none that is known of */
+}
+
+/* The extent without its last `rest` bytes is done with. */
+static void pass(struct look *k, const struct walk_block *b, uint64_t rest)
+{
+    struct walk_block passed = *b;
+    passed.length -= rest;
+    k->passed += entries_in(k, &passed);
+}
+
 static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *err)
 {
     const struct table_meta *m = &k->t->meta;
@@ -68,11 +99,7 @@ static lsm_status lose(struct look *k, const struct walk_block *b, lsm_error *er
             first = b->first;
         if (b->has_last)
             last = b->last;
-        uint64_t average =
-            m->size > b->length && m->size > 0
-                ? (uint64_t)((double)m->entry_count * (double)b->length / (double)m->size) + 1
-                : m->entry_count;
-        loss.records = b->has_frame ? b->frame.entry_count : average;
+        loss.records = entries_in(k, b);
         if (b->has_frame && b->frame.max_sequence > 0) {
             loss.min_sequence = b->frame.min_sequence;
             loss.max_sequence = b->frame.max_sequence;
@@ -280,6 +307,7 @@ static lsm_status look_at_extent(struct look *k, const struct walk_block *b, lsm
 {
     uint64_t rest = 0;
     lsm_status status = look_at_block(k, b, &rest, err);
+    pass(k, b, rest);
     while (status == LSM_OK && rest > 0) {
         struct walk_block next = {.offset = b->offset + b->length - rest,
                                   .length = rest,
@@ -290,6 +318,7 @@ static lsm_status look_at_extent(struct look *k, const struct walk_block *b, lsm
                                   .last = b->last};
         rest = 0;
         status = look_at_block(k, &next, &rest, err);
+        pass(k, &next, rest);
     }
     return status;
 }
@@ -311,7 +340,10 @@ static lsm_status look_at_gap(struct look *k, uint64_t offset, const struct walk
     lsm_status status = repair_parts_note(
         &k->p, FINDING_BLOCK_HEADER, offset, gap.length, "there are zeros where blocks should be",
         "the keys that may have been there are told below", false, err);
-    return status == LSM_OK ? lose(k, &gap, err) : status;
+    if (status == LSM_OK)
+        status = lose(k, &gap, err);
+    pass(k, &gap, 0);
+    return status;
 }
 
 /* A frame may be moved to the next page when that costs little. */
@@ -333,7 +365,7 @@ static lsm_status look_behind_blocks(struct look *k, uint64_t end, lsm_error *er
     bool is_short =
         !k->has_last_key || slice_compare(buffer_slice(&k->last_key), k->t->meta.largest) < 0;
     uint64_t limit = w->file_size > end ? w->file_size : end;
-    return is_short ? look_at_gap(k, end, NULL, limit, err) : LSM_OK;
+    return is_short && end < limit ? look_at_gap(k, end, NULL, limit, err) : LSM_OK;
 }
 
 static lsm_status look_at_blocks(struct look *k, lsm_error *err)

@@ -1,5 +1,6 @@
 /* What each kind of damage costs after a repair, and that a repair can be taken back. */
 #include "engine/format/edit_mark.h"
+#include "engine/inspect/walk_table.h"
 #include "tests/unit/repair/repair_fixture.h"
 
 #include <time.h>
@@ -126,6 +127,84 @@ START_TEST(test_repair_truncated_table_keeps_what_is_there)
     repair_and_undo();
     ck_assert(told.loss_count > 0);
     check_contents();
+}
+END_TEST
+
+/* One table whose blocks are a part of its file. */
+static void make_well_compressed(void)
+{
+    char name[16];
+    static const char same[100];
+    lsm_db *db = open_with(OPTIONS ",memtable_size=1MiB,table_size=1MiB,compression=zstd:1");
+    for (unsigned k = 0; k < KEYS; k++)
+        ck_ok(
+            lsm_put(db, NULL, text(key_text(k, name)), LSM_SLICE(same, sizeof same), NULL, &error));
+    ck_ok(lsm_flush(db, &error));
+    lsm_compact_options options = {.force_bottom = true};
+    ck_ok(lsm_compact_range(db, NULL, &options, &error));
+    close_ok(db);
+}
+
+static struct table_footer footer_of(const char *table)
+{
+    struct walk_env env = {0};
+    struct walk_table *walk = NULL;
+    struct walk_table_options options = {.name = table, .any = true};
+    ck_ok(io_open("posix", &env.io, &error));
+    ck_ok(io_dir_open(env.io, db_path, 0, 0, &env.dir, &error));
+    ck_ok(walk_table_open(&env, &options, &walk, &error));
+    struct table_footer footer = walk->footer;
+    walk_table_close(walk);
+    io_dir_close(env.dir);
+    io_close(env.io);
+    return footer;
+}
+
+/* How many keys are gone, and how many records are told to be. */
+static unsigned lose_bytes(const char *table, size_t offset, size_t size, uint64_t *records)
+{
+    static uint8_t damage[1 << 20];
+    unsigned gone = 0;
+    memset(damage, 0xa5, sizeof damage);
+    ck_assert_uint_le(size, sizeof damage);
+    copy_tree("db", "before");
+    change_file(table, (long)offset, damage, size);
+    repair_now();
+    *records = told.result.records_lost;
+    lsm_db *db = open_with(OPTIONS ",create=false");
+    for (unsigned k = 0; k < KEYS; k++) {
+        char name[16];
+        lsm_pin pin = LSM_PIN_INIT;
+        ck_ok(lsm_get(db, NULL, text(key_text(k, name)), NULL, &pin, &error));
+        gone += !pin.found;
+        lsm_pin_release(&pin);
+    }
+    close_ok(db);
+    copy_tree("before", "db");
+    return gone;
+}
+
+START_TEST(test_repair_tells_as_many_records_as_are_lost)
+{
+    char table[64], other[64];
+    uint64_t records;
+    make_well_compressed();
+    ck_assert(nth_file(".sst", 0, table));
+    ck_assert(!nth_file(".sst", 1, other));
+    struct table_footer footer = footer_of(table);
+    size_t data = footer.data.size;
+    ck_assert_uint_lt(data, (size_t)file_size(table) / 3 * 2);
+    ck_assert_uint_eq(lose_bytes(table, 0, data, &records), KEYS);
+    ck_assert_uint_eq(records, KEYS);
+    for (unsigned i = 0; i < 4; i++) { /* a block or two, and the last ones */
+        unsigned gone = lose_bytes(table, data / 4 * i + data / 5, 8, &records);
+        ck_assert_uint_gt(gone, 0);
+        ck_assert_uint_ge(records, gone * 3 / 4);
+        ck_assert_uint_le(records, gone * 5 / 4);
+    }
+    /* Without properties and index the blocks end where the first of the other parts begins. */
+    ck_assert_uint_eq(lose_bytes(table, 0, (size_t)file_size(table) - 1, &records), KEYS);
+    ck_assert_uint_eq(records, KEYS);
 }
 END_TEST
 
@@ -378,6 +457,9 @@ int main(void)
     if (getenv("LSM_TEST_ONLY") == NULL ||
         strstr("truncated_table_keeps_what_is_there", getenv("LSM_TEST_ONLY")) != NULL)
         tcase_add_test(tcase, test_repair_truncated_table_keeps_what_is_there);
+    if (getenv("LSM_TEST_ONLY") == NULL ||
+        strstr("tells_as_many_records_as_are_lost", getenv("LSM_TEST_ONLY")) != NULL)
+        tcase_add_test(tcase, test_repair_tells_as_many_records_as_are_lost);
     if (getenv("LSM_TEST_ONLY") == NULL ||
         strstr("missing_table_its_range_is_told", getenv("LSM_TEST_ONLY")) != NULL)
         tcase_add_test(tcase, test_repair_missing_table_its_range_is_told);
