@@ -7,13 +7,14 @@
  * all, so that no log is needed: log segments and the stage file are written in place and could not
  * be shared. The manifest is one snapshot and says that the database was closed cleanly.
  *
- * Which moment. The newest visible sequence number is read first, then the state is taken: all
- * writes up to that number are in the state, and so are the families that they went to. What is
- * above the number in the state's memtables is left out: a batch may have gone to a family that is
- * younger than the state, too. A table may hold a later one, of a write that came, or was flushed
- * while it waited for its sync, before the state was taken; then the last number in tables is the
- * moment, for all that was written before it is in tables or in the state's memtables, and their
- * families are in the version that has the table.
+ * Which moment. The state and the newest visible sequence number are taken together, while nobody
+ * commits: all writes up to that number are in the state, and so are the families that they went
+ * to. Were an ingest to come between, its tables could be merged away with all that they delete,
+ * and the state would lack that and the number would not tell. What is above the number in the
+ * state's memtables is left out: it waits for its sync. A table may hold such a write, flushed
+ * while it waited; then the last number in tables is the moment, for all that was written before it
+ * is in tables or in the state's memtables, and their families are in the version that has the
+ * table.
  *
  * The database's uuid stays, and so do the numbers of files: both seed every checksum.
  */
@@ -104,18 +105,47 @@ static lsm_status write_memtables(struct checkpoint *c, const struct db_state *s
                          err);
 }
 
+/* Nobody commits meanwhile. What a dead process began to commit is left to who writes next: it was
+ * not acknowledged. */
+static lsm_status take_moment_locked(lsm_db *db, struct db_state **state, uint64_t *visible,
+                                     lsm_error *err)
+{
+    lsm_status status = db_refresh(db, err);
+    if (status != LSM_OK)
+        return status;
+    *state = db_state_acquire(db);
+    db_advance_visible(db); /* who committed last may not have come to it */
+    *visible = atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
+    STEP("checkpoint: number read");
+    return LSM_OK;
+}
+
+static lsm_status take_moment(lsm_db *db, struct db_state **state, uint64_t *visible,
+                              lsm_error *err)
+{
+    lsm_status status = db_refresh(db, err); /* most of it before others have to wait */
+    STEP("checkpoint: refreshed");
+    if (status != LSM_OK)
+        return status;
+    if (db->is_private) /* there are no others */
+        return take_moment_locked(db, state, visible, err);
+    db_append_hold(db);
+    STEP("checkpoint: commits held");
+    status = take_moment_locked(db, state, visible, err);
+    shm_unlock(&db->layout->locks.append);
+    return status;
+}
+
 /* The version stays until the end; the memtables only until they are written, for writers need
  * their arenas. */
 static lsm_status take_state(struct checkpoint *c, lsm_error *err)
 {
     lsm_db *db = c->db;
-    uint64_t visible =
-        atomic_load_explicit(&db->layout->commit.visible_sequence, memory_order_acquire);
-    STEP("checkpoint: number read");
-    lsm_status status = db_refresh(db, err);
+    struct db_state *state = NULL;
+    uint64_t visible = 0;
+    lsm_status status = take_moment(db, &state, &visible, err);
     if (status != LSM_OK)
         return status;
-    struct db_state *state = db_state_acquire(db);
     STEP("checkpoint: state taken");
     uint64_t last = last_in_tables(state->version, &c->bytes_total), memtable_bytes = 0;
     c->sequence = visible > last ? visible : last;

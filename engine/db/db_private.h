@@ -476,6 +476,9 @@ void db_commit_publish_locked(lsm_db *db, uint64_t sequence);
 void db_commit_done_locked(lsm_db *db);
 /* Takes the append lock; what a dead owner began is finished first (db/takeover.c). */
 lsm_status db_append_lock(lsm_db *db, lsm_error *err);
+/* Takes it so that nobody commits, not to commit: what a dead owner began stays as it is, for the
+ * next call of the above. For handles that only read, too. */
+void db_append_hold(lsm_db *db);
 
 /* Asked under the append lock, when nothing can keep a write from being appended but what it says.
  */

@@ -205,6 +205,12 @@ lsm_status db_append_lock(lsm_db *db, lsm_error *err)
     return __builtin_expect(status == LSM_BUSY, 0) ? append_wait_memtable(db, NULL, err) : status;
 }
 
+void db_append_hold(lsm_db *db)
+{
+    if (shm_lock(&db->layout->locks.append) == SHM_LOCKED_OWNER_DIED)
+        append_owner_died(db);
+}
+
 lsm_status db_append_lock_until(lsm_db *db, const struct db_deadline *deadline, lsm_error *err)
 {
     lsm_status status = db_append_lock_now(db, deadline, err);

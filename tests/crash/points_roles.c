@@ -133,6 +133,16 @@ static void let_workers_compact(struct actor *a)
 }
 
 /* The head key of the place is in the memtable before each: so are entries in the way. */
+/* Beside the database; what a death leaves there is nobody's. */
+static void make_checkpoint(struct actor *a)
+{
+    char path[SCRATCH_PATH_SIZE + 16];
+    snprintf(path, sizeof path, "%s.copy", a->path);
+    must(lsm_checkpoint(a->db, path, NULL, err));
+    actor_put(a, LSM_SYNC, 100);
+    must(lsm_destroy(path, err));
+}
+
 static void ingest_twice(struct actor *a)
 {
     actor_ingest(a, 4, 100);
@@ -368,6 +378,7 @@ const struct role roles[] = {
      .has_workers = true,
      .prepare = make_tables,
      .act = ingest_twice},
+    {.name = "checkpoint", .survivors = ALL, .prepare = make_tables, .act = make_checkpoint},
     {.name = "found", .survivors = ALONE, .opens = true, .act = open_only},
     {.name = "found-workers",
      .survivors = ALONE,

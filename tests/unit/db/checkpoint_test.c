@@ -1,6 +1,7 @@
 /* Checkpoints through the public door: what they hold, beside writers of any process, and what they
  * leave behind when they cannot be made. */
 #include "engine/base/step.h"
+#include "engine/db/db_private.h"
 #include "tests/unit/db/peers.h"
 
 #include <dirent.h>
@@ -360,9 +361,9 @@ static void write_to_a_new_family(const char *name)
 
 START_TEST(test_checkpoint_has_all_of_a_batch_whose_family_is_new)
 {
-    static const char *const places[] = {"checkpoint: place taken", "checkpoint: number read",
+    static const char *const places[] = {"checkpoint: place taken", "checkpoint: refreshed",
                                          "checkpoint: state taken", "checkpoint: pinned"};
-    bool is_before = _i == 0;
+    bool is_before = _i < 2;
     lsm_db *db = open_with(OPTIONS LIGHT);
     writing = open_with(OPTIONS LIGHT);
     write_at = places[_i];
@@ -378,6 +379,83 @@ START_TEST(test_checkpoint_has_all_of_a_batch_whose_family_is_new)
     ck_assert_int_eq(status, _i < 2 ? LSM_OK : LSM_MISSING);
     if (fresh != NULL)
         expect_text(copy, fresh, "both", is_before ? "1" : NULL);
+    close_ok(copy);
+    close_ok(writing);
+    close_ok(db);
+}
+END_TEST
+
+static _Atomic bool flush_waits;
+static bool took_deletion_in;
+static _Thread_local bool is_checkpointing;
+
+/* A write, and an ingest that deletes another key behind it. Then a merge of the ingest's table
+ * with what it deletes leaves nothing, before the write is in a table. */
+static void take_deletion_in(void)
+{
+    lsm_ingest *ingest = NULL;
+    uint64_t tables = 1;
+    atomic_store(&flush_waits, true);
+    put_text(writing, NULL, "written", "1");
+    ck_ok(lsm_ingest_begin(writing, NULL, &ingest, &error));
+    ck_ok(lsm_ingest_delete(ingest, NULL, text("deleted"), &error));
+    ck_ok(lsm_ingest_commit(ingest, &error));
+    lsm_ingest_free(ingest);
+    for (unsigned i = 0; i < 20000 && tables > 0; i++) {
+        ck_ok(lsm_property(writing, NULL, "tables", &tables, &error));
+        usleep(tables > 0 ? 1000 : 0);
+    }
+    ck_assert_uint_eq(tables, 0);
+    took_deletion_in = true;
+}
+
+static void take_deletion_in_if_possible(const char *name)
+{
+    if (!is_checkpointing) {
+        while (strcmp(name, "flush: taken") == 0 && atomic_load(&flush_waits))
+            usleep(1000);
+        return;
+    }
+    if (took_deletion_in || strncmp(name, "checkpoint:", strlen("checkpoint:")) != 0)
+        return;
+    struct shm_lock *lock = &writing->layout->locks.append;
+    if (shm_trylock(lock) == SHM_LOCK_BUSY) /* nobody can */
+        return;
+    shm_unlock(lock);
+    if (strcmp(name, write_at) == 0 || strcmp(name, "checkpoint: state taken") == 0) {
+        is_checkpointing = false;
+        take_deletion_in();
+        is_checkpointing = true;
+    }
+}
+
+/* The moment is either before the write or behind the ingest, which leaves no trace in a table. */
+START_TEST(test_checkpoint_beside_an_ingest_that_merges_away_is_one_moment)
+{
+    static const char *const places[] = {"checkpoint: place taken", "checkpoint: refreshed",
+                                         "checkpoint: number read", "checkpoint: state taken"};
+    lsm_pin deleted = LSM_PIN_INIT, written = LSM_PIN_INIT;
+    lsm_db *db = open_with(OPTIONS LIGHT);
+    writing = open_with(OPTIONS ",workers=2");
+    put_text(writing, NULL, "deleted", "1");
+    ck_ok(lsm_flush(writing, &error));
+    write_at = places[_i];
+    took_deletion_in = false;
+    is_checkpointing = true;
+    atomic_store(&step_hook, take_deletion_in_if_possible);
+    make(db, false);
+    is_checkpointing = false;
+    atomic_store(&flush_waits, false);
+    atomic_store(&step_hook, NULL);
+    ck_assert(took_deletion_in);
+    expect_sound(copy_path);
+    lsm_db *copy = open_copy();
+    ck_ok(lsm_get(copy, NULL, text("deleted"), NULL, &deleted, &error));
+    ck_ok(lsm_get(copy, NULL, text("written"), NULL, &written, &error));
+    ck_assert_int_eq(deleted.found, _i >= 2);
+    ck_assert_int_eq(written.found, _i < 2);
+    lsm_pin_release(&deleted);
+    lsm_pin_release(&written);
     close_ok(copy);
     close_ok(writing);
     close_ok(db);
@@ -631,6 +709,7 @@ int main(void)
     if (!PEERS_CANNOT_RUN)
         tcase_add_test(c, test_checkpoint_beside_writers_of_other_processes_is_one_moment);
     tcase_add_loop_test(c, test_checkpoint_has_all_of_a_batch_whose_family_is_new, 0, 4);
+    tcase_add_loop_test(c, test_checkpoint_beside_an_ingest_that_merges_away_is_one_moment, 0, 4);
     tcase_add_test(c, test_checkpoint_replaces_nothing);
     tcase_add_test(c, test_checkpoint_clears_up_after_one_that_died);
     tcase_add_loop_test(c, test_checkpoint_keeps_what_is_not_of_one, 0, 6);
