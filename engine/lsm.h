@@ -209,6 +209,7 @@ typedef struct lsm_options {
     bool shared_cache;            /* blocks are cached once for all processes: lsm(7) */
     uint32_t max_merge_threads;   /* of compactions of all processes at once; 0: lsm_open(3) */
     bool no_read_merges;          /* reads cause no merges: lsm_open(3) */
+    uint32_t open_timeout_ms;     /* longest wait of lsm_open() for others; 0: lsm_open(3) */
 } lsm_options;
 
 #define LSM_NO_CACHE   UINT64_MAX

@@ -57,16 +57,23 @@ lsm_status db_check_absent(lsm_db *db, lsm_error *err)
 /* ---- the lock ---------------------------------------------------------------------------------
  */
 
+/* Who wants it alone waits for nobody who has it open: only for who is just letting go. */
+static unsigned patience_ms(const lsm_db *db, enum shm_attach_mode how)
+{
+    if (db->options.open_timeout_ms != 0)
+        return db->options.open_timeout_ms;
+    return how == SHM_ATTACH_ALONE ? IO_LOCK_PATIENCE_MS : ATTACH_PATIENCE_MS;
+}
+
 lsm_status db_lock_take(lsm_db *db, enum shm_attach_mode how, enum shm_attach_role *role,
                         lsm_error *err)
 {
-    struct shm_attach_options options = {
-        .io = db->io,
-        .dir = db->dir,
-        .path = db->path,
-        .mode = db->options.mode,
-        .how = how,
-        .timeout_ms = how == SHM_ATTACH_ALONE ? IO_LOCK_PATIENCE_MS : ATTACH_PATIENCE_MS};
+    struct shm_attach_options options = {.io = db->io,
+                                         .dir = db->dir,
+                                         .path = db->path,
+                                         .mode = db->options.mode,
+                                         .how = how,
+                                         .timeout_ms = patience_ms(db, how)};
     return shm_attach_begin(&options, &db->attachment, role, err);
 }
 

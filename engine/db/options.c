@@ -64,6 +64,7 @@ static const struct option options_table[] = {
     {"max_compactions", OPTION_COUNT, AT(max_compactions), 1, DB_MAX_COMPACTIONS, 0, 0, NULL},
     {"max_merge_threads", OPTION_COUNT, AT(max_merge_threads), 1, DB_MAX_COMPACTIONS, 0, 0, NULL},
     {"no_read_merges", OPTION_BOOL, AT(no_read_merges), 0, 1, 0, 0, NULL},
+    {"open_timeout_ms", OPTION_COUNT, AT(open_timeout_ms), 1, UINT32_MAX, 0, 0, NULL},
     {"max_open_tables", OPTION_COUNT, AT(max_open_tables), 8, UINT32_MAX, 1000, 0, NULL},
     {"background_rate", OPTION_SIZE, AT(background_rate), KIB(64), UINT64_MAX, 0, 0, NULL},
     {"compression", OPTION_COMPRESSION, AT(cf), 0, 0, 0, 0, NULL},

@@ -154,6 +154,7 @@ START_TEST(test_open_options_out_of_range_are_refused)
         "filter_bits=1000",
         "mode=888",
         "workers=99999999999",
+        "open_timeout_ms=99999999999",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         lsm_options options = LSM_OPTIONS_INIT;
@@ -180,7 +181,8 @@ START_TEST(test_open_options_parse_from_text)
     ck_ok(lsm_options_parse(&o,
                             "memtable_size=128MiB, cache_size=none,compression=zstd:3,create=true,"
                             "workers=none,filter_bits=none,block_size=4KiB,mode=0640,"
-                            "memtable=skiplist,io=posix,level_ratio=10,shm_dir=/dev/shm",
+                            "memtable=skiplist,io=posix,level_ratio=10,open_timeout_ms=20,"
+                            "shm_dir=/dev/shm",
                             &error));
     ck_assert_uint_eq(o.memtable_size, 128u << 20);
     ck_assert_uint_eq(o.cache_size, LSM_NO_CACHE);
@@ -195,6 +197,7 @@ START_TEST(test_open_options_parse_from_text)
     ck_assert_str_eq(o.io, "posix");
     ck_assert_uint_eq(o.cf.level_ratio, 10);
     ck_assert_str_eq(o.shm_dir, "/dev/shm");
+    ck_assert_uint_eq(o.open_timeout_ms, 20);
     ck_ok(lsm_options_parse(&o, "", &error));
 }
 END_TEST
@@ -236,6 +239,7 @@ END_TEST
  */
 
 #define EXCLUSIVE SMALL_OPTIONS ",exclusive=true"
+#define IN_HASTE  ",open_timeout_ms=300"
 
 /* Nobody else may come in to one that is held exclusively. */
 START_TEST(test_open_of_an_exclusive_one_is_busy)
@@ -243,9 +247,9 @@ START_TEST(test_open_of_an_exclusive_one_is_busy)
     lsm_db *db = open_with(EXCLUSIVE);
     char pid[20];
     snprintf(pid, sizeof pid, "%ld", (long)getpid());
-    ck_fails(LSM_BUSY, try_open(_i == 0 ? EXCLUSIVE : SMALL_OPTIONS));
+    ck_fails(LSM_BUSY, try_open(_i == 0 ? EXCLUSIVE : SMALL_OPTIONS IN_HASTE));
     ck_assert_msg(strstr(error.message, pid) != NULL, "no pid: %s", error.message);
-    ck_fails(LSM_BUSY, try_open("read_only=true"));
+    ck_fails(LSM_BUSY, try_open("read_only=true" IN_HASTE));
     ck_fails(LSM_BUSY, lsm_destroy(db_path, &error));
     put_text(db, NULL, "k", "v");
     close_ok(db);
@@ -333,7 +337,7 @@ START_TEST(test_open_exclusively_in_another_process_is_busy_until_it_dies)
     ck_assert_int_eq(read(told[0], &byte, 1), 1);
     char pid[20];
     snprintf(pid, sizeof pid, "%ld", (long)child);
-    ck_fails(LSM_BUSY, try_open(SMALL_OPTIONS));
+    ck_fails(LSM_BUSY, try_open(SMALL_OPTIONS IN_HASTE));
     ck_assert_msg(strstr(error.message, pid) != NULL, "no pid: %s", error.message);
     ck_fails(LSM_BUSY, lsm_destroy(db_path, &error));
     kill(child, SIGKILL);
