@@ -39,7 +39,7 @@ static void take(struct worker *w, struct places *p, const struct async_answer *
 {
     const struct place *place = &p->all[answer->place];
     if (place->began_ticks != 0)
-        histogram_add(&w->latencies, clock_ticks_to_ns(clock_ticks() - place->began_ticks));
+        worker_timed(w, place->began_ticks);
     if (answer->found)
         worker_see(w, LSM_SLICE(place->key, w->bench->keys.key_size), answer->value);
     w->done++;

@@ -102,12 +102,15 @@ int main(int argc, char **argv)
     if (options.child != NULL) {
         run_child(&b);
     } else {
+        if (options.witness)
+            b.witness = witness_new(&b.unwitnessed);
         b.own_memory = machine_own_memory();
         bench_open(&b);
         report_begin(&b);
         run_list(&b);
         bench_close(&b);
     }
+    witness_free(b.witness);
     if (temporary != NULL) {
         b.engine->destroy(temporary);
         rmdir(temporary);

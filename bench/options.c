@@ -56,6 +56,7 @@
     X(VERIFY, "verify", NULL, "check every value and order read, and what must be there")          \
     X(KEEP_DATA, "keep-data", NULL, "fill workloads do not empty the database first")              \
     X(HISTOGRAM, "histogram", NULL, "print the whole distribution of latencies")                   \
+    X(WITNESS, "witness", NULL, "tell the machine's pauses from waits for the engine; needs root") \
     X(JSON, "json", "FILE", "append one JSON object a workload")                                   \
     X(LABEL, "label", "TEXT", "stands in each of them, to tell runs apart")                        \
     X(LIST_ENGINES, "list-engines", NULL, "print the engines of this build, one a line")           \
@@ -261,6 +262,9 @@ static void take_option(struct bench_options *o, enum option_id id, const char *
         break;
     case OPTION_HISTOGRAM:
         o->histogram = true;
+        break;
+    case OPTION_WITNESS:
+        o->witness = true;
         break;
     case OPTION_JSON:
         o->json_file = text;

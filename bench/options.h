@@ -50,6 +50,7 @@ struct bench_options {
     bool keep_iterator; /* seekrandom keeps one iterator instead of one a seek */
     bool verify;
     bool histogram;
+    bool witness;
 };
 
 /* Fills `o`; on a bad option prints why and exits with 16, on --help exits with 0. */

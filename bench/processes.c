@@ -103,7 +103,8 @@ static pid_t spawn_child(const struct bench *b, const struct workload *workload,
                          int file)
 {
     char place[64], keep[] = "--keep-data";
-    snprintf(place, sizeof place, "%u:%d", index, file);
+    snprintf(place, sizeof place, "%u:%d:%d", index, file,
+             b->witness != NULL ? witness_file(b->witness) : -1);
     char *more[] = {text("workloads", workload->name), text("db", b->directory),
                     text("child", place), keep};
     char **arguments = process_arguments(b, more, 4);
@@ -177,12 +178,14 @@ void processes_run(struct bench *b, const struct workload *workload, struct resu
 
 void process_child_begin(struct bench *b)
 {
-    int file;
-    if (sscanf(b->options->child, "%u:%d", &b->process_index, &file) != 2 ||
+    int file, witness;
+    if (sscanf(b->options->child, "%u:%d:%d", &b->process_index, &file, &witness) != 3 ||
         b->process_index >= b->options->processes)
         die_of_usage("--child is what this program gives to itself");
     the_hall = hall_map(b->options, file);
     b->counts = &the_hall->counts;
+    if (witness >= 0)
+        b->witness = witness_attach(witness);
 }
 
 static void wait_for_begin(struct bench *b)

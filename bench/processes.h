@@ -1,7 +1,8 @@
 /*
  * A workload shared by several processes that have one database open. The first process, whose
  * figures are reported, keeps its handle but does no operation; the others are this program again,
- * given --child=PLACE, the place being their number and the descriptor of memory that all share.
+ * given --child=PLACE, the place being their number, the descriptor of memory that all share, and
+ * that of the first one's witness or -1.
  */
 #ifndef BENCH_PROCESSES_H
 #define BENCH_PROCESSES_H

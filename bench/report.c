@@ -32,6 +32,11 @@ static void json_number(FILE *file, const char *name, uint64_t number)
     fprintf(file, ",\"%s\":%" PRIu64, name, number);
 }
 
+static double millis(uint64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
 static FILE *json_open(const char *path)
 {
     FILE *file = fopen(path, "ae");
@@ -79,8 +84,22 @@ static void json_run(const struct bench *b, const struct about *about)
     json_number(file, "bound", b->bound);
     json_number(file, "memtable", o->memtable_size);
     json_number(file, "cache", o->cache_size);
+    if (b->unwitnessed != NULL)
+        json_text(file, "unwitnessed", b->unwitnessed);
+    if (b->witness != NULL)
+        json_number(file, "witnessed_processors", witness_processors(b->witness));
     fprintf(file, "}\n");
     json_close(file, o->json_file);
+}
+
+static void print_witness(const struct bench *b)
+{
+    if (b->unwitnessed != NULL)
+        printf("witness   none, so the machine's pauses are not known: %s\n", b->unwitnessed);
+    else if (b->witness != NULL)
+        printf("witness   on %zu processors; pauses are the least that is shown: a delay by the "
+               "kernel and a tick of %.0f ms are taken off each\n",
+               witness_processors(b->witness), millis(witness_tick_ns(b->witness)));
 }
 
 void report_begin(const struct bench *b)
@@ -99,6 +118,7 @@ void report_begin(const struct bench *b)
            " bytes of which %.0f %% are left by compression (%s)\n",
            b->directory, o->key_count, o->key_size, o->value_size, 100 * o->compressible,
            o->compress ? "on" : "off");
+    print_witness(b);
     printf("memory    ");
     if (b->bound > 0 && !o->has_sizes)
         printf("%.1f MB for the engine to share out", (double)b->bound / MB);
@@ -174,6 +194,60 @@ static void json_latencies(const struct histogram *h, FILE *file)
     fprintf(file, ",\"max_us\":%.3f", (double)h->max / 1000);
 }
 
+/* Under the line: what the machine withheld, and what that leaves of the long waits. */
+static void print_waits(const struct bench *b, const struct result *r, bool beside)
+{
+    const struct witness_sums *p = &r->pauses;
+    const struct waits_left *w = &r->waits_left;
+    if (b->witness == NULL)
+        return;
+    if (!beside)
+        printf("    machine: %" PRIu64 " pauses; any processor %.1f ms, longest %.1f; all of %zu "
+               "%.1f ms, longest %.1f; witnesses late %.1f ms, longest %.1f%s\n",
+               p->count, millis(p->any_sum_ns), millis(p->any_longest_ns),
+               witness_processors(b->witness), millis(p->all_sum_ns), millis(p->all_longest_ns),
+               millis(p->late_sum_ns), millis(p->late_longest_ns),
+               p->full ? "; too many to note all" : "");
+    if (r->latencies.total > 0)
+        printf("    waits of %.0f ms and more: %" PRIu64 ", %.1f ms; outside of pauses of all "
+               "processors %.1f ms, longest %.1f; of any %.1f ms, longest %.1f\n",
+               millis(WAITS_LEAST_NS), w->count, millis(w->sum_ns), millis(w->of_all.sum_ns),
+               millis(w->of_all.longest_ns), millis(w->of_any.sum_ns),
+               millis(w->of_any.longest_ns));
+}
+
+static void json_seconds(FILE *file, const char *name, uint64_t ns)
+{
+    fprintf(file, ",\"%s\":%.6f", name, (double)ns / 1e9);
+}
+
+static void json_micros(FILE *file, const char *name, uint64_t ns)
+{
+    fprintf(file, ",\"%s\":%.3f", name, (double)ns / 1e3);
+}
+
+static void json_pauses(const struct witness_sums *p, FILE *file)
+{
+    json_number(file, "pauses", p->count);
+    json_seconds(file, "pauses_any_s", p->any_sum_ns);
+    json_micros(file, "pauses_any_longest_us", p->any_longest_ns);
+    json_seconds(file, "pauses_all_s", p->all_sum_ns);
+    json_micros(file, "pauses_all_longest_us", p->all_longest_ns);
+    json_number(file, "pauses_full", p->full);
+    json_seconds(file, "witness_late_s", p->late_sum_ns);
+    json_micros(file, "witness_late_longest_us", p->late_longest_ns);
+}
+
+static void json_waits(const struct waits_left *w, FILE *file)
+{
+    json_number(file, "waits", w->count);
+    json_seconds(file, "waits_s", w->sum_ns);
+    json_seconds(file, "waits_outside_all_s", w->of_all.sum_ns);
+    json_micros(file, "max_outside_all_us", w->of_all.longest_ns);
+    json_seconds(file, "waits_outside_any_s", w->of_any.sum_ns);
+    json_micros(file, "max_outside_any_us", w->of_any.longest_ns);
+}
+
 /* The processor time of a thread beside is in the other's, which is the whole process's. */
 static void json_use(const struct bench *b, const struct result *r, FILE *file)
 {
@@ -214,6 +288,10 @@ static void json_result(const struct bench *b, const struct result *r, bool besi
     for (int i = 0; i < RESULT_PHASES && r->phases[i].name != NULL; i++)
         fprintf(file, ",\"%s_s\":%.6f", r->phases[i].name, r->phases[i].seconds);
     json_latencies(&r->latencies, file);
+    if (b->witness != NULL && r->latencies.total > 0)
+        json_waits(&r->waits_left, file);
+    if (b->witness != NULL && !beside)
+        json_pauses(&r->pauses, file);
     if (!beside)
         json_use(b, r, file);
     fprintf(file, "}\n");
@@ -223,6 +301,7 @@ static void json_result(const struct bench *b, const struct result *r, bool besi
 void report_result(const struct bench *b, const struct result *r, bool beside)
 {
     print_line(b, r, beside);
+    print_waits(b, r, beside);
     if (b->options->histogram && r->latencies.total > 0)
         histogram_print(&r->latencies);
     fflush(stdout);

@@ -74,6 +74,24 @@ void result_add(struct result *all, const struct result *one)
     if (one->ended_ns > all->ended_ns)
         all->ended_ns = one->ended_ns;
     histogram_merge(&all->latencies, &one->latencies);
+    waits_left_add(&all->waits_left, &one->waits_left);
+}
+
+/* What the machine has left of the long waits, when all threads are done. */
+static void reckon_waits(const struct bench *b, struct worker *workers, uint32_t count,
+                         struct result *result, struct result *beside)
+{
+    struct pauses pauses;
+    if (b->witness == NULL)
+        return;
+    witness_settle(b->witness, clock_ns());
+    witness_pauses(b->witness, &pauses);
+    for (uint32_t i = 0; i < count; i++) {
+        struct worker *w = &workers[i];
+        waits_reckon(&w->waits, &pauses, w->beside ? &beside->waits_left : &result->waits_left);
+        waits_release(&w->waits);
+    }
+    pauses_release(&pauses);
 }
 
 struct timer {
@@ -172,6 +190,7 @@ void run_threads(struct bench *b, const struct workload *workload, struct result
     }
     if (timed)
         timer_end(&timer, timer_thread);
+    reckon_waits(b, workers, start.count, result, beside);
     pthread_barrier_destroy(&start.barrier);
     free(workers);
 }
@@ -238,24 +257,50 @@ static void run_control(struct bench *b, const struct workload *workload, struct
     workload->control(b, result->phases);
     for (int i = 0; i < RESULT_PHASES; i++)
         result->seconds += result->phases[i].seconds;
+    result->ended_ns = clock_ns();
+}
+
+static bool runs_in_many(const struct bench *b, const struct workload *workload)
+{
+    return b->options->processes > 1 && workload->control == NULL;
+}
+
+static void run_where_it_goes(struct bench *b, const struct workload *workload,
+                              struct result *result, struct result *beside)
+{
+    if (workload->control != NULL)
+        run_control(b, workload, result);
+    else if (runs_in_many(b, workload))
+        processes_run(b, workload, result, beside);
+    else
+        run_threads(b, workload, result, beside, begin_at_once);
+}
+
+/* The pauses are those within the time of the workload and of the thread beside it. */
+static void witness_stop(struct witness *witness, struct result *result,
+                         const struct result *beside)
+{
+    witness_end(witness);
+    uint64_t first = result->ended_ns - (uint64_t)(result->seconds * 1e9);
+    uint64_t limit = beside->ended_ns > result->ended_ns ? beside->ended_ns : result->ended_ns;
+    result->pauses = witness_sums(witness, (struct span){first, limit});
 }
 
 void run_workload(struct bench *b, const struct workload *workload, struct result *result,
                   struct result *beside)
 {
     const struct bench_options *o = b->options;
-    bool many = o->processes > 1 && workload->control == NULL;
-    *result = (struct result){.name = workload->name, .processes = many ? o->processes : 1};
+    *result = (struct result){.name = workload->name,
+                              .processes = runs_in_many(b, workload) ? o->processes : 1};
     *beside = (struct result){.name = workload->name, .processes = 1};
     prepare(b, workload);
     machine_peak_memory_reset();
     struct machine_use before = machine_use_now();
-    if (workload->control != NULL)
-        run_control(b, workload, result);
-    else if (many)
-        processes_run(b, workload, result, beside);
-    else
-        run_threads(b, workload, result, beside, begin_at_once);
+    if (b->witness != NULL)
+        witness_begin(b->witness);
+    run_where_it_goes(b, workload, result, beside);
+    if (b->witness != NULL)
+        witness_stop(b->witness, result, beside);
     uint64_t by_others = result->storage_bytes;
     measure_use(result, &before);
     if (workload->fills && result->operations == b->keys.count)

@@ -27,6 +27,8 @@ struct result {
     double engine_amplification;        /* the same as the engine counts it; 0: unknown */
     struct phase phases[RESULT_PHASES]; /* name NULL: none */
     struct histogram latencies;
+    struct witness_sums pauses;   /* of the machine meanwhile, when bench.witness is there */
+    struct waits_left waits_left; /* then too */
 };
 
 /*

@@ -10,9 +10,17 @@ void worker_sample_begin(struct worker *w)
     w->began_ticks = clock_ticks();
 }
 
+void worker_timed(struct worker *w, uint64_t began)
+{
+    uint64_t now = clock_ticks();
+    histogram_add(&w->latencies, clock_ticks_to_ns(now - began));
+    if (w->bench->witness != NULL)
+        waits_note(&w->waits, now, now - began);
+}
+
 void worker_sample_end(struct worker *w)
 {
-    histogram_add(&w->latencies, clock_ticks_to_ns(clock_ticks() - w->began_ticks));
+    worker_timed(w, w->began_ticks);
     w->until_sample = w->sample_every;
 }
 

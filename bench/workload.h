@@ -7,6 +7,8 @@
 #include "bench/engine.h"
 #include "bench/histogram.h"
 #include "bench/keys.h"
+#include "bench/waits.h"
+#include "bench/witness.h"
 #include "bench/zipf.h"
 
 #include <pthread.h>
@@ -33,11 +35,13 @@ struct bench {
     struct counts counts_here;
     struct counts *counts; /* counts_here, or what the processes share */
     uint32_t process_index;
-    char state[STATE_SIZE]; /* what made the database what it is: "fillrandom+settle" */
-    uint64_t user_bytes;    /* keys and values written since db was opened */
-    uint64_t storage_bytes; /* machine_use.written_bytes when db was opened */
-    uint64_t own_memory;    /* of this program, before it was opened first */
-    uint64_t bound;         /* what the engine was told to keep to; 0: nothing */
+    char state[STATE_SIZE];  /* what made the database what it is: "fillrandom+settle" */
+    uint64_t user_bytes;     /* keys and values written since db was opened */
+    uint64_t storage_bytes;  /* machine_use.written_bytes when db was opened */
+    uint64_t own_memory;     /* of this program, before it was opened first */
+    struct witness *witness; /* owned; NULL: nobody watches the machine */
+    const char *unwitnessed; /* why --witness cannot be obeyed; NULL: it can, or is not given */
+    uint64_t bound;          /* what the engine was told to keep to; 0: nothing */
 };
 
 /* One thread of one workload. */
@@ -60,6 +64,7 @@ struct worker {
     uint64_t found;
     uint64_t allocations;
     struct histogram latencies;
+    struct waits waits; /* noted when bench.witness is there */
 
     /* Running. */
     uint32_t sample_every;
@@ -135,6 +140,9 @@ static inline bool worker_goes_on(const struct worker *w)
 {
     return w->first + w->done < w->limit && !atomic_load_explicit(w->stop, memory_order_relaxed);
 }
+
+/* Counts an operation that began at clock_ticks() `began` and ends now. */
+void worker_timed(struct worker *w, uint64_t began);
 
 /* Around each operation; one of sample_every is timed. */
 void worker_sample_begin(struct worker *w);

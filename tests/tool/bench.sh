@@ -2,7 +2,7 @@
 # Every workload of lsm-bench runs and reads back what was written. Nothing is timed.
 . "${top_srcdir:?}/tests/tool/prelude.sh"
 bench=$top_builddir/bench/lsm-bench
-need "$bench"
+need "$bench" "$top_builddir/tests/tool/json_lines"
 mkdir databases
 export TMPDIR="$work/databases"
 
@@ -57,6 +57,44 @@ for engine in ${engines#lsm}; do
     *) runs "checkpoint,fillrandom,checkpoint,overwrite,settle,checkpoint,readseq" "$@" ;;
     esac
 done
+
+# With a witness of the machine's pauses, or the word that there is none; never both. No operation's
+# time outside of pauses is longer than the longest, and without pauses the longest it is.
+member() { "$top_builddir/tests/tool/json_lines" "$1" <json; }
+for processes in 1 2; do
+    # shellcheck disable=SC2086
+    runs fillrandom,readwhilewriting,settle $small --witness --sample=1 --processes=$processes
+    cp out text
+    if [ -n "$(member unwitnessed)" ]; then
+        says text 'witness   none'
+        lacks text 'outside of pauses'
+        [ -z "$(member pauses)$(member waits)" ] || fail "pauses without a witness"
+        continue
+    fi
+    [ "$(member witnessed_processors)" -ge 1 ] || fail "no witnesses"
+    [ "$(member pauses | wc -l)" = 3 ] || fail "not each workload has its pauses"
+    [ "$(member waits | wc -l)" = 3 ] || fail "not each one with latencies has its waits"
+    [ "$(grep -c 'outside of pauses' text)" = 3 ] || fail "not each workload's waits are printed"
+    sed -n 's/.*"max_us":\([0-9.]*\).*"max_outside_all_us":\([0-9.]*\).*"max_outside_any_us":\([0-9.]*\).*/\1 \2 \3/p' json >longest
+    [ "$(wc -l <longest)" = 3 ] || fail "not three longest waits"
+    awk '$2 > $1 || $3 > $2 || $3 <= 0 { print; bad = 1 } END { exit bad }' longest ||
+        fail "longer without pauses than with them: $(cat longest)"
+    [ "$(member pauses | sort -u)" != 0 ] || awk '$2 != $1 { bad = 1 } END { exit bad }' longest ||
+        fail "no pause and yet something is taken off: $(cat longest)"
+done
+# shellcheck disable=SC2086
+runs fillrandom $small
+lacks out 'machine:'
+lacks json pauses
+# Where priority is refused, nothing is said of pauses.
+if setpriv --help 2>&1 | grep -q bounding-set && [ "$(id -u)" = 0 ]; then
+    rm -f json
+    expect 0 setpriv --bounding-set=-sys_nice --inh-caps=-sys_nice "$bench" --num=2000 \
+        --workloads=fillseq --witness --json=json
+    says out 'witness   none'
+    says json '"unwitnessed":"real-time priority is refused'
+    lacks json '"pauses"'
+fi
 
 # Several processes on one database: where the engine can.
 for engine in $engines; do
