@@ -252,8 +252,10 @@ static void note_state(struct bench *b, const struct workload *workload)
 
 static void run_control(struct bench *b, const struct workload *workload, struct result *result)
 {
+    const struct bench_options *o = b->options;
     result->operations = 1;
-    result->threads = 1;
+    result->threads = o->threads * o->processes; /* by which the database is what it is */
+    result->processes = o->processes;
     workload->control(b, result->phases);
     for (int i = 0; i < RESULT_PHASES; i++)
         result->seconds += result->phases[i].seconds;

@@ -19,7 +19,8 @@ static const char style[] =
     "h3{font-size:1em;margin:1.4em 0 .4em}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px}\n"
     "th,td{padding:2px 6px;text-align:right;white-space:nowrap;border-bottom:1px solid #eee}\n"
-    "th{border-bottom:1px solid #888}th.t,td.t{text-align:left}td.s{white-space:normal}\n"
+    "th{border-bottom:1px solid "
+    "#888}th.t,td.t{text-align:left}th.s,td.s{white-space:normal}th.s{width:5em}\n"
     ".good{background:#dcefe0}.bad{background:#f8dcd6}.spread{color:#777;font-size:11px}\n"
     ".plots{display:flex;flex-wrap:wrap;gap:8px 20px}figure{margin:0}"
     "figcaption{font-size:13px;margin:6px 0 0 4px}\n"
@@ -141,33 +142,57 @@ static void print_speeds(const struct results *r, FILE *file)
     }
 }
 
+/* What only runs with a witness have is left out where there was none. */
+static bool has_column(const struct results *r, const struct row *row, int m)
+{
+    return m <= MEASURE_MAX || row_has(r, row, (enum measure)m);
+}
+
 static void print_latency_table(const struct results *r, const struct row *row, FILE *file)
 {
     fputs("<table><tr><th class=\"t\">engine</th>", file);
-    for (int m = MEASURE_P50; m <= MEASURE_MAX; m++)
-        fprintf(file, "<th>%s</th>", strchr(measures[m].title, ',') + 2);
+    for (int m = MEASURE_P50; m <= MEASURE_OUTSIDE_ANY; m++) {
+        if (has_column(r, row, m))
+            fprintf(file, "<th%s>%s</th>", m > MEASURE_MAX ? " class=\"s\"" : "",
+                    strchr(measures[m].title, ',') + 2);
+    }
     fputs("</tr>\n", file);
     for (size_t e = 0; e < r->engine_count; e++) {
         char text[NUMBER_SIZE];
         if (isnan(cell_median(row, e, MEASURE_P50)))
             continue;
         print_element(file, "<tr><td class=\"t\">", r->engines[e].name, "</td>");
-        for (int m = MEASURE_P50; m <= MEASURE_MAX; m++)
-            fprintf(file, "<td>%s</td>",
-                    number_text(cell_median(row, e, (enum measure)m), UNIT_MICROS, text));
+        for (int m = MEASURE_P50; m <= MEASURE_OUTSIDE_ANY; m++) {
+            if (has_column(r, row, m))
+                fprintf(file, "<td>%s</td>",
+                        number_text(cell_median(row, e, (enum measure)m), UNIT_MICROS, text));
+        }
         fputs("</tr>\n", file);
     }
     fputs("</table>", file);
 }
 
+static bool has_measure(const struct results *r, size_t first, size_t limit, enum measure m)
+{
+    for (size_t i = first; i < limit; i++) {
+        if (row_has(r, &r->rows[i], m))
+            return true;
+    }
+    return false;
+}
+
 static void print_latencies(const struct results *r, FILE *file)
 {
     fputs("<h2>Latency</h2>\n<p>Of one call; a batch and a multiget are one call. Logarithmic "
-          "scales.</p>\n",
+          "scales. Where the machine's pauses were witnessed: the longest without the time in "
+          "which all processors were withheld, and without that in which any was.</p>\n",
           file);
     for (size_t first = 0, limit; first < r->row_count; first = limit) {
         limit = label_limit(r, first);
-        print_element(file, "<h3>", r->rows[first].label, "</h3>\n<div class=\"plots\">\n");
+        if (!has_measure(r, first, limit, MEASURE_P50))
+            continue;
+        print_element(file, "<details><summary>", r->rows[first].label,
+                      "</summary>\n<div class=\"plots\">\n");
         for (size_t i = first; i < limit; i++) {
             char text[TEXT_SIZE];
             if (!plot_has_latencies(r, &r->rows[i]))
@@ -179,17 +204,8 @@ static void print_latencies(const struct results *r, FILE *file)
             print_latency_table(r, &r->rows[i], file);
             fputs("</figure>\n", file);
         }
-        fputs("</div>\n", file);
+        fputs("</div></details>\n", file);
     }
-}
-
-static bool has_measure(const struct results *r, size_t first, size_t limit, enum measure m)
-{
-    for (size_t i = first; i < limit; i++) {
-        if (row_has(r, &r->rows[i], m))
-            return true;
-    }
-    return false;
 }
 
 static void print_use_table(const struct results *r, size_t first, size_t limit, enum measure m,

@@ -11,9 +11,12 @@
 #include <string.h>
 
 #define TEXT_SIZE 256
+#define NAME_SIZE (2 * TEXT_SIZE)
 
 /* Of plot_ratios(). */
-#define NAMES_WIDTH  400
+#define NAMES_LEAST  400
+#define LETTER_WIDTH 7 /* at most, on average, of a name */
+#define NAME_GAP     10
 #define BARS_WIDTH   520
 #define NUMBER_WIDTH 60
 #define BAR_HEIGHT   11
@@ -118,10 +121,30 @@ static size_t bar_count(const struct results *r, const struct row *row)
     return count;
 }
 
+static void row_name(const struct row *row, char name[NAME_SIZE])
+{
+    char text[TEXT_SIZE];
+    row_circumstances(row, text, sizeof text);
+    snprintf(name, NAME_SIZE, "%s (%s)", row->workload, text);
+}
+
+static double names_width(const struct results *r, size_t first, size_t limit)
+{
+    double width = NAMES_LEAST;
+    for (size_t i = first; i < limit; i++) {
+        char name[NAME_SIZE];
+        row_name(&r->rows[i], name);
+        if (row_has_ratio(r, &r->rows[i]))
+            width = fmax(width, (double)strlen(name) * LETTER_WIDTH + NAME_GAP);
+    }
+    return width;
+}
+
 /* Powers of two around all ratios and 1. */
 static struct axis ratio_axis(const struct results *r, size_t first, size_t limit)
 {
-    struct axis a = {0.5, 2, NAMES_WIDTH, NAMES_WIDTH + BARS_WIDTH};
+    double names = names_width(r, first, limit);
+    struct axis a = {0.5, 2, names, names + BARS_WIDTH};
     for (size_t i = first; i < limit; i++) {
         for (size_t e = 1; e < r->engine_count; e++) {
             double ratio = row_speed_ratio(&r->rows[i], e);
@@ -165,24 +188,23 @@ static void draw_ratio(const struct axis *a, double ratio, double y, size_t engi
 void plot_ratios(const struct results *r, size_t first, size_t limit, FILE *file)
 {
     struct axis a = ratio_axis(r, first, limit);
-    double height = HEAD_HEIGHT + FOOT_HEIGHT, y = HEAD_HEIGHT + ROW_GAP / 2.0, x = NAMES_WIDTH;
+    double height = HEAD_HEIGHT + FOOT_HEIGHT, y = HEAD_HEIGHT + ROW_GAP / 2.0, x = a.from;
     for (size_t i = first; i < limit; i++) {
         if (row_has_ratio(r, &r->rows[i]))
             height += (double)bar_count(r, &r->rows[i]) * BAR_HEIGHT + ROW_GAP;
     }
-    begin(file, NAMES_WIDTH + BARS_WIDTH + NUMBER_WIDTH, height);
+    begin(file, a.to + NUMBER_WIDTH, height);
     draw_ratio_grid(&a, height, file);
     for (size_t e = 1; e < r->engine_count; e++, x += LEGEND_WIDTH)
         draw_key(file, x, 16, e, r->engines[e].name);
     for (size_t i = first; i < limit; i++) {
         const struct row *row = &r->rows[i];
-        char text[TEXT_SIZE], name[2 * TEXT_SIZE];
+        char name[NAME_SIZE];
         if (!row_has_ratio(r, row))
             continue;
         double bars = (double)bar_count(r, row) * BAR_HEIGHT;
-        row_circumstances(row, text, sizeof text);
-        snprintf(name, sizeof name, "%s (%s)", row->workload, text);
-        write_text(file, NAMES_WIDTH - 10, y + bars / 2 + 4, "end", name);
+        row_name(row, name);
+        write_text(file, a.from - NAME_GAP, y + bars / 2 + 4, "end", name);
         for (size_t e = 1; e < r->engine_count; e++) {
             double ratio = row_speed_ratio(row, e);
             if (!(ratio > 0))

@@ -73,6 +73,19 @@ static size_t engine_index(struct results *r, const char *name)
     return at;
 }
 
+/* Room behind the last row of the label: lines of a set that share one may stand apart in it. */
+static struct row *row_new(struct results *r, const char *label)
+{
+    r->rows = grown(r->rows, r->row_count + 1, sizeof *r->rows);
+    size_t at = r->row_count++;
+    for (size_t i = 0; i + 1 < r->row_count; i++) {
+        if (strcmp(r->rows[i].label, label) == 0)
+            at = i + 1;
+    }
+    memmove(&r->rows[at + 1], &r->rows[at], (r->row_count - 1 - at) * sizeof *r->rows);
+    return &r->rows[at];
+}
+
 static struct row *row_for(struct results *r, json_object *result)
 {
     const char *label = text_of(result, "label"), *state = text_of(result, "state");
@@ -86,8 +99,7 @@ static struct row *row_for(struct results *r, json_object *result)
             row->processes == processes)
             return row;
     }
-    r->rows = grown(r->rows, r->row_count + 1, sizeof *r->rows);
-    struct row *row = &r->rows[r->row_count++];
+    struct row *row = row_new(r, label);
     struct cell *cells = calloc(r->engine_count, sizeof *cells);
     if (cells == NULL)
         report_die("out of memory");

@@ -20,6 +20,8 @@
     X(P999, "p999_us", "latency, 99.9 %", UNIT_MICROS, false)                                      \
     X(P9999, "p9999_us", "latency, 99.99 %", UNIT_MICROS, false)                                   \
     X(MAX, "max_us", "latency, the longest", UNIT_MICROS, false)                                   \
+    X(OUTSIDE_ALL, "max_outside_all_us", "latency, outside of pauses of all", UNIT_MICROS, false)  \
+    X(OUTSIDE_ANY, "max_outside_any_us", "latency, outside of pauses of any", UNIT_MICROS, false)  \
     X(PROCESSOR, "processor_us_per_op", "processor time an operation, all threads", UNIT_MICROS,   \
       false)                                                                                       \
     X(MEMORY, "peak_memory_bytes", "memory at its peak", UNIT_BYTES, false)                        \
@@ -76,7 +78,7 @@ struct engine_about {
 };
 
 struct results {
-    struct row *rows; /* owned, in the order they were first seen */
+    struct row *rows; /* owned, in the order they were first seen, those of a label together */
     size_t row_count;
     struct engine_about *engines; /* owned; OWN_ENGINE first */
     size_t engine_count;

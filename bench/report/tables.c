@@ -59,6 +59,19 @@ void row_circumstances(const struct row *row, char *text, size_t capacity)
         snprintf(text + used, capacity - (size_t)used, ", %d threads", row->threads);
 }
 
+/* Of the column with the circumstances. */
+static int circumstances_width(const struct results *r)
+{
+    char text[TEXT_SIZE];
+    size_t longest = strlen("database");
+    for (size_t i = 0; i < r->row_count; i++) {
+        row_circumstances(&r->rows[i], text, sizeof text);
+        if (strlen(text) > longest)
+            longest = strlen(text);
+    }
+    return (int)longest;
+}
+
 static double own_speed(const struct row *row)
 {
     return cell_median(row, 0, row->once ? MEASURE_SECONDS : MEASURE_OPS);
@@ -77,13 +90,14 @@ static bool begins_label(const struct results *r, size_t row)
 void tables_print(const struct results *r, FILE *file)
 {
     char text[TEXT_SIZE], number[NUMBER_SIZE];
+    int width = circumstances_width(r);
     fprintf(file, "Medians of %zu rounds. %s: operations a second, or time of what is done once;\n",
             r->rounds, r->engines[0].name);
     fprintf(file, "under the others: how many times as fast " OWN_ENGINE " is.\n");
     for (size_t i = 0; i < r->row_count; i++) {
         const struct row *row = &r->rows[i];
         if (begins_label(r, i)) {
-            fprintf(file, "\n%-24s %-34s", row->label, "database");
+            fprintf(file, "\n%-27s %-*s", row->label, width, "database");
             for (size_t e = 0; e < r->engine_count; e++)
                 fprintf(file, " %13s", r->engines[e].name);
             fprintf(file, "\n");
@@ -91,7 +105,7 @@ void tables_print(const struct results *r, FILE *file)
         if (!row_has_ratio(r, row))
             continue;
         row_circumstances(row, text, sizeof text);
-        fprintf(file, "%-24s %-34s %13s", row->workload, text,
+        fprintf(file, "%-27s %-*s %13s", row->workload, width, text,
                 number_text(own_speed(row), speed_unit(row), number));
         for (size_t e = 1; e < r->engine_count; e++)
             fprintf(file, " %13s", ratio_text(row_speed_ratio(row, e), number));

@@ -180,6 +180,26 @@ grep -v '"lsm"' made.jsonl >others.jsonl
 expect 8 "$top_builddir/bench/lsm-bench-report" others.jsonl made
 expect 8 "$top_builddir/bench/lsm-bench-report" absent.jsonl made
 
+# Lines of a set that share a label stand together wherever they are; what is done once is told apart
+# by the threads that filled the database. The longest wait outside of pauses is shown where it is known.
+cat >apart.set <<'END'
+near | --num=300 | fillseq, settle
+far  | --num=300 | fillrandom
+near | --num=300 --threads=2 | fillseq, settle
+END
+expect 0 "$top_srcdir/bench/compare" -b "$top_builddir/bench" -n 1 -e lsm -o apart -s ./apart.set -- --witness
+says apart/ratios.txt 'Medians of 1 rounds'
+[ "$(grep -c '^near' apart/ratios.txt)" = 1 ] || fail "a label stands twice"
+[ "$(grep -c '^near.*settle.*	seconds	' apart/medians.tsv)" = 2 ] || fail "two databases are one"
+[ ! -e apart/ratios-3.svg ] || fail "more drawings than labels"
+if grep -q unwitnessed apart/results.jsonl; then
+    lacks apart/report.html 'of pauses of any</th>'
+else
+    says apart/report.html 'of pauses of any</th>'
+    says apart/medians.tsv max_outside_any_us
+fi
+lacks report/report.html 'of pauses of any</th>'
+
 # What is asked wrongly is refused, and nothing is left behind.
 expect 16 "$bench"
 expect 16 "$bench" --workloads=settle extra
