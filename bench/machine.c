@@ -40,12 +40,21 @@ static double seconds_of(struct timeval t)
     return (double)t.tv_sec + (double)t.tv_usec / 1e6;
 }
 
+/* A page of a file counts when it is made dirty, as if it were on its way then. Where the file is
+ * removed or cut before the kernel has written it back, it is on no way any more. */
+static uint64_t written_bytes(void)
+{
+    uint64_t dirtied = proc_number("/proc/self/io", "write_bytes");
+    uint64_t dropped = proc_number("/proc/self/io", "cancelled_write_bytes");
+    return dirtied > dropped ? dirtied - dropped : 0;
+}
+
 struct machine_use machine_use_now(void)
 {
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
     return (struct machine_use){.read_bytes = proc_number("/proc/self/io", "read_bytes"),
-                                .written_bytes = proc_number("/proc/self/io", "write_bytes"),
+                                .written_bytes = written_bytes(),
                                 .user_s = seconds_of(usage.ru_utime),
                                 .system_s = seconds_of(usage.ru_stime)};
 }

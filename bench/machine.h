@@ -6,7 +6,8 @@
 
 struct machine_use {
     uint64_t read_bytes;    /* fetched from storage by this process */
-    uint64_t written_bytes; /* sent to storage by this process, mapped files included */
+    uint64_t written_bytes; /* sent to storage by this process, mapped files included, without what
+                               was thrown away before it got there; may fall */
     double user_s;          /* processor time of all threads */
     double system_s;
 };

@@ -214,11 +214,17 @@ static void prepare(struct bench *b, const struct workload *workload)
         zipf_init(&b->zipf, b->keys.count);
 }
 
+/* Less than nothing where more of what earlier workloads wrote was thrown away. */
+static uint64_t grown(uint64_t before, uint64_t after)
+{
+    return after > before ? after - before : 0;
+}
+
 void measure_use(struct result *result, const struct machine_use *before)
 {
     struct machine_use after = machine_use_now();
     result->processor_s += after.user_s + after.system_s - before->user_s - before->system_s;
-    result->storage_bytes += after.written_bytes - before->written_bytes;
+    result->storage_bytes += grown(before->written_bytes, after.written_bytes);
     result->storage_read_bytes += after.read_bytes - before->read_bytes;
 }
 
@@ -234,7 +240,7 @@ static void measure_database(struct bench *b, struct result *result, uint64_t by
     result->disk_bytes = machine_disk_bytes(b->directory);
     if (b->user_bytes == 0)
         return;
-    uint64_t stored = machine_use_now().written_bytes - b->storage_bytes;
+    uint64_t stored = grown(b->storage_bytes, machine_use_now().written_bytes);
     result->amplification = (double)stored / (double)b->user_bytes;
     result->engine_amplification = (double)b->engine->bytes_written(b->db) / (double)b->user_bytes;
 }
