@@ -758,7 +758,8 @@ LSM_API LSM_MUST_CHECK lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf,
 LSM_API LSM_MUST_CHECK lsm_status lsm_compact_cancel(lsm_db *db, uint32_t timeout_ms,
                                                      uint32_t *asked, lsm_error *err);
 
-/* Waits until no flush and no compaction is due. */
+/* Waits until no flush and no compaction is due. Where nobody has written meanwhile, the disk space
+ * that the log keeps for writers is given back, as after two seconds without a write. */
 LSM_API LSM_MUST_CHECK lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err);
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */

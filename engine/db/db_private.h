@@ -556,6 +556,9 @@ lsm_status db_log_writer_start(lsm_db *db, lsm_error *err);
  * when there is none. */
 void db_log_writer_nudge(lsm_db *db);
 void db_log_writer_stop(lsm_db *db);
+/* Gives the log's disk space back at once where nothing was written since it ended at `staged`: for
+ * a caller who has waited until all was done. What fails is tried again when nobody writes. */
+void db_log_rest(lsm_db *db, uint64_t staged);
 static inline bool db_has_workers(const lsm_db *db)
 {
     return db->options.workers != LSM_NO_WORKERS;

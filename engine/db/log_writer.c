@@ -7,6 +7,7 @@
  * wakes it only when it announced that it sleeps. Without threads the committing thread writes the
  * log itself when enough has gathered.
  */
+#include "engine/base/step.h"
 #include "engine/db/db_private.h"
 
 #include <time.h>
@@ -68,6 +69,28 @@ static void wait_for_work(lsm_db *db, bool failed)
     }
 }
 
+/* The log below it is in durable tables, as far as this process knows. */
+static uint64_t log_needed_from(lsm_db *db)
+{
+    struct version_state state;
+    pthread_mutex_lock(&db->view_lock);
+    version_set_state(db->versions, &state);
+    pthread_mutex_unlock(&db->view_lock);
+    return state.log_position;
+}
+
+void db_log_rest(lsm_db *db, uint64_t staged)
+{
+    if (db->wal == NULL || atomic_load(&db->layout->commit.staged) != staged)
+        return;
+    uint64_t needed = log_needed_from(db);
+    db_sync_lock(db);
+    if (wal_write_locked(db->wal, staged, NULL) == LSM_OK)
+        (void)wal_rest_locked(db->wal, needed, NULL);
+    shm_unlock(&db->layout->locks.sync);
+    STEP("log rest: unlocked");
+}
+
 /* How far the log went when it was looked at last. */
 struct rest {
     uint64_t seen;     /* staged */
@@ -82,8 +105,11 @@ static void rest_when_idle(lsm_db *db, struct rest *rest)
     uint64_t staged = atomic_load(&db->layout->commit.staged), now = io_now_ns(db->io);
     if (staged != rest->seen) {
         *rest = (struct rest){.seen = staged, .since_ns = now};
-    } else if (!rest->is_done && now - rest->since_ns >= LOG_REST_NS && db_sync_trylock(db)) {
-        (void)wal_rest_locked(db->wal, NULL);
+    } else if (!rest->is_done && now - rest->since_ns >= LOG_REST_NS) {
+        uint64_t needed = log_needed_from(db);
+        if (!db_sync_trylock(db))
+            return;
+        (void)wal_rest_locked(db->wal, needed, NULL);
         shm_unlock(&db->layout->locks.sync);
         rest->is_done = true;
     }

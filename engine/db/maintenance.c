@@ -24,11 +24,9 @@ static bool compaction_is_due(lsm_db *db)
     return due;
 }
 
-LSM_API lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err)
+static lsm_status wait_idle(lsm_db *db, lsm_error *err)
 {
-    lsm_status status = db_check_write(db, err);
-    if (status != LSM_OK)
-        return status;
+    lsm_status status = LSM_OK;
     if (!db_has_workers(db))
         return db_work_wait(db, err);
     for (;;) {
@@ -44,4 +42,16 @@ LSM_API lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err)
             return LSM_OK;
         db_wait_changed(db, seen);
     }
+}
+
+LSM_API lsm_status lsm_wait_idle(lsm_db *db, lsm_error *err)
+{
+    lsm_status status = db_check_write(db, err);
+    if (status != LSM_OK)
+        return status;
+    uint64_t staged = atomic_load(&db->layout->commit.staged);
+    status = wait_idle(db, err);
+    if (status == LSM_OK)
+        db_log_rest(db, staged);
+    return status;
 }

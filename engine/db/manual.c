@@ -375,11 +375,14 @@ LSM_API lsm_status lsm_compact_range(lsm_db *db, lsm_cf *cf, const lsm_compact_o
         status = check_options(&m, err);
     if (status != LSM_OK)
         return status;
+    uint64_t staged = atomic_load(&db->layout->commit.staged);
     db_manual_begin(db, &m.cancels);
     status = lsm_flush(db, err);
     if (status == LSM_OK)
         status = take_turn(&m, err);
     db_manual_end(db);
+    if (status == LSM_OK)
+        db_log_rest(db, staged);
     if (status == LSM_OK && m.damaged_count > 0) {
         status = m.first_damage.status;
         status_copy(err, &m.first_damage);

@@ -5,6 +5,7 @@
  * log that nobody writes to has no use for that. At rest the spares that were segments go, and the
  * current segment is sealed where it was written, cut off there, and followed by a fresh one, of
  * which only the first step is reserved. A segment that was cut off is not recycled.
+ * Where tables hold all of the log, the old segment goes altogether.
  *
  * Every step leaves the log whole: a spare is no part of it, and the old segment is cut off only
  * when the next one, which says where it is sealed, has its name.
@@ -34,11 +35,12 @@ lsm_status wal_drop_large_spares(struct wal *wal, bool *any, lsm_error *err)
     return status;
 }
 
-/* Much more of the current segment is reserved than the next writes will need. */
-static bool is_large(const struct wal *wal)
+/* Much more of the current segment is reserved than is needed, or will be by the next writes. */
+static bool is_large(const struct wal *wal, uint64_t needed)
 {
-    uint64_t used = LOG_SEGMENT_HEADER + (wal_written(wal) - wal->current.start);
-    return wal->log->reserved > used + 2 * wal_reserve_step(wal);
+    uint64_t written = wal_written(wal);
+    uint64_t used = LOG_SEGMENT_HEADER + (written - wal->current.start);
+    return wal->log->reserved > (needed < written ? used : 0) + 2 * wal_reserve_step(wal);
 }
 
 /* Where it fails it costs only space: the file goes when nobody needs the segment any more. */
@@ -52,7 +54,7 @@ static void cut_off(struct wal *wal, const struct wal_current *old, uint64_t end
     STEP("log rest: cut off");
 }
 
-lsm_status wal_rest_locked(struct wal *wal, lsm_error *err)
+lsm_status wal_rest_locked(struct wal *wal, uint64_t needed, lsm_error *err)
 {
     bool any = false;
     lsm_status status = wal_check_poison(wal, err);
@@ -65,11 +67,14 @@ lsm_status wal_rest_locked(struct wal *wal, lsm_error *err)
     if (status != LSM_OK || !rests || wal->log->finished)
         return status;
     status = wal_drop_large_spares(wal, &any, err);
-    if (status != LSM_OK || !is_large(wal))
+    if (status != LSM_OK || !is_large(wal, needed))
         return status;
     struct wal_current old = wal->current;
     status = wal_begin_next(wal, false, err);
-    if (status == LSM_OK)
-        cut_off(wal, &old, written);
-    return status;
+    if (status != LSM_OK)
+        return status;
+    if (needed >= written)
+        return wal_forget_locked(wal, written, err);
+    cut_off(wal, &old, written);
+    return LSM_OK;
 }

@@ -204,10 +204,11 @@ lsm_status wal_prepare(struct wal *wal, lsm_error *err);
 
 /*
  * Nobody has written for a while: gives back the disk space that is kept for writers, but for a
- * little. Nothing happens when something is staged that is not written, or there is little to give.
- * A failure costs only space.
+ * little. `needed`: durable tables hold everything below this position; where that is all of the
+ * log, its segments go as well. Nothing happens when something is staged that is not written, or
+ * there is little to give. A failure costs only space.
  */
-lsm_status wal_rest_locked(struct wal *wal, lsm_error *err);
+lsm_status wal_rest_locked(struct wal *wal, uint64_t needed, lsm_error *err);
 
 /* Has the ring mapped where writers come to next, once there are many. A hint to the kernel; for
  * the thread that writes the log. */

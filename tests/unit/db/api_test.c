@@ -3,8 +3,10 @@
 #include "engine/db/db_private.h"
 #include "tests/unit/db/db_fixture.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- wrong use ------------------------------------------------------------------------------- */
@@ -823,6 +825,55 @@ END_TEST
 
 #define MIB ((uint64_t)1 << 20)
 
+/* Bytes that segments and spares take on disk. */
+static uint64_t log_bytes(void)
+{
+    DIR *folder = opendir(db_path);
+    uint64_t sum = 0;
+    ck_assert_ptr_nonnull(folder);
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        struct stat found;
+        const char *kind = strrchr(entry->d_name, '.');
+        if (kind == NULL || (strcmp(kind, ".wal") != 0 && strcmp(kind, ".spare") != 0))
+            continue;
+        if (fstatat(dirfd(folder), entry->d_name, &found, 0) == 0)
+            sum += (uint64_t)found.st_blocks * 512;
+    }
+    closedir(folder);
+    return sum;
+}
+
+static void put_some(lsm_db *db, unsigned count)
+{
+    char key[32], value[1000] = {0};
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value), NULL, &error));
+    }
+}
+
+/* Segments get their room in steps of a MiB; one may be ready ahead. */
+START_TEST(test_api_log_space_goes_when_all_is_done)
+{
+    lsm_db *db = open_with("create=true,workers=1,wal_segment_size=16MiB,memtable_size=16MiB");
+    put_some(db, 10000);
+    uint64_t held = 10000 * 1000;
+    ck_assert_uint_gt(log_bytes(), held);
+    ck_ok(lsm_compact_range(db, NULL, NULL, &error));
+    ck_assert_uint_le(log_bytes(), 2 * MIB);
+    put_some(db, 10000);
+    ck_assert_uint_gt(log_bytes(), held / 2);
+    ck_ok(lsm_flush(db, &error));
+    ck_ok(lsm_wait_idle(db, &error));
+    ck_assert_uint_le(log_bytes(), 2 * MIB);
+    put_some(db, 3000);
+    ck_ok(lsm_wait_idle(db, &error)); /* the memtable's log is needed */
+    ck_assert_uint_gt(log_bytes(), 3000 * 1000);
+    put_text(db, NULL, "key", "value");
+    close_ok(db);
+}
+END_TEST
+
 START_TEST(test_api_memory_for_the_memtable_is_made_ahead_of_writers)
 {
     /* A step at either end of the arena is made with the memtable, and is enough for the put. */
@@ -977,6 +1028,7 @@ int main(void)
     tcase_add_test(cases, test_api_stalled_write_with_no_wait_is_busy);
     tcase_add_test(cases, test_api_wait_for_a_flush_is_counted_as_one);
     tcase_add_test(cases, test_api_write_is_slowed_before_the_last_memtable_is_full);
+    tcase_add_test(cases, test_api_log_space_goes_when_all_is_done);
     tcase_add_test(cases, test_api_memory_for_the_memtable_is_made_ahead_of_writers);
     tcase_add_test(cases, test_api_listener_is_told_of_flush_and_compaction);
     tcase_add_test(cases, test_api_compaction_is_cancelled_by_its_progress);

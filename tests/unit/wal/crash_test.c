@@ -67,7 +67,7 @@ static lsm_status reopen(struct rig *rig, lsm_error *err)
 static lsm_status rest(struct rig *rig, uint64_t end, lsm_error *err)
 {
     lsm_status status = wal_write_locked(rig->wal, end, err);
-    return status == LSM_OK ? wal_rest_locked(rig->wal, err) : status;
+    return status == LSM_OK ? wal_rest_locked(rig->wal, rig->from, err) : status;
 }
 
 static lsm_status step(struct rig *rig, const struct script *script, struct random_state *random,

@@ -79,7 +79,7 @@ static void do_something(struct turns *t)
         if (random_below(&t->random, 4) != 0)
             break;
         ck_ok(wal_sync_locked(rig->wal, end, err));
-        ck_ok(wal_rest_locked(rig->wal, err));
+        ck_ok(wal_rest_locked(rig->wal, rig->from, err));
         break;
     case 5:
         if (random_below(&t->random, 4) != 0)

@@ -457,14 +457,14 @@ START_TEST(test_log_at_rest_gives_room_back)
     before = log_space(&rig, &largest);
     ck_assert_uint_gt(before, 2 * SPACE_SEGMENT);
     ck_ok(rig_put_sized(&rig, 100, &end, err));
-    ck_ok(wal_rest_locked(rig.wal, err)); /* it does not rest */
+    ck_ok(wal_rest_locked(rig.wal, rig.from, err)); /* it does not rest */
     ck_assert_uint_eq(log_space(&rig, &largest), before);
     ck_ok(wal_sync_locked(rig.wal, end, err));
-    ck_ok(wal_rest_locked(rig.wal, err));
+    ck_ok(wal_rest_locked(rig.wal, rig.from, err));
     ck_assert_uint_eq(take_census(&rig).spares, 0);
     ck_assert_uint_lt(log_space(&rig, &largest), 200 * 4100 + 3 * SPACE_STEP);
     uint64_t segment = rig.layout->commit.segment_number;
-    ck_ok(wal_rest_locked(rig.wal, err));
+    ck_ok(wal_rest_locked(rig.wal, rig.from, err));
     ck_assert_uint_eq(rig.layout->commit.segment_number, segment);
     ck_ok(rig_put_sized(&rig, 100, &end, err));
     ck_ok(wal_sync_locked(rig.wal, end, err));
@@ -472,6 +472,40 @@ START_TEST(test_log_at_rest_gives_room_back)
     struct wal_end found;
     rig_start(&rig, &found);
     ck_assert_uint_eq(found.record_count, 202);
+    ck_assert_uint_eq(found.position, end);
+    rig_release(&rig);
+}
+END_TEST
+
+START_TEST(test_log_at_rest_that_tables_hold_goes)
+{
+    struct rig rig;
+    uint64_t end, largest;
+    if (!rig_init(&rig, RIG_POSIX, 25))
+        return;
+    rig.options.segment_size = SPACE_SEGMENT;
+    rig_start(&rig, NULL);
+    for (unsigned i = 0; i < 240; i++) {
+        ck_ok(rig_put_sized(&rig, 4000, &end, err));
+        ck_ok(wal_write_locked(rig.wal, end, err));
+    }
+    ck_ok(wal_rest_locked(rig.wal, end - 8, err)); /* tables do not hold the last record */
+    ck_assert_uint_gt(log_space(&rig, &largest), 240 * 4000);
+    rig.from = end;
+    rig.from_chain = rig.layout->commit.chain;
+    ck_ok(wal_rest_locked(rig.wal, end, err));
+    ck_assert_uint_eq(take_census(&rig).segments, 1);
+    ck_assert_uint_eq(take_census(&rig).spares, 0);
+    ck_assert_uint_le(log_space(&rig, &largest), SPACE_STEP);
+    uint64_t segment = rig.layout->commit.segment_number;
+    ck_ok(wal_rest_locked(rig.wal, end, err)); /* once is enough */
+    ck_assert_uint_eq(rig.layout->commit.segment_number, segment);
+    ck_ok(rig_put_sized(&rig, 100, &end, err));
+    ck_ok(wal_sync_locked(rig.wal, end, err));
+    rig_abandon(&rig);
+    struct wal_end found;
+    rig_start(&rig, &found);
+    ck_assert_uint_eq(found.record_count, 1);
     ck_assert_uint_eq(found.position, end);
     rig_release(&rig);
 }
@@ -663,6 +697,7 @@ int main(void)
     tcase_add_test(tests, test_log_prepared_segment_is_used);
     tcase_add_test(tests, test_log_short_takes_little_room);
     tcase_add_test(tests, test_log_at_rest_gives_room_back);
+    tcase_add_test(tests, test_log_at_rest_that_tables_hold_goes);
     tcase_add_loop_test(tests, test_log_sync_fills_fresh_segments_only, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_stage_file_changes_its_size, 0, RIG_BACKENDS);
     tcase_add_loop_test(tests, test_log_threads_commit_and_write_at_once, 0, RIG_BACKENDS);
