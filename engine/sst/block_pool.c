@@ -17,7 +17,7 @@
 #include <sys/mman.h>
 
 #define CHUNK_SIZE  BLOCK_POOL_CHUNK
-#define SLAB_SIZE   ((size_t)128 << 10)
+#define SLAB_SIZE   BLOCK_POOL_SLAB
 #define SLAB_COUNT  (CHUNK_SIZE / SLAB_SIZE)
 #define SLAB_HEADER ((size_t)256)
 #define ALL_SLABS   ((uint32_t)((UINT64_C(1) << SLAB_COUNT) - 1))
@@ -192,8 +192,10 @@ static void count(_Atomic uint64_t *bytes, uint64_t more)
     atomic_store_explicit(bytes, before + more, memory_order_relaxed);
 }
 
-static struct chunk *chunk_new(struct block_pool *pool)
+static struct chunk *chunk_new(struct block_pool *pool, uint64_t most)
 {
+    if (block_pool_bytes(pool) + CHUNK_SIZE > most)
+        return NULL;
     struct chunk_head *head = mem_alloc_large(CHUNK_SIZE, CHUNK_SIZE);
     if (head == NULL)
         return NULL;
@@ -203,7 +205,7 @@ static struct chunk *chunk_new(struct block_pool *pool)
 }
 
 /* A chunk with a free slab, in the list of open ones. */
-static struct chunk *open_chunk(struct block_pool *pool)
+static struct chunk *open_chunk(struct block_pool *pool, uint64_t most)
 {
     if (pool->open != NULL)
         return (struct chunk *)(void *)pool->open;
@@ -211,7 +213,7 @@ static struct chunk *open_chunk(struct block_pool *pool)
     if (c != NULL) {
         list_remove(&pool->empty, &c->link);
         pool->empty_count--;
-    } else if ((c = chunk_new(pool)) == NULL) {
+    } else if ((c = chunk_new(pool, most)) == NULL) {
         return NULL;
     }
     c->free = ALL_SLABS;
@@ -220,9 +222,10 @@ static struct chunk *open_chunk(struct block_pool *pool)
     return c;
 }
 
-static struct slab *take_slab(struct block_pool *pool, uint32_t class, size_t piece_size)
+static struct slab *take_slab(struct block_pool *pool, uint32_t class, size_t piece_size,
+                              uint64_t most)
 {
-    struct chunk *c = open_chunk(pool);
+    struct chunk *c = open_chunk(pool, most);
     if (c == NULL)
         return NULL;
     uint32_t index = (uint32_t)__builtin_ctz(c->free);
@@ -280,7 +283,7 @@ static void *take_from(struct block_pool *pool, struct slab *slab)
     return taken;
 }
 
-void *block_pool_take(struct block_pool *pool, size_t size)
+void *block_pool_take(struct block_pool *pool, size_t size, uint64_t most)
 {
     assert(size <= BLOCK_POOL_MAX_PIECE);
     size_t piece_size;
@@ -288,7 +291,7 @@ void *block_pool_take(struct block_pool *pool, size_t size)
     pthread_mutex_lock(&pool->lock);
     struct slab *slab = (struct slab *)(void *)pool->partial[class];
     if (slab == NULL)
-        slab = take_slab(pool, class, piece_size);
+        slab = take_slab(pool, class, piece_size, most);
     void *taken = slab == NULL ? NULL : take_from(pool, slab);
     pthread_mutex_unlock(&pool->lock);
     return taken;

@@ -27,7 +27,7 @@ void block_pool_close(struct block_pool *pool);
 /* What a piece of `size` bytes really takes. */
 size_t block_pool_piece_size(size_t size);
 
-/* Memory behind all pieces; and that of it which is not being drained. */
+/* Memory behind all pieces, chunks that are being drained with it; and without these. */
 uint64_t block_pool_bytes(const struct block_pool *pool);
 uint64_t block_pool_lasting(const struct block_pool *pool);
 
@@ -43,13 +43,21 @@ static inline uintptr_t block_pool_chunk(const void *piece)
     return (uintptr_t)piece & ~(uintptr_t)(BLOCK_POOL_CHUNK - 1);
 }
 
+/* All pieces of a slab have one size; as soon as all of them are given back it may get another. */
+#define BLOCK_POOL_SLAB ((size_t)128 << 10)
+static inline uintptr_t block_pool_slab(const void *piece)
+{
+    return (uintptr_t)piece & ~(uintptr_t)(BLOCK_POOL_SLAB - 1);
+}
+
 /* Bytes of pieces that are out of use and not given back yet, as those who use it tell. */
 void block_pool_note_retired(struct block_pool *pool, uint64_t bytes);
 void block_pool_note_freed(struct block_pool *pool, uint64_t bytes);
 uint64_t block_pool_retired(const struct block_pool *pool);
 
-/* At most BLOCK_POOL_MAX_PIECE bytes, aligned to 64. NULL when out of memory. Any thread. */
-void *block_pool_take(struct block_pool *pool, size_t size);
+/* At most BLOCK_POOL_MAX_PIECE bytes, aligned to 64. NULL when out of memory, or when it would take
+ * one more chunk than fits into `most` bytes. Any thread. */
+void *block_pool_take(struct block_pool *pool, size_t size, uint64_t most);
 void block_pool_give_back(struct block_pool *pool, void *piece);
 
 #endif

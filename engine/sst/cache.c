@@ -54,7 +54,8 @@ struct block_cache {
     struct block_pool *memory; /* NULL: the heap */
     struct shm_frames *frames; /* NULL: nothing is shared */
     _Alignas(LINE_SIZE) pthread_mutex_t lock;
-    _Atomic uint64_t bytes;  /* written under lock */
+    _Atomic uint64_t bytes;  /* written under lock, as the next */
+    _Atomic uint64_t beside; /* of these, in blocks that are not the pool's */
     struct own_block **ring; /* guarded by lock, as all below; places may be NULL */
     uint32_t *holes;         /* stack of ring places that are NULL */
     size_t ring_capacity;    /* of ring and holes */
@@ -75,14 +76,40 @@ static struct block_pool *pool_of(const struct own_block *block)
     return (struct block_pool *)(uintptr_t)block->block.frame.stamp;
 }
 
+/* What others hold of the memory for blocks. */
+static uint64_t lent(const struct block_cache *cache)
+{
+    uint64_t charged = atomic_load_explicit(&cache->charged, memory_order_relaxed);
+    uint64_t wanted = charged > cache->free_bytes ? charged - cache->free_bytes : 0;
+    return wanted < cache->lendable ? wanted : cache->lendable;
+}
+
+/* Memory that the pool may have, when some may be lent. */
+static uint64_t pool_room(const struct block_cache *cache)
+{
+    uint64_t room = cache->whole - lent(cache);
+    uint64_t beside = atomic_load_explicit(&cache->beside, memory_order_relaxed);
+    return room > beside ? room - beside : 0;
+}
+
+static bool has_bound(const struct block_cache *cache)
+{
+    return cache->memory != NULL && cache->lendable > 0;
+}
+
 struct block *block_new(struct block_cache *cache, size_t size)
 {
     size_t whole = sizeof(struct own_block) + size;
     struct block_pool *pool = whole <= BLOCK_POOL_MAX_PIECE ? cache->memory : NULL;
     if (size > UINT32_MAX)
         return NULL;
-    struct own_block *made = pool == NULL ? mem_alloc_large(_Alignof(struct own_block), whole)
-                                          : block_pool_take(pool, whole);
+    struct own_block *made = NULL;
+    if (pool != NULL)
+        made = block_pool_take(pool, whole, has_bound(cache) ? pool_room(cache) : UINT64_MAX);
+    if (made == NULL) { /* used once and freed, if it could have been the pool's */
+        pool = NULL;
+        made = mem_alloc_large(_Alignof(struct own_block), whole);
+    }
     if (made == NULL)
         return NULL;
     memset(&made->block, 0, sizeof made->block);
@@ -214,13 +241,6 @@ struct shm_frames *block_cache_frames(const struct block_cache *cache)
 struct decompress_pool *block_cache_pool(struct block_cache *cache)
 {
     return cache->pool;
-}
-
-static uint64_t lent(const struct block_cache *cache)
-{
-    uint64_t charged = atomic_load_explicit(&cache->charged, memory_order_relaxed);
-    uint64_t wanted = charged > cache->free_bytes ? charged - cache->free_bytes : 0;
-    return wanted < cache->lendable ? wanted : cache->lendable;
 }
 
 uint64_t block_cache_room(const struct block_cache *cache)
@@ -359,12 +379,20 @@ static bool reserve_place_locked(struct block_cache *cache)
     return true;
 }
 
+static void count_bytes_locked(struct block_cache *cache, const struct own_block *block,
+                               uint64_t more)
+{
+    atomic_store_explicit(&cache->bytes, cache->bytes + more, memory_order_relaxed);
+    if (pool_of(block) == NULL)
+        atomic_store_explicit(&cache->beside, cache->beside + more, memory_order_relaxed);
+}
+
 static void place_locked(struct block_cache *cache, struct own_block *block)
 {
     size_t at = cache->hole_count > 0 ? cache->holes[--cache->hole_count] : cache->ring_size++;
     cache->ring[at] = block;
     block->ring_index = (uint32_t)at;
-    atomic_store_explicit(&cache->bytes, cache->bytes + cost(block), memory_order_relaxed);
+    count_bytes_locked(cache, block, cost(block));
 }
 
 /* Takes a block out of ring and slot; the slot's reference is the caller's now. */
@@ -375,7 +403,7 @@ static void unplace_locked(struct block_cache *cache, struct own_block *block)
     /* The epoch orders this store: whoever still sees the block entered before it was retired. */
     atomic_store_explicit(block->slot, NULL, memory_order_release);
     block->slot = NULL;
-    atomic_store_explicit(&cache->bytes, cache->bytes - cost(block), memory_order_relaxed);
+    count_bytes_locked(cache, block, -cost(block));
 }
 
 /* The next block that was not touched in a round, or NULL when there is none at all. */
@@ -427,10 +455,21 @@ static void evict_chunk_locked(struct block_cache *cache, const struct own_block
     }
 }
 
+static void evict_slab_locked(struct block_cache *cache, const struct own_block *victim,
+                              struct epoch_retired **evicted)
+{
+    uintptr_t slab = block_pool_slab(victim);
+    for (size_t i = 0; i < cache->ring_size; i++) {
+        struct own_block *block = cache->ring[i];
+        if (block != NULL && block_pool_slab(block) == slab)
+            evict_one_locked(cache, block, evicted);
+    }
+}
+
 /* Do the pool's chunks hold much more than blocks, since sizes of these have changed? */
 static bool is_spread(const struct block_cache *cache)
 {
-    return block_pool_lasting(cache->memory) > cache->whole - lent(cache);
+    return block_pool_lasting(cache->memory) > pool_room(cache);
 }
 
 /* It would keep the chunk that it is in. */
@@ -496,11 +535,42 @@ static bool too_much_is_retired(const struct block_cache *cache, const struct ow
            block_pool_retired(cache->memory) > block_cache_room(cache) / RETIRED_SHARE;
 }
 
+/* Of a size that the pool had no memory for. */
+static bool is_homeless(const struct block_cache *cache, const struct own_block *block)
+{
+    return has_bound(cache) && pool_of(block) == NULL &&
+           sizeof *block + block->size <= BLOCK_POOL_MAX_PIECE;
+}
+
+/*
+ * The pool is full, and nothing of it has the size that was wanted. When that is not for what
+ * readers keep from being freed, slabs of other sizes have it: one of them gives way. Not a chunk:
+ * where many blocks are held there may be one in each.
+ */
+static void make_home(struct block_cache *cache)
+{
+    if (block_pool_retired(cache->memory) > block_cache_room(cache) / RETIRED_SHARE)
+        return;
+    struct epoch_retired *evicted = NULL;
+    pthread_mutex_lock(&cache->lock);
+    struct own_block *victim = next_victim_locked(cache);
+    if (victim != NULL && pool_of(victim) != NULL)
+        evict_slab_locked(cache, victim, &evicted);
+    else if (victim != NULL)
+        evict_one_locked(cache, victim, &evicted);
+    pthread_mutex_unlock(&cache->lock);
+    retire_all(evicted);
+}
+
 static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, uint64_t number,
                                 uint32_t index, struct own_block *block)
 {
     if (cost(block) > block_cache_room(cache) || too_much_is_retired(cache, block))
         return NULL;
+    if (is_homeless(cache, block)) {
+        make_home(cache);
+        return NULL;
+    }
     struct epoch_retired *evicted = NULL;
     struct block *used = NULL;
     atomic_store_explicit(&block->block.frame.index, index, memory_order_relaxed);

@@ -186,7 +186,7 @@ START_TEST(test_pool_pieces_do_not_overlap_and_outlive_the_pool)
         }
         size_t most = random_below(&r, 10) == 0 ? BLOCK_POOL_MAX_PIECE : 9000;
         sizes[i] = 1 + random_below(&r, most);
-        pieces[i] = block_pool_take(pool, sizes[i]);
+        pieces[i] = block_pool_take(pool, sizes[i], UINT64_MAX);
         ck_assert_ptr_nonnull(pieces[i]);
         ck_assert_uint_eq((uintptr_t)pieces[i] % 64, 0);
         ck_assert_uint_ge(block_pool_piece_size(sizes[i]), sizes[i]);
@@ -387,6 +387,51 @@ START_TEST(test_cache_lends_memory_beside_held_blocks)
 }
 END_TEST
 
+/* Whoever holds blocks keeps chunks from being freed that were left for others, and sizes change
+ * all the time: no chunk is made that would be too many. Blocks that have no place are read all the
+ * same. */
+START_TEST(test_cache_that_lends_is_bounded_while_blocks_are_held)
+{
+    enum { SLOTS = 20000, ROUNDS = 60000, HELD = 200 };
+    const uint64_t capacity = (uint64_t)16 << 20;
+    struct random_state r = random_seeded(7);
+    struct block_cache *cache = block_cache_new(capacity);
+    block_cache_lend(cache, 0, capacity / 4);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    struct block *held[HELD] = {NULL};
+    unsigned filled = 0;
+    for (unsigned n = 0; n < ROUNDS; n++) {
+        unsigned index = (unsigned)random_below(&r, SLOTS);
+        size_t size = 1000 * (1 + n / 2000 % 10) + random_below(&r, 900);
+        epoch_enter();
+        struct block *made = NULL;
+        if (block_cache_find(cache, &slots[index], 1, index) == NULL)
+            ck_assert_ptr_nonnull(made = block_new(cache, size));
+        bool is_in =
+            made != NULL && block_cache_insert(cache, &slots[index], 1, index, made) != NULL;
+        if (is_in && n % 100 == 0) {
+            block_drop(held[n / 100 % HELD]);
+            block_keep(held[n / 100 % HELD] = made);
+        }
+        filled += is_in;
+        if (!is_in)
+            block_drop(made);
+        epoch_exit();
+        ck_assert_uint_le(block_cache_memory(cache), capacity);
+    }
+    ck_assert_uint_gt(filled, ROUNDS / 4);
+    for (unsigned i = 0; i < HELD; i++)
+        block_drop(held[i]);
+    remove_all(cache, slots, SLOTS);
+    fill_slots(cache, slots, 0, SLOTS, 4000); /* nothing is left of the trouble */
+    ck_assert_uint_gt(block_cache_bytes(cache), capacity * 3 / 4);
+    ck_assert_uint_le(block_cache_memory(cache), capacity);
+    remove_all(cache, slots, SLOTS);
+    block_cache_free(cache);
+    free(slots);
+}
+END_TEST
+
 /* Sizes change for good: what is left in slabs of old ones is given back, chunk by chunk. */
 START_TEST(test_cache_that_lends_is_never_spread)
 {
@@ -420,7 +465,8 @@ START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
     for (size_t size = 1; size <= BLOCK_POOL_MAX_PIECE; size += size < 5000 ? 37 : 1021) {
         struct block_pool *pool = block_pool_new();
         size_t piece = block_pool_piece_size(size);
-        uint8_t *first = block_pool_take(pool, size), *second = block_pool_take(pool, size);
+        uint8_t *first = block_pool_take(pool, size, UINT64_MAX);
+        uint8_t *second = block_pool_take(pool, size, UINT64_MAX);
         memset(first, 1, piece);
         memset(second, 2, piece);
         ck_assert_uint_eq(first[0] + first[piece - 1], 2);
@@ -536,6 +582,7 @@ static Suite *suite(void)
     tcase_add_test(c, test_cache_lends_memory_and_has_it_back);
     tcase_add_test(c, test_cache_lends_memory_beside_held_blocks);
     tcase_add_test(c, test_cache_that_lends_is_never_spread);
+    tcase_add_test(c, test_cache_that_lends_is_bounded_while_blocks_are_held);
     tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);
