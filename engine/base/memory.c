@@ -1,6 +1,8 @@
 /* Thin over malloc: one relaxed counter and one countdown, both off the paths that must be fast. */
 #include "engine/base/memory.h"
 
+#include "engine/base/pages.h"
+
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -166,14 +168,30 @@ void mem_free_large(void *memory, size_t size)
         free(memory);
 }
 
+/* The address sanitizer shall watch their borders, too. */
+static bool is_run(size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    (void)size;
+    return false;
+#else
+    return !is_mapped(size);
+#endif
+}
+
 void *mem_alloc_buffer(size_t size)
 {
-    return mem_alloc_large(MEM_PAGE, size);
+    if (!is_run(size))
+        return mem_alloc_large(MEM_PAGE, size);
+    return must_fail() ? NULL : pages_take(size);
 }
 
 void mem_free_buffer(void *memory, size_t size)
 {
-    mem_free_large(memory, size);
+    if (memory != NULL && is_run(size))
+        pages_give_back(memory, size);
+    else
+        mem_free_large(memory, size);
 }
 
 uint64_t mem_allocation_count(void)

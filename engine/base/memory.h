@@ -32,7 +32,8 @@ void *mem_resize_large(void *memory, size_t size, size_t new_size)
     __attribute__((warn_unused_result));        /* aligned for all types */
 void mem_free_large(void *memory, size_t size); /* as allocated; NULL is allowed */
 
-/* A buffer for transfers, aligned to MEM_PAGE. */
+/* A buffer for transfers, aligned to MEM_PAGE: below 128 KiB a run of pages (engine/base/pages.h).
+ */
 void *mem_alloc_buffer(size_t size) __attribute__((malloc, warn_unused_result));
 void mem_free_buffer(void *memory, size_t size); /* as allocated; NULL is allowed */
 

@@ -128,9 +128,9 @@ static bool lane_reserve(struct async_lane *lane, size_t size)
 {
     if (lane->capacity >= size)
         return true;
-    mem_free(lane->memory);
+    mem_free_buffer(lane->memory, lane->capacity);
     lane->capacity = 0;
-    lane->memory = mem_alloc_aligned(IO_ALIGNMENT, size);
+    lane->memory = mem_alloc_buffer(size);
     if (lane->memory == NULL)
         return false;
     lane->capacity = size;
@@ -277,7 +277,7 @@ void async_fetches_close(lsm_async *async)
         struct async_lane *lane = &async->lanes[i];
         if (lane->fetch != NULL)
             fetch_free(async, lane->fetch);
-        mem_free(lane->memory);
+        mem_free_buffer(lane->memory, lane->capacity);
     }
     while (line_take(async) != NULL)
         ;

@@ -106,7 +106,7 @@ lsm_status table_block_read(const struct table *table, uint32_t index, struct bl
     if (status == LSM_OK)
         status =
             table_block_decode(table, index, memory + (span.offset - pages.offset), block, err);
-    mem_free(memory);
+    mem_free_buffer(memory, (size_t)pages.size);
     return status;
 }
 

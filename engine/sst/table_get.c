@@ -212,7 +212,7 @@ lsm_status table_probe_begin(struct table_probe *probe, enum table_probe_state *
         return LSM_OK;
     }
     size_t size = table_fetch_size(table, probe->block_index);
-    probe->read_memory = mem_alloc_aligned(IO_ALIGNMENT, size);
+    probe->read_memory = table_alloc_pages(size);
     if (probe->read_memory == NULL)
         return lsm_fail_memory(err, size);
     void *owner = probe->request.owner;
@@ -233,7 +233,7 @@ lsm_status table_probe_finish(struct table_probe *probe, enum table_probe_state 
                                            &probe->request, &block, &owned, err);
     if (status == LSM_OK)
         look_into(probe, block, owned, state);
-    mem_free(probe->read_memory);
+    mem_free_buffer(probe->read_memory, table_fetch_size(probe->table, probe->block_index));
     probe->read_memory = NULL;
     return status;
 }

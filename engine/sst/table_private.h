@@ -50,10 +50,11 @@ static inline struct table_span table_pages(struct table_span span)
     return (struct table_span){first, limit - first};
 }
 
-/* Memory for whole pages that direct I/O accepts. */
+/* Memory for whole pages that direct I/O accepts; freed with mem_free_buffer(). */
+static_assert(MEM_PAGE % IO_ALIGNMENT == 0, "a buffer is aligned for direct I/O");
 static inline uint8_t *table_alloc_pages(uint64_t size)
 {
-    return size > SIZE_MAX ? NULL : mem_alloc_aligned(IO_ALIGNMENT, (size_t)size);
+    return size > SIZE_MAX ? NULL : mem_alloc_buffer((size_t)size);
 }
 
 static inline void *_Atomic *table_slot(const struct table *table, uint32_t index)
