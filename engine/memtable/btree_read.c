@@ -250,26 +250,45 @@ static void fetch_one_ahead(struct btree_cursor *c)
         fetch_records(c->mt, leaf);
 }
 
-/* Fetches the node of the leaf that the walk comes to next, when the parent tells it. */
-static void fetch_neighbour(const struct btree_cursor *c, bool backwards)
+/* The leaf that the walk comes to next, when the parent tells it; NULL: it does not. */
+static const struct btree_node *neighbour(const struct btree_cursor *c, bool backwards)
 {
     const struct btree_step *s = &c->at;
     if (s->parent == NULL || (backwards ? s->index == 0 : s->index + 1 >= s->count))
-        return;
+        return NULL;
     unsigned index = backwards ? s->index - 1 : s->index + 1;
-    node_prefetch(node_at(c->mt, node_off(s->parent, perm_slot(s->perm, index))));
+    return node_at(c->mt, node_off(s->parent, perm_slot(s->perm, index)));
+}
+
+static void fetch_neighbour(const struct btree_cursor *c, bool backwards)
+{
+    const struct btree_node *leaf = neighbour(c, backwards);
+    if (leaf != NULL)
+        node_prefetch(leaf);
+}
+
+void btree_cursor_fetch_next(struct btree_cursor *c)
+{
+    if (c->has_next || c->crossings + 1 >= BTREE_AHEAD_START)
+        return;
+    const struct btree_node *leaf = neighbour(c, false);
+    c->has_next = true;
+    if (leaf != NULL)
+        fetch_records(c->mt, leaf);
 }
 
 /* A walk has to cross some leaves first: for a short scan it would cost more than it saves. Up to
  * then only what is near is fetched. */
 static void fetch_ahead(struct btree_cursor *c, bool backwards)
 {
+    bool has_records = c->has_next && !backwards;
+    c->has_next = false;
     if (c->is_backwards != backwards) {
         c->is_backwards = backwards;
         c->crossings = 0;
     }
     if (++c->crossings < BTREE_AHEAD_START) {
-        for (unsigned i = 0; i < c->count; i++)
+        for (unsigned i = 0; !has_records && i < c->count; i++)
             record_prefetch(c->mt, c->records[i]);
         fetch_neighbour(c, backwards);
         return;
@@ -360,6 +379,7 @@ uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
 {
     c->index = seek_leaf(c, descend(c->mt, &c->at, t, false), t, false);
     c->crossings = 0;
+    c->has_next = false;
     if (c->index >= c->count)
         return btree_cursor_next_leaf(c);
     fetch_neighbour(c, false);
@@ -377,6 +397,7 @@ uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t
         rank = c->count;
     }
     c->crossings = 0;
+    c->has_next = false;
     fetch_neighbour(c, true);
     return stand_before(c, rank);
 }

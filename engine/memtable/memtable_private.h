@@ -363,6 +363,7 @@ struct btree_cursor {
     uint32_t records[BTREE_SLOTS]; /* newest versions, in order of their keys */
     unsigned crossings;            /* from leaf to leaf, one way, since the last seek */
     bool is_backwards;             /* that way */
+    bool has_next;                 /* the records of the leaf that comes next were fetched */
     struct btree_step at;
     struct btree_step ahead;
     const struct btree_node *fetched[BTREE_AHEAD_NODES]; /* leaves whose records come next */
@@ -379,6 +380,8 @@ uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t); /* f
 uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t);
 uint32_t btree_cursor_next_leaf(struct btree_cursor *c);
 uint32_t btree_cursor_prev(struct btree_cursor *c);
+/* For a walk forwards that is about to leave the leaf: fetches the records of the next one. */
+void btree_cursor_fetch_next(struct btree_cursor *c);
 
 static inline uint32_t btree_cursor_next(struct btree_cursor *c)
 {

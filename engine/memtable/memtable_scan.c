@@ -223,12 +223,22 @@ static void scan_seek_for_prev(struct iter *it, lsm_slice key, uint64_t trailer)
     show_backwards(s, newest, 1);
 }
 
+/* The batch behind this one would wait for the records of the next leaf. */
+static inline void fetch_beyond(struct memtable_scan *s)
+{
+    struct btree_cursor *c = &s->cursor.in.btree;
+    if (s->cursor.kind == MEMTABLE_BTREE && s->base.valid &&
+        s->places[s->base.run] + s->wanted >= c->count)
+        btree_cursor_fetch_next(c);
+}
+
 static void scan_next(struct iter *it)
 {
     struct memtable_scan *s = self_of(it);
     assert(it->valid && it->run == 0);
     stand(s);
     show_forwards(s, cursor_next(&s->cursor), take_wanted(s));
+    fetch_beyond(s);
 }
 
 static void scan_prev(struct iter *it)
