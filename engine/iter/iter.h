@@ -34,8 +34,8 @@ struct iter_ops {
     void (*prev)(struct iter *it);    /* it->valid, it->back is 0: use iter_prev() */
     void (*release)(struct iter *it); /* frees what it holds, and itself when it was allocated */
     /* NULL, or a hint: a seek to the same place is the next move. Begins to fetch the memory that
-     * it will read, so that several sources wait for theirs together; given a second time, what is
-     * to be read after that. */
+     * it will read, so that several sources wait for theirs together; given again, what is to be
+     * read after that. */
     void (*approach)(struct iter *it, lsm_slice key, uint64_t trailer);
     /* NULL, or: gives back what only a walk needs, blocks above all. The next move is to a place.
      */

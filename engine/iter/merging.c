@@ -32,7 +32,7 @@
 #define BATCH_MAX    32 /* and in the later ones */
 #define BATCH_GALLOP 8  /* wins in a row that end one: galloping is better */
 
-#define APPROACH_STEPS 2 /* of a seek: see iter.h */
+#define APPROACH_STEPS 3 /* of a seek: see iter.h */
 
 struct merging {
     struct iter it;

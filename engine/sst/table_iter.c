@@ -4,6 +4,7 @@
  * entry is all that is wanted takes one. Two batches take turns, so that the keys of the one before
  * are still there when the next one is shown.
  */
+#include "engine/sst/guess.h"
 #include "engine/sst/table_ahead.h"
 #include "engine/sst/table_batch.h"
 #include "engine/sst/table_private.h"
@@ -24,6 +25,10 @@ struct table_iter {
     uint32_t wanted;     /* entries in the next one, when the walk goes on forwards */
     uint32_t approached; /* one above the block that the coming seek ends in; 0: not known */
     uint32_t sought;     /* one above the entry there; 0: not known */
+    bool is_searching;   /* the coming seek's `search` has begun, and its block is not known */
+    struct table_index_search search;
+    uint64_t share;      /* of the way through the block, of the key; GUESS_WHOLE: not known */
+    uint32_t seek_count; /* of which some are learned from */
     uint32_t run;        /* blocks entered one after the other, forwards */
     struct table_ahead ahead;
     struct read_lane lane; /* unless it was given another one */
@@ -107,16 +112,16 @@ static void fail(struct table_iter *ti, lsm_status status)
 }
 
 /* Fetches what is read first of a block that is in memory: its columns, as long as it is small.
- * Outside an epoch the block may be gone: its address is fetched, never read. False: it is not. */
-static bool prefetch_block(const struct table_iter *ti, uint32_t index)
+ * Outside an epoch the block may be gone: its address is fetched, never read. NULL: it is not. */
+static const uint8_t *prefetch_block(const struct table_iter *ti, uint32_t index)
 {
     const struct table *t = ti->table;
     const uint8_t *bytes = block_cache_place(t->env->cache, table_slot(t, index), t->number, index);
     if (bytes == NULL)
-        return false;
+        return NULL;
     for (size_t i = 0; i < PREFETCH_LINES; i++)
         __builtin_prefetch(bytes + i * CACHE_LINE);
-    return true;
+    return bytes;
 }
 
 /* The entries of the block stay until the next one is left. */
@@ -269,7 +274,52 @@ static void iter_last_entry(struct iter *it)
     show_last_of(of(it), of(it)->table->index.count - 1);
 }
 
-/* The second step, when the block is in memory: finds the entry, and fetches it. */
+/* Fetches the bytes around the place in the block where the entry is guessed to be. */
+static void prefetch_guessed(struct table_iter *ti, const uint8_t *bytes)
+{
+    struct guess g = guess_unpack(atomic_load_explicit(&ti->table->guess, memory_order_relaxed));
+    if (ti->share == GUESS_WHOLE || !guess_is_trusted(g))
+        return;
+    bytes += CACHE_LINE + guess_place(g, ti->share); /* behind the head of a block of our own */
+    for (int i = -1; i <= 1; i++)
+        __builtin_prefetch(bytes + i * CACHE_LINE);
+}
+
+/* The entry was found, and shows whether the guess was right. */
+static void learn(struct table_iter *ti, uint32_t entry)
+{
+    const struct block_view *v = &ti->source.view;
+    if (ti->share == GUESS_WHOLE || entry >= v->count)
+        return;
+    _Atomic uint64_t *word = &ti->table->guess;
+    struct guess g = guess_unpack(atomic_load_explicit(word, memory_order_relaxed)), next;
+    if (!guess_wants_answer(g, ti->seek_count++))
+        return;
+    if (guess_was_right(g, ti->share, (uint32_t)block_offset(v, entry)))
+        next = guess_praised(g);
+    else
+        next = guess_corrected(g, block_offset(v, 0), block_offset(v, v->count));
+    if (guess_pack(next) != guess_pack(g))
+        atomic_store_explicit(word, guess_pack(next), memory_order_relaxed);
+}
+
+/* Finds the block in the index, and begins to fetch what is read of it. */
+static uint32_t locate_block(struct table_iter *ti, uint64_t trailer, bool *is_cached)
+{
+    uint32_t shared;
+    const struct table_index *in = &ti->table->index;
+    uint32_t index = table_index_search_end(in, &ti->search, trailer, &shared);
+    bool is_here = ti->block != NULL && ti->block_index == index;
+    const uint8_t *bytes = is_here ? NULL : prefetch_block(ti, index);
+    *is_cached = is_here || bytes != NULL;
+    ti->is_searching = false;
+    ti->share = table_index_share(in, &ti->search, index, GUESS_WHOLE);
+    if (bytes != NULL)
+        prefetch_guessed(ti, bytes);
+    return index;
+}
+
+/* The third step, when the block is in memory: finds the entry, and fetches it. */
 static void approach_in_block(struct table_iter *ti, lsm_slice key, uint64_t trailer)
 {
     const struct table *t = ti->table;
@@ -279,6 +329,7 @@ static void approach_in_block(struct table_iter *ti, lsm_slice key, uint64_t tra
                      !enter_block(ti, index, false)))
         return;
     uint32_t entry = block_seek(&ti->source.view, key, trailer);
+    learn(ti, entry);
     ti->sought = entry + 1;
     if (entry < ti->source.view.count)
         __builtin_prefetch(ti->source.view.data + block_offset(&ti->source.view, entry));
@@ -289,14 +340,17 @@ static void iter_approach_entry(struct iter *it, lsm_slice key, uint64_t trailer
     struct table_iter *ti = of(it);
     if (ti->approached != 0) {
         approach_in_block(ti, key, trailer);
-        return;
+    } else if (ti->is_searching) {
+        bool is_cached;
+        uint32_t index = locate_block(ti, trailer, &is_cached);
+        ti->approached = index + 1;
+        if (!is_cached)
+            table_ahead_approach(&ti->ahead, index);
+    } else {
+        table_index_search_begin(&ti->table->index, key, &ti->search);
+        ti->is_searching = true;
+        ti->sought = 0;
     }
-    uint32_t index = table_index_find(&ti->table->index, key, trailer);
-    ti->approached = index + 1;
-    ti->sought = 0;
-    bool is_here = ti->block != NULL && ti->block_index == index;
-    if (!is_here && !prefetch_block(ti, index))
-        table_ahead_approach(&ti->ahead, index);
 }
 
 /* The block in which (key, trailer) is, as approached or looked up now. */
@@ -306,10 +360,20 @@ static uint32_t find_block(struct table_iter *ti, lsm_slice key, uint64_t traile
     ti->approached = 0;
     if (approached != 0)
         return approached - 1;
+    bool is_cached;
     ti->sought = 0;
-    uint32_t index = table_index_find(&ti->table->index, key, trailer);
-    if (ti->block == NULL || ti->block_index != index)
-        (void)prefetch_block(ti, index);
+    table_index_search_begin(&ti->table->index, key, &ti->search);
+    return locate_block(ti, trailer, &is_cached);
+}
+
+static uint32_t find_entry(struct table_iter *ti, lsm_slice key, uint64_t trailer)
+{
+    uint32_t sought = ti->sought;
+    ti->sought = 0;
+    if (sought != 0)
+        return sought - 1;
+    uint32_t index = block_seek(&ti->source.view, key, trailer);
+    learn(ti, index);
     return index;
 }
 
@@ -319,8 +383,7 @@ static void iter_seek_entry(struct iter *it, lsm_slice key, uint64_t trailer)
     it->status = LSM_OK;
     if (!enter_block(ti, find_block(ti, key, trailer), false))
         return;
-    uint32_t index = ti->sought != 0 ? ti->sought - 1 : block_seek(&ti->source.view, key, trailer);
-    ti->sought = 0;
+    uint32_t index = find_entry(ti, key, trailer);
     if (index < ti->source.view.count) {
         show_one(ti, index);
     } else {
@@ -395,6 +458,7 @@ static void iter_rest_entry(struct iter *it)
     drop_blocks(ti);
     ti->run = 0;
     ti->approached = 0;
+    ti->is_searching = false;
     table_ahead_rest(&ti->ahead);
     read_lane_release(&ti->lane);
 }
@@ -446,6 +510,7 @@ void table_iter_turn_to(struct iter *it, struct table *table, bool goes_on)
     leave_block(ti);
     ti->table = table;
     ti->approached = 0;
+    ti->is_searching = false;
     ti->run = 0;
     table_ahead_turn_to(&ti->ahead, table, goes_on);
 }

@@ -102,6 +102,14 @@ static void walk(struct bench *b, size_t from, size_t count)
     }
 }
 
+#define APPROACH_STEPS 3 /* the index, the block, the entry */
+
+static void approach(struct iter *it, lsm_slice key, uint64_t trailer, size_t steps)
+{
+    for (size_t i = 0; i < steps; i++)
+        iter_approach(it, key, trailer);
+}
+
 START_TEST(test_ahead_long_walk_backwards_reads_in_large_pieces)
 {
     struct bench b;
@@ -179,7 +187,7 @@ START_TEST(test_ahead_announced_seek_that_is_not_made_reads_nothing)
 {
     struct bench b;
     bench_open(&b, 0, (struct table_iter_options){0});
-    iter_approach(b.it, b.e.at[700].key, ENTRY_MAX_TRAILER);
+    approach(b.it, b.e.at[700].key, ENTRY_MAX_TRAILER, APPROACH_STEPS);
     iter_rest(b.it);
     ck_assert_uint_eq(bench_reads(&b), 0);
     walk(&b, 30, 1);
@@ -236,7 +244,7 @@ START_TEST(test_ahead_seek_uses_what_was_read_for_the_walk)
     walk(&b, 200, 1);
     for (size_t i = 2; i < 5; i += i) { /* 2 and 4 blocks ahead */
         if (i == 4)
-            iter_approach(b.it, b.e.at[200 + i * PER_BLOCK].key, ENTRY_MAX_TRAILER);
+            approach(b.it, b.e.at[200 + i * PER_BLOCK].key, ENTRY_MAX_TRAILER, APPROACH_STEPS);
         walk(&b, 200 + i * PER_BLOCK, 1);
     }
     ck_assert_uint_eq(bench_reads(&b), 1);
@@ -401,7 +409,7 @@ static size_t move(struct random_state *r, struct iter *it, const struct entries
     size_t to = random_below(r, e->count);
     switch (random_below(r, it->valid ? 9 : 6)) {
     case 0:
-        iter_approach(it, e->at[to].key, ENTRY_MAX_TRAILER);
+        approach(it, e->at[to].key, ENTRY_MAX_TRAILER, random_below(r, APPROACH_STEPS + 1));
         iter_seek(it, e->at[to].key, ENTRY_MAX_TRAILER);
         return to;
     case 1:
@@ -457,7 +465,8 @@ START_TEST(test_ahead_random_walks_beside_each_other_agree_with_arrays)
     for (size_t n = 0; n < 400; n++) {
         size_t i = random_below(&r, TABLES);
         if (random_below(&r, 6) == 0) { /* announced, and not made */
-            iter_approach(m.its[i], m.e[i].at[random_below(&r, ENTRIES)].key, 0);
+            approach(m.its[i], m.e[i].at[random_below(&r, ENTRIES)].key, 0,
+                     random_below(&r, APPROACH_STEPS + 1));
             iter_rest(m.its[i]);
         }
         at[i] = wander(&r, m.its[i], &m.e[i], at[i]);

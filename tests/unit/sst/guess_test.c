@@ -57,6 +57,26 @@ static size_t get_many(struct table *t, const struct entries *e, struct random_s
     return trusted;
 }
 
+/* Seeks random keys, announced or not; returns as get_many(). */
+static size_t seek_many(struct table *t, const struct entries *e, struct random_state *r,
+                        size_t count)
+{
+    size_t trusted = 0;
+    struct iter *it;
+    ck_ok(table_iter_new(t, &(struct table_iter_options){0}, &it, &f.error));
+    for (size_t i = 0; i < count; i++) {
+        const struct entry *wanted = &e->at[random_below(r, e->count)];
+        trusted += guess_is_trusted(guess_unpack(atomic_load(&t->guess)));
+        for (uint64_t steps = random_below(r, 4); steps > 0; steps--)
+            iter_approach(it, wanted->key, ENTRY_MAX_TRAILER);
+        iter_seek(it, wanted->key, ENTRY_MAX_TRAILER);
+        ck_assert(it->valid && slice_equal(it->entry->key, wanted->key));
+        ck_assert(slice_equal(it->entry->value, wanted->value));
+    }
+    iter_release(it);
+    return trusted;
+}
+
 static const struct {
     uint64_t step;
     size_t value_size;
@@ -68,11 +88,13 @@ START_TEST(test_guess_is_trusted_where_keys_are_dense)
 {
     struct random_state r = random_seeded(7);
     fixture_open(7, (uint64_t)8 << 20);
-    struct entries e = entries_of(&r, shapes[_i].step, shapes[_i].value_size);
+    struct entries e =
+        entries_of(&r, shapes[_i % SHAPE_COUNT].step, shapes[_i % SHAPE_COUNT].value_size);
     struct table *t = table_of(&e);
-    (void)get_many(t, &e, &r, 2000);
-    size_t trusted = get_many(t, &e, &r, 2000);
-    if (shapes[_i].is_regular)
+    bool by_seeks = _i >= SHAPE_COUNT;
+    (void)(by_seeks ? seek_many : get_many)(t, &e, &r, 2000);
+    size_t trusted = (by_seeks ? seek_many : get_many)(t, &e, &r, 2000);
+    if (shapes[_i % SHAPE_COUNT].is_regular)
         ck_assert_uint_gt(trusted, 1000);
     else
         ck_assert_uint_lt(trusted, 100);
@@ -92,6 +114,8 @@ START_TEST(test_guess_of_rubbish_harms_nothing)
     for (int i = 0; i < 500; i++) {
         atomic_store(&t->guess, random_next(&r));
         (void)get_many(t, &e, &r, 2);
+        atomic_store(&t->guess, random_next(&r));
+        (void)seek_many(t, &e, &r, 2);
     }
     table_close(t);
     free_entries(&e);
@@ -119,7 +143,7 @@ int main(void)
 {
     Suite *suite = suite_create("guess");
     TCase *tests = tcase_create("guess");
-    tcase_add_loop_test(tests, test_guess_is_trusted_where_keys_are_dense, 0, SHAPE_COUNT);
+    tcase_add_loop_test(tests, test_guess_is_trusted_where_keys_are_dense, 0, 2 * SHAPE_COUNT);
     tcase_add_test(tests, test_guess_of_rubbish_harms_nothing);
     tcase_add_test(tests, test_guess_learns_nothing_from_impossible_places);
     suite_add_tcase(suite, tests);
