@@ -141,17 +141,21 @@ static void set_leaf_range(struct btree_step *s)
                                       : s->parent_high;
 }
 
-/* Finds the leaf for *t (NULL: the last one): the one whose range holds it, or, with `before`, the
- * one that holds the keys right below it. */
-ALWAYS_INLINE const struct btree_node *descend_with(const struct memtable *mt, struct btree_step *s,
-                                                    const struct target *t, bool before,
-                                                    rank_function rank)
+/* Where a descent has come to. */
+struct descent {
+    const struct btree_node *node;
+    unsigned height; /* of the node; 0: a leaf */
+};
+
+/* Goes on down to nodes of height `to`, on the way to *t (NULL: to the last leaf): in the leaf it
+ * is the one whose range holds it, or, with `before`, the one that holds the keys right below it.
+ */
+ALWAYS_INLINE struct descent go_down_with(const struct memtable *mt, struct btree_step *s,
+                                          struct descent d, unsigned to, const struct target *t,
+                                          bool before, rank_function rank)
 {
-    uint64_t root = btree_root(mt);
-    const struct btree_node *n = node_at(mt, BTREE_ROOT_NODE(root));
-    unsigned height = BTREE_ROOT_HEIGHT(root);
-    *s = (struct btree_step){0};
-    while (height > 0) {
+    while (d.height > to) {
+        const struct btree_node *n = d.node;
         uint64_t perm = node_perm(n);
         unsigned after =
             t == NULL ? perm_count(perm) : node_rank(mt, n, n->sep, perm, t, !before, rank);
@@ -166,19 +170,40 @@ ALWAYS_INLINE const struct btree_node *descend_with(const struct memtable *mt, s
                                  .parent_low = s->low,
                                  .parent_high = s->high};
         set_leaf_range(s);
-        n = node_at(mt, child);
-        node_prefetch(n);
-        height--;
+        d.node = node_at(mt, child);
+        node_prefetch(d.node);
+        d.height--;
     }
-    if (s->parent != NULL)
-        s->count = count_below(mt, s->parent->sep, s->perm, s->parent_high);
-    return n;
+    return d;
 }
 
-BTREE_DISPATCH(const struct btree_node *, descend, descend_with, mt,
-               (const struct memtable *mt, struct btree_step *s, const struct target *t,
-                bool before),
-               mt, s, t, before)
+BTREE_DISPATCH(struct descent, go_down, go_down_with, mt,
+               (const struct memtable *mt, struct btree_step *s, struct descent d, unsigned to,
+                const struct target *t, bool before),
+               mt, s, d, to, t, before)
+
+ALWAYS_INLINE struct descent begin_descent(const struct memtable *mt, struct btree_step *s)
+{
+    uint64_t root = btree_root(mt);
+    *s = (struct btree_step){0};
+    return (struct descent){node_at(mt, BTREE_ROOT_NODE(root)), BTREE_ROOT_HEIGHT(root)};
+}
+
+/* The parent's keys that are beyond its range do not count. */
+static void end_descent(const struct memtable *mt, struct btree_step *s)
+{
+    if (s->parent != NULL)
+        s->count = count_below(mt, s->parent->sep, s->perm, s->parent_high);
+}
+
+static const struct btree_node *descend(const struct memtable *mt, struct btree_step *s,
+                                        const struct target *t, bool before)
+{
+    struct descent d = begin_descent(mt, s);
+    d = go_down(mt, s, d, 0, t, before);
+    end_descent(mt, s);
+    return d.node;
+}
 
 /* The leaf that the step names; NULL when the parent changed, and one has to descend anew. */
 static const struct btree_node *child_of(const struct memtable *mt, struct btree_step *s)
@@ -375,9 +400,35 @@ static uint32_t stand_before(struct btree_cursor *c, unsigned rank)
     return c->records[c->index];
 }
 
+void btree_cursor_approach(struct btree_cursor *c, const struct target *t)
+{
+    struct btree_approach *a = &c->approach;
+    struct descent d = {a->node, a->height};
+    if (a->steps == 0)
+        d = begin_descent(c->mt, &c->at);
+    if (a->steps < BTREE_APPROACH_LEAF) {
+        d = go_down(c->mt, &c->at, d, a->steps == 0 && d.height > 0 ? 1 : 0, t, false);
+        *a = (struct btree_approach){d.node, d.height, a->steps + 1};
+    } else if (a->steps == BTREE_APPROACH_LEAF) {
+        end_descent(c->mt, &c->at);
+        c->index = seek_leaf(c, d.node, t, false);
+        a->steps++;
+    }
+}
+
+/* The rank of *t in its leaf, as approached or looked up now. */
+static unsigned find_rank(struct btree_cursor *c, const struct target *t)
+{
+    unsigned steps = c->approach.steps;
+    c->approach.steps = 0;
+    if (steps > BTREE_APPROACH_LEAF)
+        return c->index;
+    return seek_leaf(c, descend(c->mt, &c->at, t, false), t, false);
+}
+
 uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
 {
-    c->index = seek_leaf(c, descend(c->mt, &c->at, t, false), t, false);
+    c->index = find_rank(c, t);
     c->crossings = 0;
     c->has_next = false;
     if (c->index >= c->count)
@@ -388,6 +439,7 @@ uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t)
 
 uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t)
 {
+    c->approach.steps = 0;
     const struct btree_node *leaf = descend(c->mt, &c->at, t, true);
     unsigned rank;
     if (t != NULL) {

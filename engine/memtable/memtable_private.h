@@ -351,6 +351,15 @@ struct btree_step {
 #define BTREE_AHEAD_NODES   2
 #define BTREE_AHEAD_START   2
 
+#define BTREE_APPROACH_LEAF 2 /* steps of an approach that end with the leaf's node on its way */
+
+/* How far a seek was announced. */
+struct btree_approach {
+    const struct btree_node *node; /* on its way into the cache; 0 steps: none */
+    unsigned height;
+    unsigned steps;
+};
+
 /*
  * A place in the tree. Holds copies of the leaf's record offsets and of the parent's permutation,
  * so what the inserting thread does meanwhile does not disturb it. A long walk has a
@@ -366,6 +375,7 @@ struct btree_cursor {
     bool has_next;                 /* the records of the leaf that comes next were fetched */
     struct btree_step at;
     struct btree_step ahead;
+    struct btree_approach approach;
     const struct btree_node *fetched[BTREE_AHEAD_NODES]; /* leaves whose records come next */
 };
 
@@ -376,6 +386,9 @@ struct skiplist_cursor {
 
 /* All give the newest record at the new place, 0 at either end. */
 uint32_t btree_cursor_seek(struct btree_cursor *c, const struct target *t); /* first key >= */
+/* A seek to *t is the next move: fetches what it reads first, given again what it reads then: the
+ * lowest inner node, the leaf, the records. */
+void btree_cursor_approach(struct btree_cursor *c, const struct target *t);
 /* Last key < *t; the very last one when t is NULL. */
 uint32_t btree_cursor_seek_before(struct btree_cursor *c, const struct target *t);
 uint32_t btree_cursor_next_leaf(struct btree_cursor *c);

@@ -197,6 +197,15 @@ static uint32_t version_of_target(const struct memtable_scan *s, uint32_t newest
     return is_it ? version_of(s, newest) : 0;
 }
 
+static void scan_approach(struct iter *it, lsm_slice key, uint64_t trailer)
+{
+    struct memtable_scan *s = self_of(it);
+    struct target t = target_of(s->cf, key);
+    (void)trailer;
+    if (s->cursor.kind == MEMTABLE_BTREE)
+        btree_cursor_approach(&s->cursor.in.btree, &t);
+}
+
 static void scan_seek(struct iter *it, lsm_slice key, uint64_t trailer)
 {
     struct memtable_scan *s = self_of(it);
@@ -249,6 +258,13 @@ static void scan_prev(struct iter *it)
     show_backwards(s, cursor_prev(&s->cursor), take_wanted(s));
 }
 
+static void scan_rest(struct iter *it)
+{
+    struct memtable_scan *s = self_of(it);
+    if (s->cursor.kind == MEMTABLE_BTREE)
+        s->cursor.in.btree.approach.steps = 0;
+}
+
 static void scan_release(struct iter *it)
 {
     mem_free(it);
@@ -262,6 +278,8 @@ static const struct iter_ops memtable_scan_ops = {
     .next = scan_next,
     .prev = scan_prev,
     .release = scan_release,
+    .approach = scan_approach,
+    .rest = scan_rest,
 };
 
 lsm_status memtable_scan_new(const struct memtable *mt, uint32_t cf, const uint64_t *as_of,

@@ -187,6 +187,8 @@ static void iterate_forwards(struct round *r, struct iter *it, uint64_t start)
     uint8_t key[KEY_MAX];
     uint64_t published = published_of(r), first = start;
     uint64_t last = UINT64_MAX, last_trailer = 0;
+    for (uint64_t steps = start % 4; steps > 0; steps--)
+        iter_approach(it, key_of(r, start, key), ENTRY_MAX_TRAILER);
     iter_seek(it, key_of(r, start, key), ENTRY_MAX_TRAILER);
     for (int steps = 0; it->valid && steps < 400; steps++, iter_next(it)) {
         uint64_t number = number_of_key(r, it->entry->key);

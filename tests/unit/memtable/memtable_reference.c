@@ -354,6 +354,10 @@ static void check_seeks(entry_ref *refs, size_t count, const struct memtable *mt
         }
         struct iter *it = iter_as_of(mt, cf, as_of);
         size_t at = lower_bound(refs, count, cf, LSM_SLICE(key, size), trailer);
+        for (uint64_t steps = random_below(random, 5); steps > 0; steps--)
+            iter_approach(it, LSM_SLICE(key, size), trailer);
+        if (random_below(random, 8) == 0)
+            iter_rest(it);
         iter_seek(it, LSM_SLICE(key, size), trailer);
         check_at(it, refs, count, at, cf);
         check_wander(it, refs, count, at, cf, random);
