@@ -15,6 +15,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,9 +42,32 @@ struct stage {
 
 /* ---- waiting --------------------------------------------------------------------------------- */
 
-static void pause_us(long us)
+#define LOOK_MS 20 /* at the most between two looks whether somebody has failed */
+
+static const struct timespec look = {.tv_nsec = LOOK_MS * 1000000};
+
+/* Until the word is not `seen` any more, or for one look. Nobody polls: with several lives at once
+ * that took more of the processor than the lives. */
+static void await_change(_Atomic uint32_t *word, uint32_t seen)
 {
-    nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
+    (void)syscall(SYS_futex, word, FUTEX_WAIT, seen, &look, NULL, 0);
+}
+
+static void wake(_Atomic uint32_t *word)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static void tell(_Atomic uint32_t *word)
+{
+    atomic_store(word, 1);
+    wake(word);
+}
+
+static void tell_one_more(_Atomic uint32_t *word)
+{
+    atomic_fetch_add(word, 1);
+    wake(word);
 }
 
 /* In an actor: until the director says so. */
@@ -51,31 +76,44 @@ static void await(_Atomic uint32_t *word)
     while (atomic_load(word) == 0) {
         if (verdict_is_failed())
             _exit(1);
-        pause_us(300);
+        await_change(word, 0);
     }
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static bool wait_count(struct board *b, _Atomic uint32_t *word, uint32_t count, const char *what)
 {
-    for (unsigned ms = 0; atomic_load(word) < count; ms++) {
+    uint64_t end = now_ms() + PATIENCE_MS;
+    for (uint32_t seen; (seen = atomic_load(word)) < count;) {
         if (verdict_is_failed())
             return false;
-        if (ms == PATIENCE_MS && what == NULL)
+        bool is_over = now_ms() >= end;
+        if (is_over && what == NULL)
             return false; /* the caller says what it was */
-        if (ms == PATIENCE_MS) {
+        if (is_over) {
             verdict_fail("after %d s %s", PATIENCE_MS / 1000, what);
             return false;
         }
-        pause_us(1000);
+        await_change(word, seen);
     }
     (void)b;
     return true;
 }
 
-/* *status as waitpid() gives it; false: it takes too long, or somebody failed. */
+/* *status as waitpid() gives it; false: it takes too long, or somebody failed. SIGCHLD is blocked,
+ * and comes when somebody stops, too. */
 static bool wait_end(pid_t pid, int *status, const char *who)
 {
-    for (unsigned rounds = 0;; rounds++) {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    for (uint64_t end = now_ms() + PATIENCE_MS;;) {
         pid_t ended = waitpid(pid, status, WNOHANG | WUNTRACED);
         if (ended == pid)
             return true;
@@ -83,11 +121,11 @@ static bool wait_end(pid_t pid, int *status, const char *who)
             verdict_fail("waiting for %s: %s", who, strerror(errno));
             return false;
         }
-        if (rounds / 2 == PATIENCE_MS) {
+        if (now_ms() >= end) {
             verdict_fail("%s is stuck for %d s", who, PATIENCE_MS / 1000);
             return false;
         }
-        pause_us(500);
+        (void)sigtimedwait(&child, NULL, &look);
     }
 }
 
@@ -133,7 +171,7 @@ static void victim_main(struct stage *s, struct actor *a)
         actor_open(a);
     if (role->prepare != NULL)
         role->prepare(a);
-    atomic_store(&b->prepared, 1);
+    tell(&b->prepared);
     await(&b->go);
     stepping_begin(s->life->point.name == NULL ? &b->victim_steps : NULL, s->life->point,
                    s->life->stops ? SIGSTOP : SIGKILL);
@@ -236,7 +274,7 @@ static void stand_by(struct actor *a, struct held *held)
     if (may_read)
         oracle_look(a);
     atomic_store(part, 4);
-    atomic_fetch_add(&a->board->stood_by, 1);
+    tell_one_more(&a->board->stood_by);
 }
 
 static void go_on(struct actor *a, unsigned variant)
@@ -256,10 +294,10 @@ static void go_on(struct actor *a, unsigned variant)
 /* The one that stays longest looks when all others have gone. */
 static void judge(struct actor *a, uint32_t others)
 {
-    while (atomic_load(&a->board->judged) < others) {
+    for (uint32_t seen; (seen = atomic_load(&a->board->judged)) < others;) {
         if (verdict_is_failed())
             _exit(1);
-        pause_us(300);
+        await_change(&a->board->judged, seen);
     }
     oracle_check_shared(a); /* what a dead one began is finished, or given up, by then */
     oracle_check(a, true);
@@ -283,10 +321,10 @@ static void survivor_main(struct stage *s, struct actor *a)
     actor_open(a);
     actor_put(a, LSM_WRITE, 50);
     hold(a, &held);
-    atomic_fetch_add(&b->ready, 1);
+    tell_one_more(&b->ready);
     if (life->stops) {
         while (atomic_load(&b->stopped) == 0 && atomic_load(&b->died) == 0)
-            pause_us(300);
+            await_change(&b->stopped, 0);
         if (atomic_load(&b->stopped) != 0)
             stand_by(a, &held);
     }
@@ -308,7 +346,7 @@ static void survivor_main(struct stage *s, struct actor *a)
     if (!is_judge) {
         actor_close(a);
         if (!dies)
-            atomic_fetch_add(&b->judged, 1);
+            tell_one_more(&b->judged);
         return;
     }
     actor_close(a);
@@ -376,7 +414,7 @@ static bool start_survivors(struct stage *s)
 static bool let_stopped_go_on(struct stage *s, int *status)
 {
     uint32_t count = survivor_count(s->life);
-    atomic_store(&s->board->stopped, 1);
+    tell(&s->board->stopped);
     char what[96];
     bool done = wait_count(s->board, &s->board->stood_by, count, NULL);
     snprintf(what, sizeof what, "parts %u and %u of standing by",
@@ -385,7 +423,7 @@ static bool let_stopped_go_on(struct stage *s, int *status)
     if (!done)
         verdict_fail("a survivor waits for a process that is stopped, in %s", what);
     if (count == 0)
-        pause_us(2000);
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
     kill(s->victim, SIGCONT);
     return done && wait_end(s->victim, status, "the stopped victim");
 }
@@ -401,11 +439,11 @@ static bool run_victim(struct stage *s, struct life_result *result)
     if (life->role->between != NULL &&
         !run_alone(s, PLACE_BEFORE, between_main, true, "who comes in between"))
         return false;
-    atomic_store(&s->board->go, 1);
+    tell(&s->board->go);
     if (life->role->during != NULL &&
         !run_alone(s, PLACE_BEFORE, during_main, false, "who comes in meanwhile"))
         return false;
-    atomic_store(&s->board->changed, 1);
+    tell(&s->board->changed);
     if (!wait_end(s->victim, &status, "the victim"))
         return false;
     if (WIFSTOPPED(status)) {
@@ -422,7 +460,7 @@ static bool end_survivors(struct stage *s, struct life_result *result)
 {
     uint32_t count = survivor_count(s->life);
     int status = 0;
-    atomic_store(&s->board->died, 1);
+    tell(&s->board->died);
     for (uint32_t i = 0; i < count; i++) {
         bool may_die = i == 0 && s->life->second.name != NULL;
         uint32_t at = s->life->second.name == NULL ? count - 1 - i : i; /* the judge last */
@@ -433,7 +471,7 @@ static bool end_survivors(struct stage *s, struct life_result *result)
         if (!check_end(status, may_die, "a survivor"))
             return false;
         if (may_die)
-            atomic_store(&s->board->alone, 1);
+            tell(&s->board->alone);
     }
     return true;
 }
@@ -488,6 +526,10 @@ static void kill_all(struct stage *s)
 void life_run(const struct life *life, struct board *board, struct life_result *result)
 {
     struct stage s = {.life = life, .board = board};
+    sigset_t child, before;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, &before); /* see wait_end() */
     memset(board, 0, sizeof *board);
     *result = (struct life_result){.failed = false};
     verdict = &board->verdict;
@@ -508,4 +550,5 @@ void life_run(const struct life *life, struct board *board, struct life_result *
                  s.directory);
     else
         scratch_remove(s.directory);
+    sigprocmask(SIG_SETMASK, &before, NULL);
 }
