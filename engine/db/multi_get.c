@@ -80,6 +80,7 @@ static lsm_status group_look_into_tables(struct group *g)
     struct version_probe probes[MULTI_GROUP];
     uint8_t numbers[MULTI_GROUP]; /* of the keys that the probes look for */
     static_assert(MULTI_GROUP <= UINT8_MAX, "numbers of keys fit");
+    static_assert(MULTI_GROUP <= READ_SAMPLE, "a group holds one sample at most");
     const struct version_cf *family = version_find_cf(r->state->version, r->cf);
     if (family == NULL)
         return dropped_family(g->db, r->cf, g->err);
