@@ -33,8 +33,7 @@ void clock_calibrate(void);
 
 uint64_t clock_ticks_to_ns(uint64_t ticks);
 
-/* What clock_ns() was when clock_ticks() was `ticks`, a moment ago; off by a microsecond at most.
- */
+/* What clock_ns() was when clock_ticks() was `ticks`, a moment ago. */
 uint64_t clock_ns_at(uint64_t ticks);
 
 #endif
