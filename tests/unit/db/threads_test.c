@@ -6,7 +6,9 @@
 #include "tests/unit/db/db_fixture.h"
 
 #include "engine/base/memory.h"
+#include "engine/base/pages.h"
 #include "engine/base/random.h"
+#include "engine/db/db_private.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -331,6 +333,91 @@ START_TEST(test_threads_cached_read_allocates_nothing)
 }
 END_TEST
 
+#define BIG_KEYS    8000u
+#define BIG_VALUE   4000u /* bytes */
+#define MANY        256u  /* keys of a multiget */
+#define GROUP_KEYS  64u   /* of these are read at once */
+#define BIG_READERS 8u
+
+static lsm_slice big_key(unsigned n, char text[16])
+{
+    return LSM_SLICE(text, (size_t)snprintf(text, 16, "k%06u", n));
+}
+
+/* Values that do not compress; flushed and merged. */
+static void put_big(lsm_db *db)
+{
+    struct random_state r = random_seeded(11);
+    uint64_t value[BIG_VALUE / 8];
+    char key[16];
+    for (unsigned n = 0; n < BIG_KEYS; n++) {
+        for (unsigned i = 0; i < BIG_VALUE / 8; i++)
+            value[i] = random_next(&r);
+        value[0] = n;
+        ck_ok(
+            lsm_put(db, NULL, big_key(n, key), LSM_SLICE(value, sizeof value), LSM_WRITE, &error));
+    }
+    ck_ok(lsm_flush(db, &error));
+    ck_ok(lsm_compact_range(db, NULL, NULL, &error));
+}
+
+/* More than anybody may have at once: the rest of the whole for blocks, and buffers of a group for
+ * each reader, each of which may be two pages longer than its value. */
+static bool is_within(lsm_db *db, uint64_t *most_pages)
+{
+    struct db_memory_parts parts;
+    db_memory_parts(&db->options, &parts);
+    *most_pages = BIG_READERS * GROUP_KEYS * (BIG_VALUE + 3 * MEM_PAGE) + ((uint64_t)2 << 20);
+    return block_cache_memory(db->tables.cache) <= parts.blocks_and_tables &&
+           pages_bytes() <= *most_pages;
+}
+
+static void *get_many_big(void *context)
+{
+    struct shared *s = context;
+    static _Atomic uint64_t seed;
+    struct random_state r = random_seeded(atomic_fetch_add(&seed, 1) + 100);
+    lsm_pin pins[MANY];
+    memset(pins, 0, sizeof pins);
+    lsm_slice keys[MANY];
+    unsigned numbers[MANY];
+    char texts[MANY][16];
+    for (unsigned round = 0; round < 40; round++) {
+        for (unsigned i = 0; i < MANY; i++)
+            keys[i] = big_key(numbers[i] = (unsigned)random_below(&r, BIG_KEYS), texts[i]);
+        thread_ok(s, lsm_multi_get(s->db, NULL, MANY, keys, NULL, pins, err));
+        for (unsigned i = 0; i < MANY; i++) {
+            uint64_t first = BIG_KEYS;
+            if (pins[i].value.size == BIG_VALUE)
+                memcpy(&first, pins[i].value.data, sizeof first);
+            if (first != numbers[i])
+                fail_thread(s, "a key has another value");
+        }
+        uint64_t most_pages;
+        if (!is_within(s->db, &most_pages))
+            fail_thread(s, "blocks or buffers are more than the option 'memory' leaves them");
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        lsm_pin_release(&pins[i]);
+    return NULL;
+}
+
+/* What readers hold at once is larger than the whole cache: blocks keep to their part. */
+START_TEST(test_threads_multigets_keep_to_memory)
+{
+    lsm_db *db = open_with("create=true,memory=32MiB");
+    struct shared s = {.db = db};
+    put_big(db);
+    pthread_t threads[BIG_READERS];
+    for (unsigned i = 0; i < BIG_READERS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, get_many_big, &s), 0);
+    for (unsigned i = 0; i < BIG_READERS; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert(!s.failed);
+    close_ok(db);
+}
+END_TEST
+
 /* The thread sanitizer does not see liburing unmap a ring, and takes the next one made at the same
  * address for the old one. */
 static void keep_to_what_is_seen(void)
@@ -351,6 +438,7 @@ int main(void)
     tcase_add_test(cases, test_threads_share_a_handle_with_a_skiplist_and_no_cache);
     tcase_add_test(cases, test_threads_share_a_handle_without_workers);
     tcase_add_test(cases, test_threads_cached_read_allocates_nothing);
+    tcase_add_test(cases, test_threads_multigets_keep_to_memory);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
