@@ -6,7 +6,9 @@
  *     memtables   a quarter: memtable_count, and two that are flushed and still read
  *     merges      8 MiB a worker, but no more than a fifth
  *     log         the stage file, a 64th, 256 KiB to 16 MiB; and what the log is written from
- *     heap        a sixth, up to 16 MiB: what reading threads use, and what it leaves unused
+ *     heap        a sixth, up to 16 MiB: what reading threads use, and what it leaves unused. Eight
+ *                 of them need half of that: from 24 to 48 MiB it is half of what is beyond 16 MiB,
+ *                 up to 8 MiB, but not beside a shared cache, where it would be too much in all
  *     blocks      the rest, about two fifths; of that one part in 17 for those still being freed
  *
  * Indexes and filters of open tables come out of the blocks' part, as they are opened, but for a
@@ -35,8 +37,10 @@
 #define LOG_BYTES         ((uint64_t)1 << 20) /* what it is written from */
 #define HEAP_PART         6
 #define HEAP_MOST         ((uint64_t)16 << 20)
-#define RETIRED_PART      17 /* of the cache's bytes, see too_much_is_retired() */
-#define CACHE_PART        16 /* it keeps at least so much of the whole */
+#define HEAP_READERS      ((uint64_t)8 << 20)  /* for these a larger part, */
+#define HEAP_BEYOND       ((uint64_t)16 << 20) /* half of what is beyond */
+#define RETIRED_PART      17                   /* of the cache's bytes, see too_much_is_retired() */
+#define CACHE_PART        16                   /* it keeps at least so much of the whole */
 
 static uint64_t within(uint64_t value, uint64_t least, uint64_t most)
 {
@@ -70,6 +74,13 @@ static uint64_t cache_bytes(const lsm_options *o)
     return o->cache_size == LSM_NO_CACHE ? 0 : o->cache_size;
 }
 
+static uint64_t heap_bytes(const lsm_options *o)
+{
+    uint64_t beyond = o->memory > HEAP_BEYOND ? o->memory - HEAP_BEYOND : 0;
+    uint64_t readers = o->shared_cache ? 0 : within(beyond / 2, 0, HEAP_READERS);
+    return within(o->memory / HEAP_PART, readers, HEAP_MOST);
+}
+
 /* All but the last two; returns their sum. The counts may not be in the options yet. */
 static uint64_t fixed_parts(const lsm_options *o, uint32_t memtable_count, uint32_t workers,
                             struct db_memory_parts *p)
@@ -78,7 +89,7 @@ static uint64_t fixed_parts(const lsm_options *o, uint32_t memtable_count, uint3
         .memtables = (memtable_count + (uint64_t)MEMTABLES_READ) * o->memtable_size + SEGMENT_BYTES,
         .log = o->stage_size + LOG_BYTES,
         .written = written_bytes(o, workers),
-        .heap = within(o->memory / HEAP_PART, 0, HEAP_MOST)};
+        .heap = heap_bytes(o)};
     p->ahead = merge_bytes(o, workers) - p->written;
     return p->memtables + p->log + p->written + p->ahead + p->heap;
 }
