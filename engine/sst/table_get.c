@@ -2,7 +2,6 @@
  * Point reads: filter, index, slot, tags. Nothing is allocated when the block is in memory. The
  * block's columns and, where it can be guessed, the entry are fetched before either is looked at.
  */
-#include "engine/sst/guess.h"
 #include "engine/sst/table_fetch.h"
 #include "engine/sst/table_private.h"
 
@@ -83,21 +82,25 @@ static inline void prefetch_guessed(const struct table *table, uint32_t index, u
         __builtin_prefetch(block + CACHE_LINE + place + i * CACHE_LINE);
 }
 
-/* The value of the entry that `g` was made for was found. */
-static inline void learn(struct table *table, struct guess g, uint64_t share,
-                         const struct table_found *found)
+void table_guess_learn(struct table *table, struct guess g, uint64_t share, const uint8_t *block,
+                       uint32_t place)
 {
     struct guess next;
-    const uint8_t *data = block_data(found->block);
-    uint32_t place = (uint32_t)((const uint8_t *)found->value.data - data);
     if (guess_was_right(g, share, place)) {
         next = guess_praised(g);
     } else {
-        struct block_view view = block_view_of(data);
+        struct block_view view = block_view_of(block);
         next = guess_corrected(g, block_offset(&view, 0), block_offset(&view, view.count));
     }
     if (guess_pack(next) != guess_pack(g))
         atomic_store_explicit(&table->guess, guess_pack(next), memory_order_relaxed);
+}
+
+static inline void learn(struct table *table, struct guess g, uint64_t share,
+                         const struct table_found *found)
+{
+    const uint8_t *data = block_data(found->block);
+    table_guess_learn(table, g, share, data, (uint32_t)((const uint8_t *)found->value.data - data));
 }
 
 lsm_status table_get(struct table *table, lsm_slice key, uint64_t hash, uint64_t max_sequence,

@@ -4,7 +4,6 @@
  * entry is all that is wanted takes one. Two batches take turns, so that the keys of the one before
  * are still there when the next one is shown.
  */
-#include "engine/sst/guess.h"
 #include "engine/sst/table_ahead.h"
 #include "engine/sst/table_batch.h"
 #include "engine/sst/table_private.h"
@@ -291,16 +290,9 @@ static void learn(struct table_iter *ti, uint32_t entry)
     const struct block_view *v = &ti->source.view;
     if (ti->share == GUESS_WHOLE || entry >= v->count)
         return;
-    _Atomic uint64_t *word = &ti->table->guess;
-    struct guess g = guess_unpack(atomic_load_explicit(word, memory_order_relaxed)), next;
-    if (!guess_wants_answer(g, ti->seek_count++))
-        return;
-    if (guess_was_right(g, ti->share, (uint32_t)block_offset(v, entry)))
-        next = guess_praised(g);
-    else
-        next = guess_corrected(g, block_offset(v, 0), block_offset(v, v->count));
-    if (guess_pack(next) != guess_pack(g))
-        atomic_store_explicit(word, guess_pack(next), memory_order_relaxed);
+    struct guess g = guess_unpack(atomic_load_explicit(&ti->table->guess, memory_order_relaxed));
+    if (guess_wants_answer(g, ti->seek_count++))
+        table_guess_learn(ti->table, g, ti->share, v->data, (uint32_t)block_offset(v, entry));
 }
 
 /* Finds the block in the index, and begins to fetch what is read of it. */

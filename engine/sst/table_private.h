@@ -9,6 +9,7 @@
 #include "engine/format/table_index.h"
 #include "engine/format/table_properties.h"
 #include "engine/sst/cache_private.h"
+#include "engine/sst/guess.h"
 #include "engine/sst/table.h"
 
 struct table {
@@ -87,6 +88,10 @@ struct block *table_block_publish(struct table *table, uint32_t index, unsigned 
 /* The block from cache or file. Inside an epoch. */
 lsm_status table_block_get(struct table *table, uint32_t index, unsigned flags,
                            struct block **block, bool *owned, lsm_error *err);
+
+/* What `g` was made for was found: `place` bytes behind the first one of the block's data. */
+void table_guess_learn(struct table *table, struct guess g, uint64_t share, const uint8_t *block,
+                       uint32_t place);
 
 /* Fills *err for damage of block or part `what` at `offset`. */
 lsm_status table_fail_corrupt(const struct table *table, const char *what, uint64_t offset,
