@@ -209,7 +209,7 @@ struct lsm_db {
     pthread_t log_thread;
     bool log_thread_runs;
     struct shm_event log_wake;
-    _Atomic bool log_sleeping;
+    _Atomic uint32_t log_sleeping; /* enum in log_writer.c */
 
     _Atomic bool closing;     /* threads end */
     bool is_leaving;          /* shm_detach_begin() was called */

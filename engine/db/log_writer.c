@@ -1,21 +1,31 @@
 /*
  * The log writer's thread: copies the stage ring into the WAL segments behind the writers, once
- * 256 KiB or 2 ms have gathered, keeps the next segment and memory for the memtable ready, and
- * gives space back after a while without writes.
+ * 256 KiB or a tenth of a second have gathered, keeps the next segment and memory for the memtable
+ * ready, and gives space back after a while without writes.
+ *
+ * A write ends in the middle of a block, which the next one writes again: many small ones would
+ * send several times to the disk what was put. Nobody waits for them: a sync writes by itself, and
+ * who did not ask for one has in the ring what was promised.
  *
  * It sleeps on a futex while there is nothing to write, so an idle database costs nothing. A commit
- * wakes it only when it announced that it sleeps. Without threads the committing thread writes the
- * log itself when enough has gathered.
+ * wakes it only when it announced that it sleeps, or gathers and enough has come. Without threads
+ * the committing thread writes the log itself when enough has gathered.
  */
 #include "engine/base/step.h"
 #include "engine/db/db_private.h"
 
 #include <time.h>
 
-#define LOG_GATHER_NS UINT64_C(2000000)
+#define LOG_GATHER_NS UINT64_C(100000000)
 #define LOG_IDLE_NS   UINT64_C(1000000000)
 #define LOG_RETRY_NS  UINT64_C(50000000)
 #define LOG_REST_NS   UINT64_C(2000000000) /* without a write: space goes back */
+
+enum log_sleep {
+    LOG_AWAKE = 0,
+    LOG_GATHERS, /* until enough is staged */
+    LOG_SLEEPS,  /* until something is */
+};
 
 #define AHEAD_LEAST ((size_t)1 << 20) /* bytes of memory that are made ahead, on either side */
 #define AHEAD_MOST  ((size_t)8 << 20)
@@ -40,8 +50,10 @@ void db_log_writer_nudge(lsm_db *db)
             (void)write_staged(db, false, NULL); /* a failure shows when the ring is full */
         return;
     }
-    if (atomic_load_explicit(&db->log_sleeping, memory_order_relaxed) &&
-        atomic_exchange(&db->log_sleeping, false))
+    uint32_t sleep = atomic_load_explicit(&db->log_sleeping, memory_order_relaxed);
+    if (sleep == LOG_AWAKE || (sleep == LOG_GATHERS && !wal_wants_write(db->wal)))
+        return;
+    if (atomic_exchange(&db->log_sleeping, LOG_AWAKE) != LOG_AWAKE)
         shm_event_signal(&db->log_wake);
 }
 
@@ -50,23 +62,14 @@ static bool log_is_written(const lsm_db *db)
     return atomic_load(&db->layout->commit.written) == atomic_load(&db->layout->commit.staged);
 }
 
-/* Waits for work: gathers for a moment when there is some, sleeps when there is none. */
-static void wait_for_work(lsm_db *db, bool failed)
+static void wait_as(lsm_db *db, enum log_sleep how, uint64_t ns)
 {
     uint32_t seen = shm_event_count(&db->log_wake);
-    if (failed) {
-        shm_event_wait(&db->log_wake, seen, LOG_RETRY_NS);
-    } else if (!log_is_written(db)) {
-        if (!wal_wants_write(db->wal))
-            shm_event_wait(&db->log_wake, seen, LOG_GATHER_NS);
-    } else {
-        atomic_store(&db->log_sleeping, true);
-        if (log_is_written(db) && !atomic_load(&db->closing))
-            shm_event_wait(&db->log_wake, seen, LOG_IDLE_NS);
-        atomic_store(&db->log_sleeping, false);
-        if (!wal_wants_write(db->wal) && !atomic_load(&db->closing))
-            shm_event_wait(&db->log_wake, shm_event_count(&db->log_wake), LOG_GATHER_NS);
-    }
+    atomic_store(&db->log_sleeping, how);
+    bool is_due = how == LOG_GATHERS ? wal_wants_write(db->wal) : !log_is_written(db);
+    if (!is_due && !atomic_load(&db->closing))
+        shm_event_wait(&db->log_wake, seen, ns);
+    atomic_store(&db->log_sleeping, LOG_AWAKE);
 }
 
 /* The log below it is in durable tables, as far as this process knows. */
@@ -142,6 +145,12 @@ static void back_ahead(lsm_db *db)
     }
 }
 
+static void make_ahead(lsm_db *db)
+{
+    back_ahead(db);
+    wal_populate_ahead(db->wal);
+}
+
 static void *log_writer(void *argument)
 {
     lsm_db *db = argument;
@@ -150,9 +159,14 @@ static void *log_writer(void *argument)
     struct rest rest = {.seen = UINT64_MAX};
     bool failed = false;
     while (!atomic_load(&db->closing)) {
-        wait_for_work(db, failed);
-        back_ahead(db);
-        wal_populate_ahead(db->wal);
+        if (failed)
+            shm_event_wait(&db->log_wake, shm_event_count(&db->log_wake), LOG_RETRY_NS);
+        else if (log_is_written(db))
+            wait_as(db, LOG_SLEEPS, LOG_IDLE_NS);
+        make_ahead(db);
+        if (!failed && !log_is_written(db))
+            wait_as(db, LOG_GATHERS, LOG_GATHER_NS);
+        make_ahead(db);
         lsm_error error;
         failed = !log_is_written(db) && write_staged(db, true, &error) != LSM_OK;
         if (failed)
