@@ -26,7 +26,7 @@ report 'heap calls outside engine/base' \
     "$(calls "$heap" "$@" | grep -v '^engine/base/')"
 report 'file system calls outside engine/io' \
     "$(calls "$files" "$@" | grep -v '^engine/io/' |
-        grep -vE '^engine/base/memory.c:[0-9]+:.*(MAP_ANONYMOUS|munmap)')" # pages for large buffers
+        grep -vE '^engine/base/(memory|pages).c:[0-9]+:.*(MAP_ANONYMOUS|munmap)')" # pages for large buffers
 report 'raw system calls outside engine/io and engine/shm' \
     "$(calls syscall "$@" | grep -vE '^engine/(io|shm)/')"
 exit $failed
