@@ -16,10 +16,10 @@
 
 #include <assert.h>
 
-#define CHAIN_LIMIT 4 /* times the block size before versions of one key are separated */
-#define SAMPLE_BLOCKS                                                                              \
-    3 /* blocks tried before compression may be given up for the table; those                      \
-         that its dictionary was made from are not among them */
+/* Blocks tried before compression may be given up for the table; those that its dictionary was made
+ * from are not among them. */
+#define SAMPLE_BLOCKS   3
+#define CHAIN_LIMIT     4   /* times the block size before versions of one key are separated */
 #define MIN_BLOCK_SIZE  256 /* raw bytes */
 #define TRAINING_FACTOR 100 /* times the dictionary's size is what it is trained from, */
 #define TRAINING_MAX    ((size_t)8 << 20) /* at most this many bytes */
