@@ -83,6 +83,11 @@ static lsm_status read_bytes(struct log_place *place, uint8_t *to, size_t size, 
     return status;
 }
 
+void log_place_refresh(struct log_place *place)
+{
+    buffer_clear(&place->window);
+}
+
 static lsm_status read_window(struct log_place *place, uint64_t offset, size_t size, lsm_error *err)
 {
     if (place->window.size > 0 && offset >= place->window_offset &&

@@ -25,6 +25,8 @@ struct log_place {
 lsm_status log_place_open(struct log_place *place, struct io_dir *dir, enum file_kind kind,
                           uint64_t number, lsm_error *err);
 void log_place_close(struct log_place *place); /* zeroed is closed */
+/* What was read so far is read anew: somebody may have written to the file. */
+void log_place_refresh(struct log_place *place);
 /* The last block of the stage file. */
 struct log_trailer {
     enum stage_trailer_fault fault; /* as it stands there */

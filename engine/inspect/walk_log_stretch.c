@@ -8,6 +8,7 @@
 #include "engine/inspect/walk_log_private.h"
 
 #include "engine/base/bytes.h"
+#include "engine/base/step.h"
 #include "engine/format/batch.h"
 #include "engine/wal/segment.h"
 
@@ -146,22 +147,38 @@ static lsm_status was_in_segment(struct log_walk *w, bool *was, lsm_error *err)
     return status;
 }
 
+/*
+ * The ring has the record, and it is not known yet that it has the log alone: should the segment
+ * have it as well? The search moves the window, so the record is read anew. Writers may have come
+ * round to it meanwhile; they wait until the segment has what they write over, so there it is now.
+ */
+static lsm_status judge_segment(struct log_walk *w, struct log_found *f, struct log_found *first,
+                                bool *in_segment, bool *was_there, lsm_error *err)
+{
+    lsm_status status = was_in_segment(w, was_there, err);
+    STEP("log walk: searched");
+    if (status == LSM_OK)
+        status = walk_log_read(w, &w->ring, w->position, f, err);
+    if (status == LSM_OK && f->fault != LOG_RECORD_OK) {
+        *was_there = false;
+        log_place_refresh(&w->segment);
+        status = try_places(w, f, first, err);
+    } else if (status == LSM_OK && !*was_there && !walk_log_is_sealed(w)) {
+        *in_segment = false; /* from here on the ring has the log alone */
+    }
+    return status;
+}
+
 static lsm_status walk_record(struct log_walk *w, bool *in_segment, bool *ended, lsm_error *err)
 {
     struct log_found f, first;
     bool was_there = false;
     lsm_status status = try_places(w, &f, &first, err);
-    if (status != LSM_OK)
-        return status;
-    if (f.fault != LOG_RECORD_OK)
+    if (status == LSM_OK && f.fault == LOG_RECORD_OK && f.place == &w->ring && !f.is_corrected &&
+        *in_segment)
+        status = judge_segment(w, &f, &first, in_segment, &was_there, err);
+    if (status == LSM_OK && f.fault != LOG_RECORD_OK)
         return skip(w, first.fault, ended, err);
-    if (f.place == &w->ring && !f.is_corrected && *in_segment) {
-        status = was_in_segment(w, &was_there, err);
-        if (status == LSM_OK && !was_there && !walk_log_is_sealed(w))
-            *in_segment = false; /* from here on the ring has the log alone */
-        if (status == LSM_OK)    /* the search has moved the window */
-            status = walk_log_read(w, &w->ring, w->position, &f, err);
-    }
     if (status == LSM_OK && (f.is_corrected || was_there))
         status =
             walk_log_tell_saved(w, f.is_corrected ? f.place : &w->segment, first.fault, &f, err);

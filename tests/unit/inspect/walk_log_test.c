@@ -1,6 +1,7 @@
 /* Logs of databases that were left without a close, damaged in all ways, and walked. */
 #include "engine/inspect/walk_log.h"
 
+#include "engine/base/step.h"
 #include "engine/format/batch.h"
 #include "engine/format/current.h"
 #include "tests/unit/db/db_fixture.h"
@@ -14,6 +15,10 @@
 #define RECORDS 200
 #define LOG_OPTIONS                                                                                \
     "create=true,workers=none,memtable_size=1MiB,stage_size=64KiB,wal_segment_size=64KiB"
+
+#define LARGE_OPTIONS                                                                              \
+    "create=true,workers=none,memtable_size=4MiB,stage_size=1MiB,wal_segment_size=4MiB"
+#define LARGE_VALUE 3000 /* RECORDS of them are more than the walk holds of a file */
 
 struct tally {
     unsigned records, corrected, damages, elsewhere, notes;
@@ -84,18 +89,23 @@ static void walk_now(void)
 
 /* A database with a log of `count` records that no table holds. The last ones are in the ring only,
  * unless they were synced. */
-static void make_log(unsigned count, bool is_synced)
+static void make_log_of(const char *options, size_t value_size, unsigned count, bool is_synced)
 {
-    lsm_db *db = open_with(LOG_OPTIONS);
+    lsm_db *db = open_with(options);
     lsm_write_options sync = {.durability = LSM_SYNC};
-    char key[32], value[100];
+    char key[32], value[LARGE_VALUE];
     for (unsigned i = 0; i < count; i++) {
         snprintf(key, sizeof key, "many-%06u", i);
-        memset(value, 'a' + (int)(i % 26), sizeof value);
-        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value),
+        memset(value, 'a' + (int)(i % 26), value_size);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, value_size),
                       is_synced && (i % 80 == 0 || i + 2 >= count) ? &sync : NULL, &error));
     }
     db_abandon(db);
+}
+
+static void make_log(unsigned count, bool is_synced)
+{
+    make_log_of(LOG_OPTIONS, 100, count, is_synced);
 }
 
 static void change(const char *name, long offset, const void *bytes, size_t size)
@@ -185,6 +195,28 @@ START_TEST(test_walk_log_flipped_bit_the_ring_has_it)
     ck_assert_uint_eq(tally.records, RECORDS);
     ck_assert_uint_eq(tally.damages, 1);
     ck_assert_uint_eq(tally.elsewhere, 1);
+}
+END_TEST
+
+/* What writers do while the walk looks whether the record in the ring should be in the segment. */
+static void write_over_ring(const char *step)
+{
+    if (strcmp(step, "log walk: searched") != 0 || atomic_exchange(&step_hook, NULL) == NULL)
+        return;
+    flip(oldest(), 4096 + 3000, 0x10);
+    empty_ring();
+}
+
+START_TEST(test_walk_log_ring_is_written_over_when_the_segment_has_it)
+{
+    make_log_of(LARGE_OPTIONS, LARGE_VALUE, RECORDS, true);
+    flip(oldest(), 4096 + 3000, 0x10);
+    atomic_store(&step_hook, write_over_ring);
+    walk_now();
+    ck_assert(atomic_load(&step_hook) == NULL);
+    ck_assert_uint_eq(tally.records, RECORDS);
+    ck_assert_uint_eq(tally.damages, 0);
+    ck_assert_uint_eq(end.last_sequence, RECORDS);
 }
 END_TEST
 
@@ -327,6 +359,7 @@ int main(void)
     tcase_add_test(tcase, test_walk_log_healthy_every_record_is_told);
     tcase_add_test(tcase, test_walk_log_many_segments_every_record_is_told);
     tcase_add_test(tcase, test_walk_log_flipped_bit_the_ring_has_it);
+    tcase_add_test(tcase, test_walk_log_ring_is_written_over_when_the_segment_has_it);
     tcase_add_test(tcase, test_walk_log_flipped_bit_without_ring_is_corrected);
     tcase_add_test(tcase, test_walk_log_zeroed_bytes_only_their_records_are_lost);
     tcase_add_test(tcase, test_walk_log_damage_behind_what_was_synced_is_torn);
