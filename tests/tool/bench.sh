@@ -73,10 +73,13 @@ for processes in 1 2; do
     fi
     [ "$(member witnessed_processors)" -ge 1 ] || fail "no witnesses"
     [ "$(member pauses | wc -l)" = 3 ] || fail "not each workload has its pauses"
-    [ "$(member waits | wc -l)" = 3 ] || fail "not each one with latencies has its waits"
-    [ "$(grep -c 'outside of pauses' text)" = 3 ] || fail "not each workload's waits are printed"
+    # The writer beside the readers has none when they are done before its first put.
+    timed=$(grep -c '"max_us"' json)
+    [ "$timed" -ge 2 ] || fail "$timed workloads have latencies"
+    [ "$(member waits | wc -l)" = "$timed" ] || fail "not each one with latencies has its waits"
+    [ "$(grep -c 'outside of pauses' text)" = "$timed" ] || fail "not each workload's waits are printed"
     sed -n 's/.*"max_us":\([0-9.]*\).*"max_outside_all_us":\([0-9.]*\).*"max_outside_any_us":\([0-9.]*\).*/\1 \2 \3/p' json >longest
-    [ "$(wc -l <longest)" = 3 ] || fail "not three longest waits"
+    [ "$(wc -l <longest)" = "$timed" ] || fail "not the longest wait of each"
     awk '$2 > $1 || $3 > $2 || $3 <= 0 { print; bad = 1 } END { exit bad }' longest ||
         fail "longer without pauses than with them: $(cat longest)"
     [ "$(member pauses | sort -u)" != 0 ] || awk '$2 != $1 { bad = 1 } END { exit bad }' longest ||
