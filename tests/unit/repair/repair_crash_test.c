@@ -131,13 +131,7 @@ END_TEST
 /* Something lies behind the damage of the manifest; two repairs are taken back one by one. */
 START_TEST(test_repair_killed_in_any_of_its_rounds)
 {
-    char name[64], newest[64];
-    make_database(150);
-    for (unsigned n = 0; nth_file("MANIFEST-", n, newest); n++)
-        memcpy(name, newest, sizeof name);
-    long size = file_size(name), from = size / 3;
-    change_file(name, from, zeros, (size_t)(size - from));
-    copy_tree("db", "damaged");
+    make_damage_behind_damage();
     kill_everywhere(5);
 
     copy_tree("damaged", "db");

@@ -347,4 +347,32 @@ static inline void check_stays(void)
     free(losses);
 }
 
+/*
+ * The end of the manifest is gone, and something that it should not name any more is missed only
+ * when that is put right. What the log kept decides whether it is, so histories are tried until one
+ * takes two rounds. Also copied to "damaged".
+ */
+static inline void make_damage_behind_damage(void)
+{
+    static uint8_t zeros[64 << 10];
+    lsm_repair_options options = LSM_REPAIR_OPTIONS_INIT;
+    lsm_repair_result planned = LSM_REPAIR_RESULT_INIT;
+    options.dry_run = true;
+    for (unsigned tries = 0; planned.round_count < 2; tries++) {
+        char name[64], newest[64], command[600];
+        ck_assert_uint_lt(tries, 40);
+        snprintf(command, sizeof command, "rm -rf '%s'", db_path);
+        ck_assert_int_eq(system(command), 0);
+        make_database(150);
+        for (unsigned n = 0; nth_file("MANIFEST-", n, newest); n++)
+            memcpy(name, newest, sizeof name);
+        long size = file_size(name), from = size / 3;
+        ck_assert_int_lt(size - from, (long)sizeof zeros);
+        change_file(name, from, zeros, (size_t)(size - from));
+        planned = (lsm_repair_result)LSM_REPAIR_RESULT_INIT;
+        ck_ok(lsm_repair(db_path, &options, &planned, &error));
+    }
+    copy_tree("db", "damaged");
+}
+
 #endif

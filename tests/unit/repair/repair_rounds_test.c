@@ -6,8 +6,6 @@
 
 #include <time.h>
 
-static const uint8_t zeros[8192];
-
 /* What the last look told of each round. */
 static struct heard {
     unsigned steps[10], losses[10], plans;
@@ -50,23 +48,10 @@ static lsm_repair_options hearing(unsigned refused_round, bool refuses_steps)
     return options;
 }
 
-/* The end of the manifest is gone, and so a segment that it should not name any more is missed only
- * when that is put right. Also copied to "damaged". */
-static void damage_in_rounds(void)
-{
-    char name[64], newest[64];
-    make_database(150);
-    for (unsigned n = 0; nth_file("MANIFEST-", n, newest); n++)
-        memcpy(name, newest, sizeof name);
-    long size = file_size(name), from = size / 3;
-    change_file(name, from, zeros, (size_t)(size - from));
-    copy_tree("db", "damaged");
-}
-
 START_TEST(test_repair_dry_run_tells_all_rounds)
 {
     lsm_repair_result planned = LSM_REPAIR_RESULT_INIT, done = LSM_REPAIR_RESULT_INIT;
-    damage_in_rounds();
+    make_damage_behind_damage();
     lsm_repair_options options = hearing(0, false);
     options.dry_run = true;
     ck_ok(lsm_repair(db_path, &options, &planned, &error));
@@ -95,7 +80,7 @@ END_TEST
 START_TEST(test_repair_later_round_that_is_not_wanted_leaves_what_was_done)
 {
     lsm_repair_result result = LSM_REPAIR_RESULT_INIT;
-    damage_in_rounds();
+    make_damage_behind_damage();
     lsm_repair_options options = hearing(2, false);
     ck_fails(LSM_CANCELLED, lsm_repair(db_path, &options, &result, &error));
     ck_assert_uint_eq(heard.plans, 2);
@@ -117,7 +102,7 @@ END_TEST
 START_TEST(test_repair_refused_step_of_a_later_round_is_left)
 {
     lsm_repair_result result = LSM_REPAIR_RESULT_INIT;
-    damage_in_rounds();
+    make_damage_behind_damage();
     lsm_repair_options options = hearing(2, true);
     ck_ok(lsm_repair(db_path, &options, &result, &error));
     ck_assert(result.is_changed && result.is_damage_left);
@@ -131,7 +116,7 @@ END_TEST
 START_TEST(test_repair_that_salvages_or_drops_the_log_does_all_rounds)
 {
     lsm_repair_result planned = LSM_REPAIR_RESULT_INIT, result = LSM_REPAIR_RESULT_INIT;
-    damage_in_rounds();
+    make_damage_behind_damage();
     lsm_repair_options options = hearing(0, false);
     options.salvage_blocks = _i == 0;
     options.log = _i == 1 ? LSM_REPAIR_LOG_NONE : LSM_REPAIR_LOG_SKIP;
@@ -176,7 +161,7 @@ START_TEST(test_repair_only_exact_steps_are_made_all_or_none)
     ck_assert_int_eq(system(command), 0);
     ck_assert(trees_are_equal("db", "before"));
 
-    damage_in_rounds();
+    make_damage_behind_damage();
     options = hearing(0, false);
     options.only_exact = true;
     ck_fails(LSM_CANCELLED, lsm_repair(db_path, &options, &result, &error));
