@@ -494,7 +494,8 @@ static lsm_status commit(lsm_db *db, const struct commit *w, lsm_error *err)
     }
     lsm_status status = LSM_OK;
     if ((atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed) |
-         atomic_load_explicit(&db->throttle.memtable_ppm, memory_order_relaxed)) != 0)
+         atomic_load_explicit(&db->throttle.memtable_ppm, memory_order_relaxed) |
+         wal_ring_ppm(db->wal)) != 0)
         status = db_stall_wait(db, w->size, w->no_wait, &w->deadline, err);
     if (status == LSM_OK)
         status = lock_with_room(db, w, err);

@@ -9,7 +9,11 @@
  * The same for memtables: writes stop when all are full and wait for their flush. From the middle
  * of the last one on they are held to the rate of flushes times what is left of it.
  *
- * Both rates fall to nothing, so that many writes wait a little before one has to wait until the
+ * And for the stage ring: writes stop when it is full, and the log writer may be behind the sync of
+ * a segment, or of another writer, for as long as the disk likes. Beyond its half they are held to
+ * what would fill the rest in a quarter of a second.
+ *
+ * All rates fall to nothing, so that many writes wait a little before one has to wait until the
  * end of a flush or a merge. A single one waits no longer than STALL_MOST_NS for its turn.
  */
 #include "engine/db/db_private.h"
@@ -24,6 +28,7 @@
 #define STALL_LEAST_RATE  UINT64_C(16384)    /* bytes a second */
 #define STALL_MOST_NS     UINT64_C(20000000) /* longest wait of a write of STALL_MOST_BYTES, */
 #define STALL_MOST_BYTES  UINT64_C(65536)    /* and for each so many bytes more */
+#define STALL_RING_PARTS  4u                 /* of a second, in which half a ring would be filled */
 #define STALL_LEAST_FLUSH UINT64_C(1048576)  /* bytes; smaller flushes say little of their rate */
 
 static void sleep_ns(uint64_t ns)
@@ -145,7 +150,8 @@ static uint64_t part_of_rate(uint64_t full, uint32_t ppm, bool is_squared)
     return rate > STALL_LEAST_RATE ? (uint64_t)rate : STALL_LEAST_RATE;
 }
 
-static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memtable_ppm)
+static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memtable_ppm,
+                             uint32_t ring_ppm)
 {
     const struct db_throttle *t = &db->throttle;
     uint64_t rate = UINT64_MAX;
@@ -153,6 +159,11 @@ static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memta
         rate = part_of_rate(atomic_load(&t->drain_rate), debt_ppm, true);
     if (memtable_ppm > 0) {
         uint64_t other = part_of_rate(atomic_load(&t->flush_rate), memtable_ppm, false);
+        rate = other < rate ? other : rate;
+    }
+    if (ring_ppm > 0) {
+        uint64_t full = wal_ring_half(db->options.stage_size) * STALL_RING_PARTS;
+        uint64_t other = part_of_rate(full, ring_ppm, false);
         rate = other < rate ? other : rate;
     }
     return rate;
@@ -169,7 +180,7 @@ static uint32_t memtable_pressure(lsm_db *db)
 static bool is_slowed(lsm_db *db)
 {
     return atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed) > 0 ||
-           memtable_pressure(db) > 0;
+           memtable_pressure(db) > 0 || wal_ring_ppm(db->wal) > 0;
 }
 
 /* Sleeps, from `at` on, which goes forward. Returns how long it took by the clock: where processors
@@ -202,7 +213,9 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obs
     /* Small debts are not worth a system call: they add up and are slept off together. */
     if (turn < now + STALL_STEP_NS / 4)
         return LSM_OK;
-    enum shm_wait kind = behind == DB_BEHIND_MEMTABLES ? SHM_WAIT_MEMTABLES : SHM_WAIT_LEVEL0;
+    enum shm_wait kind = behind == DB_BEHIND_MEMTABLES ? SHM_WAIT_MEMTABLES
+                         : behind == DB_BEHIND_SYNC    ? SHM_WAIT_LOG
+                                                       : SHM_WAIT_LEVEL0;
     (void)db_stall_begin(db);
     for (uint64_t at = now, left = turn - now; left > 0 && is_slowed(db);) {
         if (db_deadline_is_over(deadline)) {
@@ -216,24 +229,26 @@ static lsm_status wait_turn(lsm_db *db, size_t bytes, uint64_t rate, enum db_obs
     return LSM_OK;
 }
 
-/* Slows for the memtables alone: whoever will not wait is not slowed, for there is room. */
-static lsm_status wait_for_memtables(lsm_db *db, size_t bytes, bool no_wait, uint32_t memtable_ppm,
-                                     const struct db_deadline *deadline, lsm_error *err)
+/* Slows for memtables and ring alone: whoever will not wait is not slowed, for there is room. */
+static lsm_status wait_for_room(lsm_db *db, size_t bytes, bool no_wait, uint32_t memtable_ppm,
+                                uint32_t ring_ppm, const struct db_deadline *deadline,
+                                lsm_error *err)
 {
-    if (no_wait || memtable_ppm == 0)
+    if (no_wait || (memtable_ppm | ring_ppm) == 0)
         return LSM_OK;
-    db_stall_tell(db, LSM_STALL_MEMTABLES);
-    return wait_turn(db, bytes, allowed_rate(db, 0, memtable_ppm), DB_BEHIND_MEMTABLES, deadline,
-                     err);
+    if (memtable_ppm > 0)
+        db_stall_tell(db, LSM_STALL_MEMTABLES);
+    return wait_turn(db, bytes, allowed_rate(db, 0, memtable_ppm, ring_ppm),
+                     memtable_ppm > 0 ? DB_BEHIND_MEMTABLES : DB_BEHIND_SYNC, deadline, err);
 }
 
 lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db_deadline *deadline,
                          lsm_error *err)
 {
     uint32_t ppm = atomic_load_explicit(&db->throttle.debt_ppm, memory_order_relaxed);
-    uint32_t memtable_ppm = memtable_pressure(db);
+    uint32_t memtable_ppm = memtable_pressure(db), ring_ppm = wal_ring_ppm(db->wal);
     if (ppm == 0)
-        return wait_for_memtables(db, bytes, no_wait, memtable_ppm, deadline, err);
+        return wait_for_room(db, bytes, no_wait, memtable_ppm, ring_ppm, deadline, err);
     if (!db_has_workers(db))
         return db_work_wait_until(db, deadline, err);
     if (no_wait)
@@ -241,8 +256,8 @@ lsm_status db_stall_wait(lsm_db *db, size_t bytes, bool no_wait, const struct db
                         "writes to '%s' wait: compaction is behind, too many level-0 tables",
                         db->path);
     if (ppm < PPM)
-        return wait_turn(db, bytes, allowed_rate(db, ppm, memtable_ppm), DB_BEHIND_COMPACTION,
-                         deadline, err);
+        return wait_turn(db, bytes, allowed_rate(db, ppm, memtable_ppm, ring_ppm),
+                         DB_BEHIND_COMPACTION, deadline, err);
     uint64_t begin = db_stall_begin(db);
     lsm_status status = LSM_OK;
     while (status == LSM_OK && atomic_load(&db->throttle.debt_ppm) >= PPM) {

@@ -40,6 +40,16 @@ bool wal_has_room_locked(const struct wal *wal, size_t size)
     return has_room(wal, log_record_size(size));
 }
 
+uint32_t wal_ring_ppm(const struct wal *wal)
+{
+    uint64_t end = tail(wal), from = reusable(wal), half = wal_ring_half(wal->stage.size);
+    uint64_t used = end > from ? end - from : 0;
+    if (__builtin_expect(used <= half, 1))
+        return 0;
+    used -= half;
+    return (uint32_t)(used < half ? used * 1000000u / half : 1000000u);
+}
+
 /*
  * The first store into a page that is not mapped, or that the kernel wrote back since, costs
  * several times a short commit. The thread that writes the log sees to that a part of the ring

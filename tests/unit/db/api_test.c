@@ -855,6 +855,32 @@ static void put_some(lsm_db *db, unsigned count)
     }
 }
 
+/* While somebody holds the sync lock nobody writes the log. */
+START_TEST(test_api_write_is_slowed_before_the_ring_is_full)
+{
+    lsm_db *db = open_with("create=true,stage_size=1MiB,memtable_size=16MiB");
+    struct shm_waits *waits = &db->layout->ctl.waits[SHM_WAIT_LOG];
+    char key[32], value[1000] = {0};
+    db_sync_lock(db);
+    for (unsigned i = 0; i < 500; i++) { /* with what comes besides less than half of it */
+        snprintf(key, sizeof key, "key-%u", i);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, 900), NULL, &error));
+    }
+    ck_assert_uint_eq(atomic_load(&waits->count), 0);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value), NULL, &error));
+    }
+    uint64_t slowed = atomic_load(&waits->count);
+    ck_assert_uint_gt(slowed, 0);
+    lsm_write_options no_wait = {.no_wait = true}; /* there is room */
+    ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value), &no_wait, &error));
+    ck_assert_uint_eq(atomic_load(&waits->count), slowed);
+    shm_unlock(&db->layout->locks.sync);
+    close_ok(db);
+}
+END_TEST
+
 /* Segments get their room in steps of a MiB; one may be ready ahead. */
 START_TEST(test_api_log_space_goes_when_all_is_done)
 {
@@ -1031,6 +1057,7 @@ int main(void)
     tcase_add_test(cases, test_api_stalled_write_with_no_wait_is_busy);
     tcase_add_test(cases, test_api_wait_for_a_flush_is_counted_as_one);
     tcase_add_test(cases, test_api_write_is_slowed_before_the_last_memtable_is_full);
+    tcase_add_test(cases, test_api_write_is_slowed_before_the_ring_is_full);
     tcase_add_test(cases, test_api_log_space_goes_when_all_is_done);
     tcase_add_test(cases, test_api_memory_for_the_memtable_is_made_ahead_of_writers);
     tcase_add_test(cases, test_api_listener_is_told_of_flush_and_compaction);
