@@ -354,8 +354,7 @@ static void put_big(lsm_db *db)
         for (unsigned i = 0; i < BIG_VALUE / 8; i++)
             value[i] = random_next(&r);
         value[0] = n;
-        ck_ok(
-            lsm_put(db, NULL, big_key(n, key), LSM_SLICE(value, sizeof value), LSM_WRITE, &error));
+        ck_ok(lsm_put(db, NULL, big_key(n, key), LSM_SLICE(value, sizeof value), NULL, &error));
     }
     ck_ok(lsm_flush(db, &error));
     ck_ok(lsm_compact_range(db, NULL, NULL, &error));
