@@ -162,7 +162,7 @@ static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memta
         rate = other < rate ? other : rate;
     }
     if (ring_ppm > 0) {
-        uint64_t full = wal_ring_half(db->options.stage_size) * STALL_RING_PARTS;
+        uint64_t full = wal_ring_half(db->wal) * STALL_RING_PARTS;
         uint64_t other = part_of_rate(full, ring_ppm, false);
         rate = other < rate ? other : rate;
     }

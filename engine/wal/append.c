@@ -40,9 +40,14 @@ bool wal_has_room_locked(const struct wal *wal, size_t size)
     return has_room(wal, log_record_size(size));
 }
 
+uint64_t wal_ring_half(const struct wal *wal)
+{
+    return wal->stage.size / 2;
+}
+
 uint32_t wal_ring_ppm(const struct wal *wal)
 {
-    uint64_t end = tail(wal), from = reusable(wal), half = wal_ring_half(wal->stage.size);
+    uint64_t end = tail(wal), from = reusable(wal), half = wal_ring_half(wal);
     uint64_t used = end > from ? end - from : 0;
     if (__builtin_expect(used <= half, 1))
         return 0;

@@ -141,11 +141,8 @@ bool wal_has_room_locked(const struct wal *wal, size_t size);
 /* Parts per million of the way from a ring that is half full to one that is full; 0: there is less
  * in it. Any thread, without a lock: as it was a moment ago. */
 uint32_t wal_ring_ppm(const struct wal *wal);
-/* Bytes of that half. */
-static inline uint64_t wal_ring_half(uint64_t stage_size)
-{
-    return stage_size / 2;
-}
+/* Bytes of that half. The ring is as large as who opened first asked for. */
+uint64_t wal_ring_half(const struct wal *wal);
 
 /*
  * Makes one record of a batch given in `count` pieces and copies it into the ring behind the last
