@@ -92,6 +92,13 @@ static void remember(struct tree *t, const struct entry *entries, size_t count)
     t->count += count;
 }
 
+/* A tree may have no entry at all, and then there is no array. */
+static void sort_entries(struct tree *t)
+{
+    if (t->count > 0)
+        qsort(t->entries, t->count, sizeof *t->entries, compare_entries);
+}
+
 /* A level: random keys with sequence numbers from `first` on, in order, no key in two tables. */
 static void add_level(struct tree *t, struct random_state *r, uint32_t level, uint64_t first,
                       struct version_edit *edit)
@@ -135,7 +142,7 @@ static void tree_open(struct tree *t, struct random_state *r, uint32_t max_open)
         add_level(t, r, 0, sequence, &edit);
     rig_ok(&t->rig, version_set_apply(t->rig.set, &edit, &t->rig.error));
     edit_release(&edit);
-    qsort(t->entries, t->count, sizeof *t->entries, compare_entries);
+    sort_entries(t);
 }
 
 static void tree_close(struct tree *t)
@@ -279,7 +286,7 @@ START_TEST(test_read_multi_get_submits_once_a_round)
     add_level(&t, &r, 6, 1, &edit);
     rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
     edit_release(&edit);
-    qsort(t.entries, t.count, sizeof *t.entries, compare_entries);
+    sort_entries(&t);
     rig_ok(&t.rig, io_queue_open(t.rig.io, 64, &queue, &t.rig.error));
     struct version *v = version_set_current(t.rig.set);
     struct version_probe probes[32];
@@ -322,7 +329,7 @@ START_TEST(test_read_multi_get_reads_a_block_once)
     add_level(&t, &r, 6, 1, &edit);
     rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
     edit_release(&edit);
-    qsort(t.entries, t.count, sizeof *t.entries, compare_entries);
+    sort_entries(&t);
     rig_ok(&t.rig, io_queue_open(t.rig.io, COUNT, &queue, &t.rig.error));
     struct version *v = version_set_current(t.rig.set);
     char text[KEY_SIZE];
@@ -609,7 +616,7 @@ START_TEST(test_read_moved_and_removed_file_lives_in_old_versions)
     add_level(&t, &r, 5, 1, &edit);
     rig_ok(&t.rig, version_set_apply(t.rig.set, &edit, &t.rig.error));
     edit_release(&edit);
-    qsort(t.entries, t.count, sizeof *t.entries, compare_entries);
+    sort_entries(&t);
     struct version *old = version_set_current(t.rig.set);
     for (uint32_t from = 5; from < 7; from++) { /* a move, then the end */
         struct version *v = version_set_current(t.rig.set);
