@@ -25,6 +25,8 @@ lsm_status spill_file_open(struct spill_file *f, const struct table_env *env, ui
 
 void spill_file_close(struct spill_file *f)
 {
+    if (f->file != NULL) /* it has no name: cut, it goes back piece by piece, closed all at once */
+        (void)io_file_truncate(f->file, 0, NULL);
     io_file_close(f->file);
     *f = (struct spill_file){0};
 }

@@ -266,11 +266,6 @@ int host_dir_rename(struct io_dir *dir, const char *from, const char *to)
     return renameat(dir_fd(dir), from, dir_fd(dir), to) == 0 ? 0 : errno;
 }
 
-int host_dir_unlink(struct io_dir *dir, const char *name)
-{
-    return unlinkat(dir_fd(dir), name, 0) == 0 ? 0 : errno;
-}
-
 int host_dir_link(struct io_dir *from, const char *name, struct io_dir *to)
 {
     return linkat(dir_fd(from), name, dir_fd(to), name, 0) == 0 ? 0 : errno;
@@ -496,15 +491,6 @@ int host_file_size(struct io_file *file, uint64_t *size)
         return errno;
     *size = (uint64_t)about.st_size;
     return 0;
-}
-
-int host_file_truncate(struct io_file *file, uint64_t size)
-{
-    int result;
-    do
-        result = ftruncate(file_fd(file), (off_t)size);
-    while (result != 0 && errno == EINTR);
-    return result == 0 ? 0 : errno;
 }
 
 /* Where fallocate(2) is missing: writes back what is there and zeros behind it. */

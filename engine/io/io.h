@@ -132,7 +132,8 @@ lsm_status io_dir_describe(struct io_dir *dir, const char *name, struct io_entry
                            lsm_error *err);
 
 lsm_status io_dir_rename(struct io_dir *dir, const char *from, const char *to, lsm_error *err);
-/* *existed (may be NULL) tells whether there was something to remove; a missing one is LSM_OK. */
+/* *existed (may be NULL) tells whether there was something to remove; a missing one is LSM_OK. Who
+ * has it open may go on; the space of a large file that nobody has goes back piece by piece. */
 lsm_status io_dir_unlink(struct io_dir *dir, const char *name, bool *existed, lsm_error *err);
 /*
  * Gives a file of `from` the same name in `to` besides: one file with two names. LSM_UNSUPPORTED
@@ -202,6 +203,7 @@ lsm_status io_file_sync(struct io_file *file, lsm_error *err);
  * later io_file_sync() waits for less. A hint; nothing is durable by it. */
 void io_file_write_back(struct io_file *file, uint64_t offset, uint64_t size);
 lsm_status io_file_size(struct io_file *file, uint64_t *size, lsm_error *err);
+/* A large file that is cut may have any size in between when the process dies or the power fails. */
 lsm_status io_file_truncate(struct io_file *file, uint64_t size, lsm_error *err);
 /* Reserves disk space for [offset, offset + size) so that later writes and mapped stores there
  * cannot run out of it; extends the size. LSM_NO_SPACE when there is none. */

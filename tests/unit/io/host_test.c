@@ -1,6 +1,8 @@
 /* What only a real system shows: file types, descriptors, modes, forks, refused system calls. */
 #include "tests/unit/io/backend.h"
 
+#include "engine/base/step.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -248,6 +250,126 @@ START_TEST(test_file_existing_keeps_its_mode)
     io_file_close(f);
     in_directory(path, sizeof path, "a");
     ck_assert_uint_eq(mode_of(path), 0640);
+    backend_close(&b);
+}
+END_TEST
+
+/* ---- large files that go -------------------------------------------------------------------- */
+
+#define LARGE_SIZE ((size_t)33 << 20)
+
+static _Atomic unsigned pieces;
+
+static void count_pieces(const char *name)
+{
+    if (strcmp(name, "file: a piece given back") == 0)
+        atomic_fetch_add(&pieces, 1);
+}
+
+/* A file of LARGE_SIZE bytes that are all `c`; its path is put into `path`. */
+static void make_large(const char *name, char c, char *path, size_t size)
+{
+    char *bytes = malloc(LARGE_SIZE);
+    struct io_file *f = backend_file(&b, name, RW);
+    memset(bytes, c, LARGE_SIZE);
+    ck_ok(io_file_write(f, bytes, LARGE_SIZE, 0, err));
+    io_file_close(f);
+    free(bytes);
+    in_directory(path, size, name);
+}
+
+static void expect_all(int fd, char c)
+{
+    char *bytes = malloc(LARGE_SIZE + 1);
+    ck_assert_int_eq(pread(fd, bytes, LARGE_SIZE + 1, 0), (ssize_t)LARGE_SIZE);
+    ck_assert(bytes[0] == c && memcmp(bytes, bytes + 1, LARGE_SIZE - 1) == 0);
+    free(bytes);
+}
+
+static unsigned pieces_of_unlink(const char *name)
+{
+    bool existed = false;
+    char path[300];
+    atomic_store(&pieces, 0);
+    atomic_store(&step_hook, count_pieces);
+    ck_ok(io_dir_unlink(b.dir, name, &existed, err));
+    atomic_store(&step_hook, NULL);
+    in_directory(path, sizeof path, name);
+    ck_assert(existed);
+    ck_assert_int_eq(access(path, F_OK), -1);
+    return atomic_load(&pieces);
+}
+
+START_TEST(test_unlink_gives_a_large_file_back_in_pieces)
+{
+    begin();
+    char path[300];
+    make_large("a", 'a', path, sizeof path);
+    ck_assert_uint_ge(pieces_of_unlink("a"), 4);
+    make_large("b", 'b', path, sizeof path);
+    struct io_file *f = backend_file(&b, "b", RW);
+    atomic_store(&pieces, 0);
+    atomic_store(&step_hook, count_pieces);
+    ck_ok(io_file_truncate(f, 100, err));
+    atomic_store(&step_hook, NULL);
+    ck_assert_uint_ge(atomic_load(&pieces), 4);
+    uint64_t size;
+    ck_ok(io_file_size(f, &size, err));
+    ck_assert_uint_eq(size, 100);
+    ck_ok(io_file_truncate(f, LARGE_SIZE, err));
+    ck_ok(io_file_size(f, &size, err));
+    ck_assert_uint_eq(size, LARGE_SIZE);
+    io_file_close(f);
+    backend_close(&b);
+}
+END_TEST
+
+START_TEST(test_unlink_cuts_no_file_that_somebody_has)
+{
+    begin();
+    char path[300], other[300];
+    /* one who has it open, here or in another process */
+    make_large("a", 'a', path, sizeof path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    pid_t child = fork();
+    if (child == 0) {
+        close(fd);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        raise(SIGSTOP);
+        char byte = 0;
+        _exit(pread(fd, &byte, 1, LARGE_SIZE - 1) == 1 && byte == 'a' ? 0 : 1);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert(WIFSTOPPED(status));
+    close(fd);
+    ck_assert_uint_eq(pieces_of_unlink("a"), 0);
+    kill(child, SIGCONT);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    make_large("a", 'c', path, sizeof path);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_uint_eq(pieces_of_unlink("a"), 0);
+    expect_all(fd, 'c');
+    close(fd);
+    /* a mapping */
+    make_large("b", 'b', path, sizeof path);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    const char *mapped = mmap(NULL, LARGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(mapped, MAP_FAILED);
+    close(fd);
+    ck_assert_uint_eq(pieces_of_unlink("b"), 0);
+    ck_assert_int_eq(mapped[LARGE_SIZE - 1], 'b');
+    munmap((void *)(uintptr_t)mapped, LARGE_SIZE);
+    /* another name */
+    make_large("c", 'c', path, sizeof path);
+    in_directory(other, sizeof other, "d");
+    ck_assert_int_eq(link(path, other), 0);
+    ck_assert_uint_eq(pieces_of_unlink("c"), 0);
+    fd = open(other, O_RDONLY | O_CLOEXEC);
+    expect_all(fd, 'c');
+    close(fd);
+    ck_assert_uint_ge(pieces_of_unlink("d"), 4);
     backend_close(&b);
 }
 END_TEST
@@ -575,6 +697,8 @@ int main(void)
     tcase_add_test(cases, test_posix_batch_is_done_in_the_order_of_the_disk);
     tcase_add_test(cases, test_modes_are_those_asked_for_whatever_the_umask);
     tcase_add_test(cases, test_file_existing_keeps_its_mode);
+    tcase_add_test(cases, test_unlink_gives_a_large_file_back_in_pieces);
+    tcase_add_test(cases, test_unlink_cuts_no_file_that_somebody_has);
     tcase_add_test(cases, test_lock_is_free_after_the_owner_was_killed_though_its_child_lives);
     tcase_add_test(cases, test_mapping_is_not_inherited_by_fork);
     tcase_add_test(cases, test_mapped_stores_survive_a_kill);
