@@ -10,8 +10,9 @@
  * of the last one on they are held to the rate of flushes times what is left of it.
  *
  * And for the stage ring: writes stop when it is full, and the log writer may be behind the sync of
- * a segment, or of another writer, for as long as the disk likes. Beyond its half they are held to
- * what would fill the rest in a quarter of a second.
+ * a segment, or of another writer, or a disk that answers nobody for as long as it likes. Beyond
+ * its half they are held to what would fill that in a quarter of a second, times the square of what
+ * is left: after so many quarters a part of so many and one is left.
  *
  * All rates fall to nothing, so that many writes wait a little before one has to wait until the
  * end of a flush or a merge. A single one waits no longer than STALL_MOST_NS for its turn.
@@ -26,8 +27,8 @@
 #define STALL_STEP_NS     UINT64_C(1000000)
 #define STALL_FIRST_RATE  UINT64_C(33554432) /* bytes a second, until it was measured */
 #define STALL_LEAST_RATE  UINT64_C(16384)    /* bytes a second */
-#define STALL_MOST_NS     UINT64_C(20000000) /* longest wait of a write of STALL_MOST_BYTES, */
-#define STALL_MOST_BYTES  UINT64_C(65536)    /* and for each so many bytes more */
+#define STALL_MOST_NS     UINT64_C(10000000) /* longest wait of a write of STALL_MOST_BYTES, */
+#define STALL_MOST_BYTES  UINT64_C(32768)    /* and for each so many bytes more */
 #define STALL_RING_PARTS  4u                 /* of a second, in which half a ring would be filled */
 #define STALL_LEAST_FLUSH UINT64_C(1048576)  /* bytes; smaller flushes say little of their rate */
 
@@ -163,7 +164,7 @@ static uint64_t allowed_rate(const lsm_db *db, uint32_t debt_ppm, uint32_t memta
     }
     if (ring_ppm > 0) {
         uint64_t full = wal_ring_half(db->wal) * STALL_RING_PARTS;
-        uint64_t other = part_of_rate(full, ring_ppm, false);
+        uint64_t other = part_of_rate(full, ring_ppm, true);
         rate = other < rate ? other : rate;
     }
     return rate;

@@ -881,6 +881,23 @@ START_TEST(test_api_write_is_slowed_before_the_ring_is_full)
 }
 END_TEST
 
+/* A write that found the ring full would wait here for ever, for this thread has the sync lock. */
+START_TEST(test_api_ring_lasts_while_the_disk_is_silent)
+{
+    lsm_db *db = open_with("create=true,stage_size=1MiB,memtable_size=16MiB");
+    char key[32], value[100] = {0};
+    db_sync_lock(db);
+    uint64_t end = io_now_ns(db->io) + UINT64_C(3000000000);
+    for (unsigned i = 0; io_now_ns(db->io) < end; i++) {
+        snprintf(key, sizeof key, "key-%u", i);
+        ck_ok(lsm_put(db, NULL, text(key), LSM_SLICE(value, sizeof value), NULL, &error));
+    }
+    ck_assert_uint_gt(wal_ring_ppm(db->wal), 500000);
+    shm_unlock(&db->layout->locks.sync);
+    close_ok(db);
+}
+END_TEST
+
 /* Segments get their room in steps of a MiB; one may be ready ahead. */
 START_TEST(test_api_log_space_goes_when_all_is_done)
 {
@@ -1058,6 +1075,7 @@ int main(void)
     tcase_add_test(cases, test_api_wait_for_a_flush_is_counted_as_one);
     tcase_add_test(cases, test_api_write_is_slowed_before_the_last_memtable_is_full);
     tcase_add_test(cases, test_api_write_is_slowed_before_the_ring_is_full);
+    tcase_add_test(cases, test_api_ring_lasts_while_the_disk_is_silent);
     tcase_add_test(cases, test_api_log_space_goes_when_all_is_done);
     tcase_add_test(cases, test_api_memory_for_the_memtable_is_made_ahead_of_writers);
     tcase_add_test(cases, test_api_listener_is_told_of_flush_and_compaction);
