@@ -12,7 +12,7 @@
  * And for the stage ring: writes stop when it is full, and the log writer may be behind the sync of
  * a segment, or of another writer, or a disk that answers nobody for as long as it likes. Beyond
  * its half they are held to what would fill that in a quarter of a second, times the square of what
- * is left: after so many quarters a part of so many and one is left.
+ * is left: after n quarters 1 / (n + 1) of it still is.
  *
  * All rates fall to nothing, so that many writes wait a little before one has to wait until the
  * end of a flush or a merge. A single one waits no longer than STALL_MOST_NS for its turn.

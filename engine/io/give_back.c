@@ -19,8 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PIECE ((off_t)8 << 20) /* a device takes longer for more, the processor for smaller ones   \
-                                */
+#define PIECE ((off_t)8 << 20) /* larger ones keep the device, smaller ones the processor */
 #define LARGE (2 * PIECE)      /* smaller files go at once */
 
 static int cut(int fd, off_t size)
