@@ -239,6 +239,21 @@ lsm-dump --sst="$table" bad >out
 says out 'part name=properties state=damaged'
 in_order bad
 
+# ---- names that come and go: what is gone when its turn comes is no damage
+while [ ! -e stop_it ]; do
+    : >taken/000900.tmp
+    rm taken/000900.tmp
+done &
+comes_and_goes=$!
+good=0
+for round in $(seq 100); do
+    lsm-dump --layout taken >out 2>err || break
+    good=$round
+done
+: >stop_it
+wait "$comes_and_goes"
+[ "$good" = 100 ] || fail "a file that went away: $(cat err)"
+
 # ---- while others write as fast as they can, in small files that come and go
 small='create=true,wal_segment_size=1MiB,stage_size=256KiB,memtable_size=1MiB'
 for writer in 1 2; do

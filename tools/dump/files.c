@@ -213,8 +213,10 @@ static lsm_status list_file(void *context, const char *name, lsm_error *err)
     (void)err;
     if (!file_name_parse(name, &found.kind, &found.number))
         return LSM_OK;
-    if (io_file_open(l->files->dir, name, 0, 0, &file, NULL) == LSM_OK &&
-        io_file_size(file, &found.bytes, NULL) != LSM_OK)
+    lsm_status status = io_file_open(l->files->dir, name, 0, 0, &file, NULL);
+    if (status == LSM_MISSING) /* removed or renamed since it was listed */
+        return LSM_OK;
+    if (status == LSM_OK && io_file_size(file, &found.bytes, NULL) != LSM_OK)
         found.bytes = UINT64_MAX;
     io_file_close(file);
     if (l->count == l->room) {
