@@ -131,11 +131,8 @@ static void take_result(struct results *r, json_object *result)
     struct row *row = row_for(r, result);
     for (int m = 0; m < MEASURE_COUNT; m++) {
         double value = number_of(result, measures[m].key);
-        if (isnan(value))
-            continue;
-        figure_add(&row->cells[engine].figures[m], value);
-        if (row->cells[engine].figures[m].count > r->rounds)
-            r->rounds = row->cells[engine].figures[m].count;
+        if (!isnan(value))
+            figure_add(&row->cells[engine].figures[m], value);
     }
 }
 
@@ -166,6 +163,26 @@ static void take_line(struct results *r, const char *line, const char *path, siz
     else if (strcmp(record, "result") == 0)
         take_result(r, object);
     json_object_put(object);
+}
+
+static size_t most_values(const struct results *r, const struct row *row)
+{
+    size_t most = 0;
+    for (size_t e = 0; e < r->engine_count; e++) {
+        for (int m = 0; m < MEASURE_COUNT; m++)
+            most = row->cells[e].figures[m].count > most ? row->cells[e].figures[m].count : most;
+    }
+    return most;
+}
+
+/* What several lines of a set do alike has more values than there were rounds. */
+static void count_rounds(struct results *r)
+{
+    for (size_t i = 0; i < r->row_count; i++) {
+        size_t most = most_values(r, &r->rows[i]);
+        if (i == 0 || most < r->rounds)
+            r->rounds = most;
+    }
 }
 
 /* The engine that all others are compared with becomes the first. */
@@ -201,6 +218,7 @@ void results_read(struct results *r, const char *path)
     free(line);
     fclose(file);
     own_engine_first(r, path);
+    count_rounds(r);
 }
 
 void results_release(struct results *r)

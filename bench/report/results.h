@@ -84,7 +84,7 @@ struct results {
     size_t engine_count;
     char *machine;
     long long time; /* of the first run, seconds since 1970 */
-    size_t rounds;  /* most values that a figure has */
+    size_t rounds;  /* that every row has values of */
 };
 
 /* Dies, naming the line, when the file is not what lsm-bench writes. */

@@ -176,6 +176,7 @@ result() { # ENGINE WORKLOAD ONCE OPS SECONDS
 } >made.jsonl
 mkdir made
 expect 0 "$top_builddir/bench/lsm-bench-report" made.jsonl made
+says made/ratios.txt 'Medians of 1 rounds'
 says made/ratios.md '| fast | S | 300/s | 2.00 |'
 says made/ratios.md '| open | S | 2.00 s | 0.25 |'
 says made/medians.tsv "$(printf 'fast\t1\t1\tops_per_second\tlmdb\t150\t100\t200')"
