@@ -56,7 +56,6 @@ struct dumper {
     const char *inspected; /* the file of --manifest, --sst or --wal; NULL: those in force */
 
     struct output output;
-    bool holds_output; /* rows are kept in memory: they may be taken back */
     struct digest digest;
     uint64_t pair_count; /* of all families so far */
     uint64_t byte_count; /* of keys and values so far */

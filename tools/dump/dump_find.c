@@ -36,7 +36,6 @@ struct finder {
     uint64_t places, damages;
     uint64_t table_count; /* whose range has the key */
     bool output_failed;
-    size_t output_begin; /* what was pending before the log was read */
 };
 
 static const char *type_of(uint64_t trailer)
@@ -116,27 +115,15 @@ static lsm_status find_log_damage(void *context, const struct walk_log_damage *d
     return lsm_fail(err, LSM_CANCELLED, "the output cannot be written");
 }
 
-static void restart(void *context)
-{
-    struct finder *s = context;
-    if (s->d->holds_output)
-        s->d->output.pending.size = s->output_begin;
-    s->places = s->damages = 0;
-}
-
 static int find_in_log(struct finder *s)
 {
     struct dump_log_reading reading = {
         .visitor = {.context = s, .record = find_in_record, .damage = find_log_damage},
-        .restart = restart,
         .from_oldest = true};
     struct walk_log_end end;
     if (!s->f->has_uuid)
         return EXIT_DONE;
-    s->d->holds_output = s->f->is_open;
-    s->output_begin = s->d->output.pending.size;
     int code = dump_read_log(s->d, s->f, &reading, &end);
-    s->d->holds_output = false;
     return s->output_failed ? dump_fail_output(s->d) : code;
 }
 

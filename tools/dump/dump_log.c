@@ -17,7 +17,6 @@ struct log_view {
     const char *only; /* records of this file; NULL: of all */
     uint64_t records, entries, damages;
     bool output_failed;
-    size_t output_begin; /* what was pending before */
 };
 
 static lsm_status stop(struct log_view *v, lsm_error *err)
@@ -160,27 +159,15 @@ static lsm_status show_damage(void *context, const struct walk_log_damage *damag
     return row_end(&row) ? LSM_OK : stop(v, err);
 }
 
-static void restart(void *context)
-{
-    struct log_view *v = context;
-    if (v->d->holds_output)
-        v->d->output.pending.size = v->output_begin;
-    v->records = v->entries = v->damages = 0;
-}
-
 static int walk_records(struct log_view *v)
 {
     struct dumper *d = v->d;
     struct dump_log_reading reading = {
         .visitor = {.context = v, .record = show_record, .damage = show_damage},
-        .restart = restart,
         .from_oldest = v->only != NULL};
     struct walk_log_end end = {0};
     struct row row;
-    d->holds_output = v->f->is_open; /* it may have to be taken back */
-    v->output_begin = d->output.pending.size;
     int code = dump_read_log(d, v->f, &reading, &end);
-    d->holds_output = false;
     if (v->output_failed)
         return dump_fail_output(d);
     if (code != EXIT_DONE)

@@ -72,9 +72,7 @@ lsm_status dump_files_read(struct dump_files *f, const char *name, uint64_t limi
 /* ---- read_log.c ------------------------------------------------------------------------------ */
 
 struct dump_log_reading {
-    struct walk_log_visitor visitor;
-    /* Forgets what the visitor was told so far: the reading begins. */
-    void (*restart)(void *context);
+    struct walk_log_visitor visitor; /* both of it */
     bool from_oldest; /* not from where tables end, unless others write */
 };
 /* Reads the log. Returns the code; of *end the positions are set with EXIT_DONE. */

@@ -1,9 +1,10 @@
 /*
  * Reading the log, also while others write it: then it moves on under the reader, and what it reads
- * may be gone the next moment, which looks like damage. So a reading that finds damage is thrown
- * away and done again, from where the tables end by then. The end of the log, which is in the ring,
- * may be overwritten before a slow reader gets there: so later readings stop where the segments
- * ended when they began. What still seems damaged after all that is told.
+ * may be gone the next moment, which looks like damage. So it is read into memory, as fast as that
+ * goes, and told when the reading was whole; one that finds damage is thrown away and done again,
+ * from where the tables end by then. The end of the log, which is in the ring, may be overwritten
+ * before a slow reader gets there: so later readings stop where the segments ended when they began.
+ * What still seems damaged after all that is told.
  */
 #include "tools/dump/files.h"
 
@@ -15,6 +16,105 @@
 
 #define WHOLE_READINGS   4 /* up to the end of the log */
 #define SHORTER_READINGS 8 /* up to where it was written */
+
+/* ---- what was read --------------------------------------------------------------------------- */
+
+/* A record or a damage. What it borrows is in `bytes`, at these offsets. */
+struct kept_item {
+    bool is_damage;
+    union {
+        struct walk_log_record record;
+        struct walk_log_damage damage;
+    };
+    size_t file, bytes, text;
+};
+
+struct kept_log {
+    struct text bytes;
+    struct kept_item *items;
+    size_t count, room;
+};
+
+#define KEPT_NONE SIZE_MAX
+
+static size_t keep_bytes(struct kept_log *log, lsm_slice bytes)
+{
+    size_t at = log->bytes.size;
+    if (bytes.data == NULL)
+        return KEPT_NONE;
+    text_append(&log->bytes, bytes.data, bytes.size);
+    return at;
+}
+
+static size_t keep_string(struct kept_log *log, const char *string)
+{
+    return keep_bytes(log, (lsm_slice){string, string == NULL ? 0 : strlen(string) + 1});
+}
+
+static const char *kept_string(const struct kept_log *log, size_t at)
+{
+    return at == KEPT_NONE ? NULL : log->bytes.bytes + at;
+}
+
+static void keep_item(struct kept_log *log, struct kept_item item)
+{
+    if (log->count == log->room) {
+        log->room = log->room == 0 ? 256 : 2 * log->room;
+        log->items = memory_resize(log->items, log->room * sizeof *log->items);
+    }
+    log->items[log->count++] = item;
+}
+
+static lsm_status keep_record(void *context, const struct walk_log_record *record, lsm_error *err)
+{
+    struct kept_log *log = context;
+    (void)err;
+    keep_item(log, (struct kept_item){.record = *record,
+                                      .file = keep_string(log, record->file),
+                                      .bytes = keep_bytes(log, record->batch),
+                                      .text = KEPT_NONE});
+    return LSM_OK;
+}
+
+static lsm_status keep_damage(void *context, const struct walk_log_damage *damage, lsm_error *err)
+{
+    struct kept_log *log = context;
+    (void)err;
+    keep_item(log, (struct kept_item){.is_damage = true,
+                                      .damage = *damage,
+                                      .file = keep_string(log, damage->file),
+                                      .bytes = keep_bytes(log, damage->right),
+                                      .text = keep_string(log, damage->text)});
+    return LSM_OK;
+}
+
+static lsm_status tell_kept(struct kept_log *log, const struct walk_log_visitor *to, lsm_error *err)
+{
+    lsm_status status = LSM_OK;
+    for (size_t i = 0; status == LSM_OK && i < log->count; i++) {
+        struct kept_item *item = &log->items[i];
+        if (item->is_damage) {
+            item->damage.file = kept_string(log, item->file);
+            item->damage.text = kept_string(log, item->text);
+            item->damage.right.data = kept_string(log, item->bytes);
+            status = to->damage(to->context, &item->damage, err);
+        } else {
+            item->record.file = kept_string(log, item->file);
+            item->record.batch.data = kept_string(log, item->bytes);
+            status = to->record(to->context, &item->record, err);
+        }
+    }
+    return status;
+}
+
+static void kept_release(struct kept_log *log)
+{
+    text_release(&log->bytes);
+    memory_free(log->items);
+    *log = (struct kept_log){0};
+}
+
+/* ---- one reading ----------------------------------------------------------------------------- */
 
 struct reading {
     const struct walk_log_visitor *visitor;
@@ -34,6 +134,8 @@ static lsm_status reach_limit(struct reading *r, lsm_error *err)
 static lsm_status pass_record(void *context, const struct walk_log_record *record, lsm_error *err)
 {
     struct reading *r = context;
+    if (cli_is_cancelled())
+        return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
     if (record->position >= r->limit)
         return reach_limit(r, err);
     r->position = record->end;
@@ -118,40 +220,60 @@ static int fail(struct dumper *d, const lsm_error *err)
     return cli_is_cancelled() ? cli_cancelled(&d->cli) : cli_library_error(&d->cli, NULL, err);
 }
 
+/* The log as it stands. */
+static int read_still(struct dumper *d, struct dump_files *f, const struct dump_log_reading *how,
+                      struct walk_log_end *end)
+{
+    struct reading reading = {
+        .visitor = &how->visitor, .limit = UINT64_MAX, .begin_is_known = f->log_is_known};
+    lsm_error err = {0};
+    uint64_t from = f->state.log_position, oldest = from;
+    int code = find_oldest(d, f, &oldest);
+    if (code != EXIT_DONE)
+        return code;
+    /* Where tables end is known for certain, or the log in front of what there is is not wanted. */
+    if (f->log_is_known ? how->from_oldest && oldest < from : oldest > from)
+        from = oldest;
+    return read_once(f, from, &reading, end, &err) == LSM_OK ? EXIT_DONE : fail(d, &err);
+}
+
+/* Reads it while others write to it, until a reading is whole. */
+static lsm_status read_moving(struct dumper *d, struct dump_files *f, struct kept_log *kept,
+                              struct walk_log_end *end, int *code, lsm_error *err)
+{
+    struct walk_log_visitor keep = {.context = kept, .record = keep_record, .damage = keep_damage};
+    for (unsigned tries = 1;; tries++) {
+        struct reading reading = {.visitor = &keep, .limit = UINT64_MAX, .begin_is_known = true};
+        if (tries > WHOLE_READINGS)
+            reading.limit = written_now(d, f);
+        kept_release(kept);
+        lsm_status status = read_once(f, f->state.log_position, &reading, end, err);
+        if ((status == LSM_OK && reading.damages == 0) || status == LSM_NO_MEMORY ||
+            status == LSM_CANCELLED)
+            return status;
+        if (tries == WHOLE_READINGS + SHORTER_READINGS) {
+            if (status == LSM_OK)
+                cli_warn(&d->cli, "others write to the log meanwhile: what seems damaged may only "
+                                  "have moved");
+            return status;
+        }
+        *code = dump_files_reload(d, f);
+        if (*code != EXIT_DONE)
+            return LSM_OK;
+    }
+}
+
 int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_reading *how,
                   struct walk_log_end *end)
 {
-    bool is_moving = f->is_open && f->log_is_known;
-    unsigned most = is_moving ? WHOLE_READINGS + SHORTER_READINGS : 1;
-    for (unsigned tries = 1;; tries++) {
-        struct reading reading = {
-            .visitor = &how->visitor, .limit = UINT64_MAX, .begin_is_known = f->log_is_known};
-        lsm_error err = {0};
-        if (tries > WHOLE_READINGS)
-            reading.limit = written_now(d, f);
-        uint64_t from = f->state.log_position, oldest = from;
-        int code = is_moving ? EXIT_DONE : find_oldest(d, f, &oldest);
-        if (code != EXIT_DONE)
-            return code;
-        /* Where tables end is known for certain, or the log in front of what there is is not
-         * wanted. */
-        if (f->log_is_known ? how->from_oldest && oldest < from : oldest > from)
-            from = oldest;
-        how->restart(how->visitor.context);
-        lsm_status status = read_once(f, from, &reading, end, &err);
-        bool is_whole = status == LSM_OK && reading.damages == 0;
-        if (is_whole)
-            return EXIT_DONE;
-        if (tries == most || status == LSM_CANCELLED || status == LSM_NO_MEMORY) {
-            if (status != LSM_OK)
-                return fail(d, &err);
-            if (is_moving)
-                cli_warn(&d->cli, "others write to the log meanwhile: what seems damaged may only "
-                                  "have moved");
-            return EXIT_DONE;
-        }
-        code = dump_files_reload(d, f);
-        if (code != EXIT_DONE)
-            return code;
-    }
+    struct kept_log kept = {0};
+    lsm_error err = {0};
+    int code = EXIT_DONE;
+    if (!f->is_open || !f->log_is_known)
+        return read_still(d, f, how, end);
+    lsm_status status = read_moving(d, f, &kept, end, &code, &err);
+    if (status == LSM_OK && code == EXIT_DONE)
+        status = tell_kept(&kept, &how->visitor, &err);
+    kept_release(&kept);
+    return status == LSM_OK ? code : fail(d, &err);
 }

@@ -125,5 +125,5 @@ bool row_end(struct row *row)
     }
     text_append(&output->pending, "\n", 1);
     text_release(&row->line);
-    return row->dumper->holds_output || output_put(output);
+    return output_put(output);
 }

@@ -123,17 +123,10 @@ static void sort_entries(struct salvage_log *log)
     log->count = kept;
 }
 
-static void restart(void *context)
-{
-    struct salvage *s = context;
-    salvage_log_release(&s->log);
-}
-
 int salvage_read_log(struct salvage *s)
 {
     struct dump_log_reading reading = {
-        .visitor = {.context = s, .record = take_record, .damage = take_damage},
-        .restart = restart};
+        .visitor = {.context = s, .record = take_record, .damage = take_damage}};
     struct walk_log_end end;
     if (!s->files.has_uuid)
         return EXIT_DONE; /* no record can be told from rubbish without it */
