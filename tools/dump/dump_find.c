@@ -81,8 +81,6 @@ static lsm_status find_in_record(void *context, const struct walk_log_record *re
     struct finder *s = context;
     struct batch_reader r = batch_read(record->batch);
     struct batch_entry entry;
-    if (cli_is_cancelled())
-        return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
     while (batch_next(&r, &entry)) {
         if (!slice_equal(entry.key, s->key) || !dump_files_wants(s->d, s->f, entry.cf))
             continue;

@@ -115,8 +115,6 @@ static lsm_status show_record(void *context, const struct walk_log_record *recor
 {
     struct log_view *v = context;
     struct row row;
-    if (cli_is_cancelled())
-        return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
     if (v->only != NULL && strcmp(v->only, record->file) != 0)
         return LSM_OK;
     row_begin(&row, v->d, 0, "record");

@@ -65,6 +65,11 @@ static void keep_item(struct kept_log *log, struct kept_item item)
     log->items[log->count++] = item;
 }
 
+static lsm_status cancelled(lsm_error *err)
+{
+    return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
+}
+
 static lsm_status keep_record(void *context, const struct walk_log_record *record, lsm_error *err)
 {
     struct kept_log *log = context;
@@ -101,7 +106,8 @@ static lsm_status tell_kept(struct kept_log *log, const struct walk_log_visitor 
         } else {
             item->record.file = kept_string(log, item->file);
             item->record.batch.data = kept_string(log, item->bytes);
-            status = to->record(to->context, &item->record, err);
+            status =
+                cli_is_cancelled() ? cancelled(err) : to->record(to->context, &item->record, err);
         }
     }
     return status;
@@ -135,7 +141,7 @@ static lsm_status pass_record(void *context, const struct walk_log_record *recor
 {
     struct reading *r = context;
     if (cli_is_cancelled())
-        return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
+        return cancelled(err);
     if (record->position >= r->limit)
         return reach_limit(r, err);
     r->position = record->end;

@@ -40,8 +40,7 @@ static lsm_status take_record(void *context, const struct walk_log_record *recor
     struct salvage *s = context;
     struct batch_reader r = batch_read(record->batch);
     struct batch_entry entry;
-    if (cli_is_cancelled())
-        return lsm_fail(err, LSM_CANCELLED, "cancelled by a signal");
+    (void)err;
     while (batch_next(&r, &entry))
         keep_entry(&s->log, record->sequence, &entry);
     if (record->sequence > s->log.last_sequence)
