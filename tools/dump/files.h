@@ -72,8 +72,8 @@ lsm_status dump_files_read(struct dump_files *f, const char *name, uint64_t limi
 /* ---- read_log.c ------------------------------------------------------------------------------ */
 
 struct dump_log_reading {
-    struct walk_log_visitor visitor; /* both of it */
-    bool from_oldest; /* not from where tables end, unless others write */
+    struct walk_log_visitor visitor; /* neither function is NULL */
+    bool from_oldest;                /* not from where tables end, unless others write */
 };
 /* Reads the log. Returns the code; of *end the positions are set with EXIT_DONE. */
 int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_reading *how,

@@ -243,29 +243,30 @@ static int read_still(struct dumper *d, struct dump_files *f, const struct dump_
     return read_once(f, from, &reading, end, &err) == LSM_OK ? EXIT_DONE : fail(d, &err);
 }
 
-/* Reads it while others write to it, until a reading is whole. */
-static lsm_status read_moving(struct dumper *d, struct dump_files *f, struct kept_log *kept,
-                              struct walk_log_end *end, int *code, lsm_error *err)
+/* Keeps it as it is while others write to it: of the first reading that is whole. Returns the code.
+ */
+static int read_moving(struct dumper *d, struct dump_files *f, struct kept_log *kept,
+                       struct walk_log_end *end)
 {
     struct walk_log_visitor keep = {.context = kept, .record = keep_record, .damage = keep_damage};
     for (unsigned tries = 1;; tries++) {
         struct reading reading = {.visitor = &keep, .limit = UINT64_MAX, .begin_is_known = true};
+        lsm_error err = {0};
         if (tries > WHOLE_READINGS)
             reading.limit = written_now(d, f);
         kept_release(kept);
-        lsm_status status = read_once(f, f->state.log_position, &reading, end, err);
-        if ((status == LSM_OK && reading.damages == 0) || status == LSM_NO_MEMORY ||
-            status == LSM_CANCELLED)
-            return status;
-        if (tries == WHOLE_READINGS + SHORTER_READINGS) {
-            if (status == LSM_OK)
-                cli_warn(&d->cli, "others write to the log meanwhile: what seems damaged may only "
-                                  "have moved");
-            return status;
-        }
-        *code = dump_files_reload(d, f);
-        if (*code != EXIT_DONE)
-            return LSM_OK;
+        lsm_status status = read_once(f, f->state.log_position, &reading, end, &err);
+        bool is_last = tries == WHOLE_READINGS + SHORTER_READINGS;
+        if (status == LSM_OK && reading.damages > 0 && is_last)
+            cli_warn(&d->cli, "others write to the log meanwhile: what seems damaged may only "
+                              "have moved");
+        if (status == LSM_OK && (reading.damages == 0 || is_last))
+            return EXIT_DONE;
+        if (is_last || status == LSM_NO_MEMORY || status == LSM_CANCELLED)
+            return fail(d, &err);
+        int code = dump_files_reload(d, f);
+        if (code != EXIT_DONE)
+            return code;
     }
 }
 
@@ -274,12 +275,11 @@ int dump_read_log(struct dumper *d, struct dump_files *f, const struct dump_log_
 {
     struct kept_log kept = {0};
     lsm_error err = {0};
-    int code = EXIT_DONE;
     if (!f->is_open || !f->log_is_known)
         return read_still(d, f, how, end);
-    lsm_status status = read_moving(d, f, &kept, end, &code, &err);
-    if (status == LSM_OK && code == EXIT_DONE)
-        status = tell_kept(&kept, &how->visitor, &err);
+    int code = read_moving(d, f, &kept, end);
+    if (code == EXIT_DONE && tell_kept(&kept, &how->visitor, &err) != LSM_OK)
+        code = fail(d, &err);
     kept_release(&kept);
-    return status == LSM_OK ? code : fail(d, &err);
+    return code;
 }
