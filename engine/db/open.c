@@ -235,6 +235,8 @@ static lsm_status start_threads(lsm_db *db, lsm_error *err)
     if (status == LSM_OK)
         status = db_keeper_start(db, err);
     if (status == LSM_OK) {
+        if (db_has_workers(db))
+            block_cache_touch_ahead(db->tables.cache);
         db_report_begin(db);
         db_stall_update(db);
     }

@@ -6,6 +6,10 @@
  * cache, each of which leaves one slab or two half used, do not add up.
  *
  * A chunk that is drained leaves the lists with all its slabs, and is freed when they are.
+ *
+ * Memory is slow when it is first touched: the kernel clears 2 MiB, and a virtual machine's host
+ * may have to find them first. So that never happens under the lock, and where there is a thread to
+ * touch chunks ahead, a share of what is in use stands ready among the empty ones.
  */
 #include "engine/sst/block_pool.h"
 
@@ -27,6 +31,8 @@
 #define STEPS       16
 #define CLASS_COUNT (STEPS + 3 * STEPS) /* up to BLOCK_POOL_MAX_PIECE */
 #define KEPT_CHUNKS 2                   /* empty ones */
+#define AHEAD_SHARE 8                   /* for so many chunks one is touched ahead, */
+#define AHEAD_MOST  8                   /* up to so many */
 
 struct piece {
     struct piece *next;
@@ -67,9 +73,18 @@ struct block_pool {
     struct link *open;                 /* chunks with a free slab and a used one */
     struct link *empty;                /* chunks with free slabs only */
     uint32_t empty_count;
-    uint64_t used; /* pieces */
-    bool closed;
-    _Atomic uint64_t bytes;    /* of all chunks; written under lock, as the next */
+    uint64_t used;          /* pieces */
+    bool is_closing;        /* the toucher ends */
+    bool closed;            /* the last piece takes the pool with it */
+    uint64_t most;          /* bytes that the last one who wanted a chunk would allow */
+    pthread_mutex_t making; /* taken before lock: one at a time makes a chunk for itself */
+    pthread_cond_t opened;  /* a chunk, or the pool is closed */
+    pthread_t toucher;      /* written once, read when the pool is closed; as the next */
+    bool has_toucher;
+    bool is_touching;       /* a chunk, which bytes counts and no list has yet; guarded by lock */
+    pthread_cond_t touched; /* it is over */
+    uint64_t ahead_most;    /* what the toucher keeps to */
+    _Atomic uint64_t bytes; /* of all chunks; written under lock, as the next */
     _Atomic uint64_t draining; /* of that */
     _Atomic uint64_t retired;
 };
@@ -123,8 +138,12 @@ static void list_remove(struct link **list, struct link *l)
 struct block_pool *block_pool_new(void)
 {
     struct block_pool *pool = mem_alloc_zeroed(sizeof *pool);
-    if (pool != NULL)
-        pthread_mutex_init(&pool->lock, NULL);
+    if (pool == NULL)
+        return NULL;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_mutex_init(&pool->making, NULL);
+    pthread_cond_init(&pool->opened, NULL);
+    pthread_cond_init(&pool->touched, NULL);
     return pool;
 }
 
@@ -141,6 +160,9 @@ static void destroy(struct block_pool *pool)
         mem_free_large(head_of(l), CHUNK_SIZE);
     }
     pthread_mutex_destroy(&pool->lock);
+    pthread_mutex_destroy(&pool->making);
+    pthread_cond_destroy(&pool->opened);
+    pthread_cond_destroy(&pool->touched);
     mem_free(pool);
 }
 
@@ -148,6 +170,12 @@ void block_pool_close(struct block_pool *pool)
 {
     if (pool == NULL)
         return;
+    pthread_mutex_lock(&pool->lock);
+    pool->is_closing = true;
+    pthread_cond_signal(&pool->opened);
+    pthread_mutex_unlock(&pool->lock);
+    if (pool->has_toucher)
+        pthread_join(pool->toucher, NULL);
     pthread_mutex_lock(&pool->lock);
     pool->closed = true;
     bool is_last = pool->used == 0;
@@ -192,33 +220,75 @@ static void count(_Atomic uint64_t *bytes, uint64_t more)
     atomic_store_explicit(bytes, before + more, memory_order_relaxed);
 }
 
-static struct chunk *chunk_new(struct block_pool *pool, uint64_t most)
+/* Its first bytes have been touched: a huge page, or a small one. */
+static struct chunk *chunk_new(void)
 {
-    if (block_pool_bytes(pool) + CHUNK_SIZE > most)
-        return NULL;
     struct chunk_head *head = mem_alloc_large(CHUNK_SIZE, CHUNK_SIZE);
     if (head == NULL)
         return NULL;
     (void)madvise(head, CHUNK_SIZE, MADV_HUGEPAGE); /* a wish; refused, pages are small */
-    count(&pool->bytes, CHUNK_SIZE);
+    head->chunk.is_draining = false;
     return &head->chunk;
 }
 
-/* A chunk with a free slab, in the list of open ones. */
+/* The bytes of a chunk were counted before it was made, so that nobody makes one too many. */
+static bool add_empty(struct block_pool *pool, struct chunk *c)
+{
+    if (c == NULL) {
+        count(&pool->bytes, -CHUNK_SIZE);
+        return false;
+    }
+    list_add(&pool->empty, &c->link);
+    pool->empty_count++;
+    return true;
+}
+
+static void touch_whole(struct chunk *c)
+{
+    volatile uint8_t *bytes = (volatile uint8_t *)head_of(&c->link);
+    for (size_t at = SLAB_HEADER; at < CHUNK_SIZE; at += MEM_PAGE)
+        bytes[at] = 0;
+}
+
+/* One more empty chunk. The lock is let go of meanwhile. */
+static bool make_chunk(struct block_pool *pool, uint64_t most, bool whole)
+{
+    if (block_pool_bytes(pool) + CHUNK_SIZE > most)
+        return false;
+    count(&pool->bytes, CHUNK_SIZE);
+    pthread_mutex_unlock(&pool->lock);
+    struct chunk *c = chunk_new();
+    if (c != NULL && whole)
+        touch_whole(c);
+    pthread_mutex_lock(&pool->lock);
+    return add_empty(pool, c);
+}
+
+/* What the toucher is at may be the last chunk that there is room for. */
+static bool await_chunk(struct block_pool *pool)
+{
+    if (!pool->is_touching)
+        return false;
+    while (pool->is_touching)
+        pthread_cond_wait(&pool->touched, &pool->lock);
+    return true;
+}
+
+/* A chunk with a free slab, in the list of open ones. NULL when one has to be made. */
 static struct chunk *open_chunk(struct block_pool *pool, uint64_t most)
 {
     if (pool->open != NULL)
         return (struct chunk *)(void *)pool->open;
     struct chunk *c = (struct chunk *)(void *)pool->empty;
-    if (c != NULL) {
-        list_remove(&pool->empty, &c->link);
-        pool->empty_count--;
-    } else if ((c = chunk_new(pool, most)) == NULL) {
+    if (c == NULL)
         return NULL;
-    }
+    list_remove(&pool->empty, &c->link);
+    pool->empty_count--;
     c->free = ALL_SLABS;
     c->is_draining = false;
     list_add(&pool->open, &c->link);
+    pool->most = most;
+    pthread_cond_signal(&pool->opened);
     return c;
 }
 
@@ -252,7 +322,7 @@ static void *give_slab(struct block_pool *pool, struct slab *slab)
         return NULL;
     if (!c->is_draining)
         list_remove(&pool->open, &c->link);
-    if (c->is_draining || pool->empty_count == KEPT_CHUNKS) {
+    if (c->is_draining || pool->empty_count >= KEPT_CHUNKS) {
         count(&pool->bytes, -CHUNK_SIZE);
         count(&pool->draining, c->is_draining ? -CHUNK_SIZE : 0);
         return head;
@@ -260,6 +330,85 @@ static void *give_slab(struct block_pool *pool, struct slab *slab)
     list_add(&pool->empty, &c->link);
     pool->empty_count++;
     return NULL;
+}
+
+/* The chunk leaves the pool, its memory is the caller's to free. NULL when there is none. */
+static void *drop_empty(struct block_pool *pool)
+{
+    if (pool->empty == NULL)
+        return NULL;
+    struct chunk_head *head = head_of(pool->empty);
+    list_remove(&pool->empty, pool->empty);
+    pool->empty_count--;
+    count(&pool->bytes, -CHUNK_SIZE);
+    return head;
+}
+
+uint64_t block_pool_empty(struct block_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    uint64_t bytes = pool->empty_count * (uint64_t)CHUNK_SIZE;
+    pthread_mutex_unlock(&pool->lock);
+    return bytes;
+}
+
+void block_pool_trim(struct block_pool *pool, uint64_t most)
+{
+    void *unused = NULL;
+    do {
+        pthread_mutex_lock(&pool->lock);
+        pool->most = most;
+        unused = block_pool_lasting(pool) > most ? drop_empty(pool) : NULL;
+        pthread_mutex_unlock(&pool->lock);
+        mem_free_large(unused, CHUNK_SIZE);
+    } while (unused != NULL);
+}
+
+/* ---- touching ahead -------------------------------------------------------------------------- */
+
+static uint64_t least_of(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* So that little data takes little, nothing is made before somebody has made the first. */
+static bool wants_ahead(const struct block_pool *pool)
+{
+    uint64_t bytes = block_pool_bytes(pool), most = least_of(pool->most, pool->ahead_most);
+    uint64_t in_use = bytes / CHUNK_SIZE - pool->empty_count;
+    uint64_t ahead = least_of((in_use + AHEAD_SHARE - 1) / AHEAD_SHARE, AHEAD_MOST);
+    return pool->empty_count < ahead && bytes + CHUNK_SIZE <= most;
+}
+
+static void *toucher(void *argument)
+{
+    struct block_pool *pool = argument;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->is_closing) {
+        bool made = false;
+        if (wants_ahead(pool)) {
+            pool->is_touching = true;
+            made = make_chunk(pool, UINT64_MAX, true);
+            pool->is_touching = false;
+            pthread_cond_broadcast(&pool->touched);
+        }
+        void *unused = made && block_pool_lasting(pool) > pool->most ? drop_empty(pool) : NULL;
+        if (unused != NULL) { /* the pool was trimmed meanwhile */
+            pthread_mutex_unlock(&pool->lock);
+            mem_free_large(unused, CHUNK_SIZE);
+            pthread_mutex_lock(&pool->lock);
+        } else if (!made && !pool->is_closing) {
+            pthread_cond_wait(&pool->opened, &pool->lock);
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+void block_pool_touch_ahead(struct block_pool *pool, uint64_t most)
+{
+    pool->ahead_most = most;
+    pool->has_toucher = pthread_create(&pool->toucher, NULL, toucher, pool) == 0;
 }
 
 /* ---- pieces ---------------------------------------------------------------------------------- */
@@ -283,18 +432,38 @@ static void *take_from(struct block_pool *pool, struct slab *slab)
     return taken;
 }
 
-void *block_pool_take(struct block_pool *pool, size_t size, uint64_t most)
+/* The lock is held. */
+static void *take(struct block_pool *pool, size_t size, uint64_t most)
 {
-    assert(size <= BLOCK_POOL_MAX_PIECE);
     size_t piece_size;
     uint32_t class = class_of(size, &piece_size);
-    pthread_mutex_lock(&pool->lock);
     struct slab *slab = (struct slab *)(void *)pool->partial[class];
     if (slab == NULL)
         slab = take_slab(pool, class, piece_size, most);
-    void *taken = slab == NULL ? NULL : take_from(pool, slab);
+    return slab == NULL ? NULL : take_from(pool, slab);
+}
+
+/* Others may have made one, or given some back, while this one waited for its turn. */
+static __attribute__((noinline)) void *take_from_new(struct block_pool *pool, size_t size,
+                                                     uint64_t most)
+{
+    pthread_mutex_lock(&pool->making);
+    pthread_mutex_lock(&pool->lock);
+    void *taken = take(pool, size, most);
+    while (taken == NULL && (make_chunk(pool, most, false) || await_chunk(pool)))
+        taken = take(pool, size, most);
     pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->making);
     return taken;
+}
+
+void *block_pool_take(struct block_pool *pool, size_t size, uint64_t most)
+{
+    assert(size <= BLOCK_POOL_MAX_PIECE);
+    pthread_mutex_lock(&pool->lock);
+    void *taken = take(pool, size, most);
+    pthread_mutex_unlock(&pool->lock);
+    return taken != NULL ? taken : take_from_new(pool, size, most);
 }
 
 /* Returns memory that is to be freed, or NULL. */

@@ -24,6 +24,14 @@ struct block_pool *block_pool_new(void); /* NULL when out of memory */
 /* No more pieces will be taken. NULL is allowed. */
 void block_pool_close(struct block_pool *pool);
 
+/*
+ * From now on a thread makes chunks ahead and touches them, an eighth of what is in use, for who
+ * takes a piece not to wait for memory to be cleared; not beyond `most` bytes, nor beyond what the
+ * last one who took a piece allowed. Without a thread, since none could be made, the pool works all
+ * the same. Once, by one thread.
+ */
+void block_pool_touch_ahead(struct block_pool *pool, uint64_t most);
+
 /* What a piece of `size` bytes really takes. */
 size_t block_pool_piece_size(size_t size);
 
@@ -49,6 +57,13 @@ static inline uintptr_t block_pool_slab(const void *piece)
 {
     return (uintptr_t)piece & ~(uintptr_t)(BLOCK_POOL_SLAB - 1);
 }
+
+/* Bytes of chunks that nobody uses. Part of block_pool_bytes(), which counts, besides, those that
+ * are being made. */
+uint64_t block_pool_empty(struct block_pool *pool);
+
+/* Frees chunks that nobody uses, touched ahead or left over, while more than `most` bytes last. */
+void block_pool_trim(struct block_pool *pool, uint64_t most);
 
 /* Bytes of pieces that are out of use and not given back yet, as those who use it tell. */
 void block_pool_note_retired(struct block_pool *pool, uint64_t bytes);

@@ -225,6 +225,12 @@ void block_cache_lend(struct block_cache *cache, uint64_t free_bytes, uint64_t l
     cache->free_bytes = free_bytes;
 }
 
+void block_cache_touch_ahead(struct block_cache *cache)
+{
+    if (cache->memory != NULL)
+        block_pool_touch_ahead(cache->memory, cache->capacity);
+}
+
 void block_cache_share(struct block_cache *cache, struct shm_frames *frames)
 {
     assert(cache->frames == NULL && atomic_load(&cache->bytes) == 0);
@@ -481,6 +487,7 @@ static bool is_leaving(const struct own_block *block)
 /* Gives memory back until the cache keeps to what is left to it. */
 static void shrink_locked(struct block_cache *cache, struct epoch_retired **evicted)
 {
+    block_pool_trim(cache->memory, pool_room(cache));
     while (cache->bytes > block_cache_room(cache) || is_spread(cache)) {
         struct own_block *victim = next_victim_locked(cache);
         if (victim == NULL)
@@ -593,10 +600,15 @@ static struct block *insert_own(struct block_cache *cache, void *_Atomic *slot, 
     return used;
 }
 
+static bool fits(const struct block_cache *cache)
+{
+    return block_cache_bytes(cache) <= block_cache_room(cache) && !is_spread(cache);
+}
+
 void block_cache_charge(struct block_cache *cache, int64_t bytes)
 {
     atomic_fetch_add_explicit(&cache->charged, (uint64_t)bytes, memory_order_relaxed);
-    if (bytes <= 0 || cache->lendable == 0 || block_cache_bytes(cache) <= block_cache_room(cache))
+    if (bytes <= 0 || cache->lendable == 0 || fits(cache))
         return;
     struct epoch_retired *evicted = NULL;
     pthread_mutex_lock(&cache->lock);

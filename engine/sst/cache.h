@@ -52,6 +52,9 @@ void block_cache_lend(struct block_cache *cache, uint64_t free_bytes, uint64_t l
 void block_cache_charge(struct block_cache *cache, int64_t bytes);
 /* From now on blocks are shared; the cache is empty. The frames are the cache's. */
 void block_cache_share(struct block_cache *cache, struct shm_frames *frames);
+/* From now on a thread touches memory for blocks before it is needed (see block_pool.h). Once,
+ * after what was lent and shared. */
+void block_cache_touch_ahead(struct block_cache *cache);
 /* NULL: they are not. */
 struct shm_frames *block_cache_frames(const struct block_cache *cache);
 /* What blocks that are not shared may take together now. */

@@ -6,6 +6,8 @@
 #include "engine/sst/cache_private.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static struct table *open_filled(struct entries *e, size_t count, size_t max_value)
 {
@@ -205,12 +207,14 @@ END_TEST
 
 /* Blocks of many sizes come and go: the memory behind them stays within the capacity. When sizes
  * change for good, slabs of the old ones are in partial use until the last of those have gone. */
-START_TEST(test_pool_stays_within_the_capacity)
+START_TEST(test_pool_stays_within_the_capacity) /* 1: memory is touched ahead */
 {
     enum { SLOTS = 40000 };
     const uint64_t capacity = (uint64_t)48 << 20;
     struct random_state r = random_seeded(5);
     struct block_cache *cache = block_cache_new(capacity);
+    if (_i == 1)
+        block_cache_touch_ahead(cache);
     void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
     uint64_t most_bytes = 0;
     for (unsigned n = 0; n < 2 * SLOTS; n++) {
@@ -317,13 +321,27 @@ static void remove_all(struct block_cache *cache, void *_Atomic *slots, unsigned
     epoch_drain();
 }
 
-/* What others hold comes out of the cache's memory, not only out of what it counts. */
+/* A chunk that is being touched when memory is lent is given back as soon as that is done. */
+static uint64_t memory_at_rest(const struct block_cache *cache, uint64_t wanted)
+{
+    uint64_t memory = block_cache_memory(cache);
+    for (int n = 0; memory > wanted && n < 20000; n++) {
+        usleep(1000);
+        memory = block_cache_memory(cache);
+    }
+    return memory;
+}
+
+/* What others hold comes out of the cache's memory, not only out of what it counts. 1: memory is
+ * touched ahead. */
 START_TEST(test_cache_lends_memory_and_has_it_back)
 {
     enum { SLOTS = 6000, SIZE = 8000 };
     const uint64_t capacity = (uint64_t)32 << 20, least = (uint64_t)8 << 20, MiB = 1 << 20;
     struct block_cache *cache = block_cache_new(capacity);
     block_cache_lend(cache, 2 * MiB, least);
+    if (_i == 1)
+        block_cache_touch_ahead(cache);
     void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
     fill_slots(cache, slots, 0, SLOTS, SIZE);
     uint64_t full = block_cache_bytes(cache);
@@ -334,7 +352,8 @@ START_TEST(test_cache_lends_memory_and_has_it_back)
     for (int64_t taken = 3; taken <= 16; taken += 3) {
         block_cache_charge(cache, 3 * (int64_t)MiB);
         epoch_drain();
-        ck_assert_uint_le(block_cache_memory(cache), capacity - (uint64_t)taken * MiB);
+        uint64_t most = capacity - (uint64_t)taken * MiB;
+        ck_assert_uint_le(memory_at_rest(cache, most), most);
         ck_assert_uint_gt(block_cache_bytes(cache), capacity / 4);
         fill_slots(cache, slots, (unsigned)taken * 100, 300, SIZE);
         ck_assert_uint_le(block_cache_memory(cache), capacity - (uint64_t)taken * MiB);
@@ -347,6 +366,29 @@ START_TEST(test_cache_lends_memory_and_has_it_back)
     remove_all(cache, slots, SLOTS);
     fill_slots(cache, slots, 0, SLOTS, SIZE);
     ck_assert_uint_ge(block_cache_bytes(cache), full - BLOCK_POOL_CHUNK);
+    remove_all(cache, slots, SLOTS);
+    block_cache_free(cache);
+    free(slots);
+}
+END_TEST
+
+/* An empty chunk gives way before blocks do. */
+START_TEST(test_cache_lends_what_nobody_uses_first)
+{
+    enum { SLOTS = 2000 };
+    const uint64_t capacity = (uint64_t)24 << 20;
+    struct block_cache *cache = block_cache_new(capacity);
+    block_cache_lend(cache, 0, BLOCK_POOL_CHUNK);
+    void *_Atomic *slots = calloc(SLOTS, sizeof *slots);
+    fill_slots(cache, slots, 0, SLOTS, 4000);
+    for (unsigned i = 0; i < SLOTS / 2; i++)
+        block_cache_remove(cache, &slots[i]);
+    epoch_drain();
+    uint64_t left = block_cache_bytes(cache), memory = block_cache_memory(cache);
+    ck_assert_uint_ge(memory, left + 2 * BLOCK_POOL_CHUNK); /* empty chunks are kept */
+    block_cache_charge(cache, (int64_t)(capacity - memory) + (int64_t)BLOCK_POOL_CHUNK);
+    ck_assert_uint_eq(block_cache_bytes(cache), left);
+    ck_assert_uint_lt(block_cache_memory(cache), memory);
     remove_all(cache, slots, SLOTS);
     block_cache_free(cache);
     free(slots);
@@ -460,6 +502,116 @@ START_TEST(test_cache_that_lends_is_never_spread)
 }
 END_TEST
 
+static uint64_t pool_bytes_become(const struct block_pool *pool, uint64_t wanted)
+{
+    for (int n = 0; block_pool_bytes(pool) != wanted && n < 20000; n++)
+        usleep(1000);
+    return block_pool_bytes(pool);
+}
+
+/* Chunks are counted before they are made, and empty once they are. */
+static uint64_t pool_empty_becomes(struct block_pool *pool, uint64_t wanted)
+{
+    for (int n = 0; block_pool_empty(pool) != wanted && n < 20000; n++)
+        usleep(1000);
+    return block_pool_empty(pool);
+}
+
+/* How many pages of the chunk that the piece is in have memory behind them. */
+static unsigned touched_pages(const uint8_t *piece)
+{
+    unsigned char pages[BLOCK_POOL_CHUNK / MEM_PAGE];
+    unsigned touched = 0;
+    void *chunk = (void *)block_pool_chunk(piece); /* NOLINT: an address, masked */
+    ck_assert_int_eq(mincore(chunk, BLOCK_POOL_CHUNK, pages), 0);
+    for (size_t i = 0; i < sizeof pages; i++)
+        touched += pages[i] & 1;
+    return touched;
+}
+
+/* Chunks stand ready before they are wanted, an eighth of those in use, and never too many. */
+START_TEST(test_pool_touches_ahead_and_keeps_its_bound)
+{
+    enum { CHUNKS = 20, EACH = 60, SIZE = 32768 };
+    const uint64_t most = CHUNKS * BLOCK_POOL_CHUNK;
+    struct block_pool *pool = block_pool_new();
+    block_pool_touch_ahead(pool, most);
+    uint8_t *pieces[CHUNKS * EACH] = {NULL};
+    unsigned count = 0;
+    uint64_t used = 0;
+    while ((pieces[count] = block_pool_take(pool, SIZE - 256, most)) != NULL) {
+        bool is_new = true;
+        for (unsigned i = 0; i < count; i++)
+            is_new = is_new && block_pool_chunk(pieces[i]) != block_pool_chunk(pieces[count]);
+        used += is_new;
+        uint64_t with_ahead = used + (used + 7) / 8;
+        uint64_t wanted = (with_ahead < CHUNKS ? with_ahead : CHUNKS) * BLOCK_POOL_CHUNK;
+        ck_assert_uint_eq(pool_bytes_become(pool, wanted), wanted);
+        uint64_t ahead = wanted - used * BLOCK_POOL_CHUNK;
+        ck_assert_uint_eq(pool_empty_becomes(pool, ahead), ahead);
+        if (used > 1)
+            ck_assert_uint_eq(touched_pages(pieces[count]), BLOCK_POOL_CHUNK / MEM_PAGE);
+        count++;
+    }
+    ck_assert_uint_ge(count, CHUNKS * (BLOCK_POOL_CHUNK / BLOCK_POOL_SLAB) * 3);
+    ck_assert_uint_eq(block_pool_bytes(pool), most);
+    for (unsigned i = 0; i < count; i++)
+        block_pool_give_back(pool, pieces[i]);
+    block_pool_trim(pool, BLOCK_POOL_CHUNK);
+    ck_assert_uint_le(pool_bytes_become(pool, BLOCK_POOL_CHUNK), BLOCK_POOL_CHUNK);
+    block_pool_close(pool);
+}
+END_TEST
+
+#define THREADS 4
+
+struct taker {
+    struct block_pool *pool;
+    uint64_t seed;
+};
+
+static void *take_and_give(void *argument)
+{
+    const struct taker *t = argument;
+    struct random_state r = random_seeded(t->seed);
+    uint8_t *pieces[100] = {NULL};
+    for (int n = 0; n < 4000; n++) {
+        uint8_t **p = &pieces[random_below(&r, 100)];
+        if (*p != NULL) {
+            if (**p != t->seed)
+                abort();
+            block_pool_give_back(t->pool, *p);
+            *p = NULL;
+        } else if ((*p = block_pool_take(t->pool, 20000, 8 * BLOCK_POOL_CHUNK)) != NULL) {
+            **p = (uint8_t)t->seed;
+        }
+        if (n % 500 == 0)
+            block_pool_trim(t->pool, 4 * BLOCK_POOL_CHUNK);
+        if (block_pool_bytes(t->pool) > 8 * BLOCK_POOL_CHUNK)
+            abort();
+    }
+    for (int i = 0; i < 100; i++)
+        if (pieces[i] != NULL)
+            block_pool_give_back(t->pool, pieces[i]);
+    return NULL;
+}
+
+START_TEST(test_pool_threads_take_beside_the_toucher)
+{
+    struct block_pool *pool = block_pool_new();
+    block_pool_touch_ahead(pool, UINT64_MAX);
+    pthread_t threads[THREADS];
+    struct taker takers[THREADS];
+    for (uint64_t i = 0; i < THREADS; i++) {
+        takers[i] = (struct taker){pool, i};
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, take_and_give, &takers[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    block_pool_close(pool);
+}
+END_TEST
+
 START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
 {
     for (size_t size = 1; size <= BLOCK_POOL_MAX_PIECE; size += size < 5000 ? 37 : 1021) {
@@ -480,8 +632,6 @@ START_TEST(test_pool_largest_pieces_of_each_class_fit_their_chunk)
 END_TEST
 
 /* ---- threads --------------------------------------------------------------------------------- */
-
-#define THREADS 4
 
 struct reader {
     struct table *table;
@@ -577,12 +727,15 @@ static Suite *suite(void)
     tcase_add_loop_test(c, test_cache_without_capacity_or_fill_gives_owned_blocks, 0, 2);
     tcase_add_loop_test(c, test_cache_kept_block_outlives_eviction_table_and_cache, 0, 2);
     tcase_add_test(c, test_pool_pieces_do_not_overlap_and_outlive_the_pool);
-    tcase_add_test(c, test_pool_stays_within_the_capacity);
+    tcase_add_loop_test(c, test_pool_stays_within_the_capacity, 0, 2);
     tcase_add_test(c, test_cache_is_bounded_while_a_reader_sleeps);
-    tcase_add_test(c, test_cache_lends_memory_and_has_it_back);
+    tcase_add_loop_test(c, test_cache_lends_memory_and_has_it_back, 0, 2);
+    tcase_add_test(c, test_cache_lends_what_nobody_uses_first);
     tcase_add_test(c, test_cache_lends_memory_beside_held_blocks);
     tcase_add_test(c, test_cache_that_lends_is_never_spread);
     tcase_add_test(c, test_cache_that_lends_is_bounded_while_blocks_are_held);
+    tcase_add_test(c, test_pool_touches_ahead_and_keeps_its_bound);
+    tcase_add_test(c, test_pool_threads_take_beside_the_toucher);
     tcase_add_test(c, test_pool_largest_pieces_of_each_class_fit_their_chunk);
     tcase_add_test(c, test_cache_threads_with_a_tiny_cache_read_right_answers);
     suite_add_tcase(s, c);
